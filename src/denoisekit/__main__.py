@@ -1,0 +1,5 @@
+"""``python -m denoisekit``."""
+
+from denoisekit.cli.app import main
+
+main()

@@ -1,0 +1,86 @@
+"""Every error the library raises on purpose.
+
+::
+
+    DenoisekitError            exit code 1
+    ├── InputError             a file or array that cannot be denoised
+    ├── OutputError            a result that cannot be written
+    ├── UsageError         2   a request that makes no sense, whatever the files hold
+    ├── WeightsError       3   weights that are absent, damaged or of another network
+    └── OutOfMemory        4   no tile is small enough
+
+The command line prints ``message`` and ``hint`` on one line each and leaves with
+``exit_code``; nothing else in the package prints an error or ends the process.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DenoisekitError(Exception):
+    """An expected failure, told in words a user can act on.
+
+    Parameters
+    ----------
+    message : str
+        One line: what failed, naming the file, option or value.
+    hint : str, optional
+        One line: what to do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(DenoisekitError):
+    """A file or array that cannot be read or denoised."""
+
+
+class OutputError(DenoisekitError):
+    """A result that cannot be written where, or in the form, it was asked for."""
+
+
+class UsageError(DenoisekitError):
+    """A request that no input could satisfy: an unknown name, options that contradict."""
+
+    exit_code = 2
+
+
+class WeightsError(DenoisekitError):
+    """Weights that are absent, cannot be fetched, are damaged, or fit another network."""
+
+    exit_code = 3
+
+
+class OutOfMemory(DenoisekitError):
+    """Not even the smallest tile fits in the memory allowed."""
+
+    exit_code = 4
+
+
+def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """Return a hint that names the closest known names, or all of them.
+
+    Parameters
+    ----------
+    name : str
+        What the user typed.
+    known : sequence of str
+        The names that would have been accepted.
+
+    Returns
+    -------
+    str
+        ``did you mean 'x'?`` or ``known: a, b, c``.
+    """
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
+    return "known: " + ", ".join(known)

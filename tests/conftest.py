@@ -1,0 +1,46 @@
+"""Fixtures for every test: an own weights cache, no network, fixed seeds."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHARED = Path(os.environ.get("DENOISEKIT_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not (SHARED / "data").is_dir():
+        absent = pytest.mark.skip(reason=f"no third-party data at {SHARED}")
+        for item in items:
+            if "shared" in item.keywords:
+                item.add_marker(absent)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of third-party pictures and weights; the test carries ``@pytest.mark.shared``."""
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path_factory, monkeypatch):
+    """Keep every test away from the user's cache, settings and network."""
+    monkeypatch.setenv("DENOISEKIT_HOME", str(tmp_path_factory.mktemp("home")))
+    for name in ("DENOISEKIT_OFFLINE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    random.seed(2812)
+    np.random.seed(2812)  # noqa: NPY002 - libraries under test use the global state
+
+    connect = socket.socket.connect
+
+    def local_only(self, address):
+        if isinstance(address, tuple) and address[0] not in {"127.0.0.1", "localhost", "::1"}:
+            raise OSError(f"tests reach no network: {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
