@@ -1,0 +1,259 @@
+"""Everything the command line says: the only module of the package that prints.
+
+Results go to stdout, everything else to stderr. On a terminal tables and bars
+are drawn by Rich; elsewhere the same facts come as plain lines that scripts and
+log files can keep. ``NO_COLOR`` is honoured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from denoisekit.errors import OutputError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+PLAIN_SECONDS = 10.0
+"""Shortest time between two progress lines where there is no terminal."""
+
+
+class OutputClosed(Exception):
+    """Whoever read our output has gone (``denoisekit methods | head -1``)."""
+
+
+class Progress(Protocol):
+    """Work under way, shown to whoever waits for it. Safe to use from several threads."""
+
+    def update(self, done: float) -> None:
+        """Tell how much is done so far (not since the last call), in the unit of the total."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Put a line on stderr without disturbing the bar."""
+        ...
+
+    def describe(self, title: str) -> None:
+        """Change what is said to be under way: the next file of a batch."""
+        ...
+
+
+def out(text: str) -> None:
+    """Print a line of the result on stdout."""
+    _write(sys.stdout, text)
+
+
+def err(text: str) -> None:
+    """Print a line for the user on stderr."""
+    _write(sys.stderr, text)
+
+
+def json_line(obj: Any) -> None:
+    """Print a result as one line of JSON (ASCII; paths become strings; no NaN)."""
+    out(json.dumps(obj, allow_nan=False, default=os.fspath))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """Print a table on stdout.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Headings.
+    rows : sequence of sequence of str
+        Cells, as many a row as there are headings.
+    title : str, optional
+        A line above.
+    """
+    if not _terminal(sys.stdout):
+        for line in _aligned(columns, rows, title):
+            out(line)
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        drawn.add_column(Text(column), overflow="fold")
+    for row in rows:
+        # Text, because Rich would read square brackets in a plain string as markup.
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console(file=sys.stdout).print(drawn)
+
+
+@contextmanager
+def progress(title: str, total: float, unit: str, quiet: bool = False) -> Iterator[Progress]:
+    """Show how far a long piece of work has come, on stderr, with the time left.
+
+    Parameters
+    ----------
+    title : str
+        What is under way: a file's name.
+    total : float
+        Amount of work, in `unit`.
+    unit : str
+        ``"MP"``, ``"MB"`` …
+    quiet : bool
+        Show nothing; notes are dropped too.
+
+    Yields
+    ------
+    Progress
+        A bar on a terminal; elsewhere a line at most every ten seconds.
+    """
+    if quiet:
+        yield _Silent()
+    elif _terminal(sys.stderr) and os.environ.get("TERM") != "dumb":
+        with _bar(unit) as bar:
+            yield _Drawn(bar, bar.add_task(title, total=total))
+    else:
+        yield _Plain(title, total, unit)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: ``8 s``, ``2 min 5 s``, ``3 h 10 min``.
+
+    Parameters
+    ----------
+    seconds : float
+        At least 0.
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class _Silent:
+    def update(self, done: float) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def describe(self, title: str) -> None: ...
+
+
+class _Drawn:
+    def __init__(self, bar: Bar, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def update(self, done: float) -> None:
+        self._bar.update(self._task, completed=done)
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def describe(self, title: str) -> None:
+        from rich.markup import escape
+
+        self._bar.update(self._task, description=escape(title))
+
+
+class _Plain:
+    def __init__(self, title: str, total: float, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._began = self._spoke = time.monotonic()
+
+    def update(self, done: float) -> None:
+        now = time.monotonic()
+        if now - self._spoke < PLAIN_SECONDS or done <= 0:
+            return
+        self._spoke = now
+        left = max(0.0, (self._total - done) * (now - self._began) / done)
+        share = min(100, int(100 * done / self._total)) if self._total > 0 else 100
+        err(
+            f"{self._title}: {share} % ({done:.1f} of {self._total:.1f} {self._unit}), "
+            f"about {duration(left)} left"
+        )
+
+    def note(self, text: str) -> None:
+        err(text)
+
+    def describe(self, title: str) -> None:
+        self._title = title
+
+
+def _bar(unit: str) -> Bar:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:.1f}/{task.total:.1f} " + unit),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        # One slow tile may take longer than Rich's usual half minute.
+        speed_estimate_period=600,
+        # Rich would send stdout to its own stream: right on a shared terminal only.
+        redirect_stdout=_terminal(sys.stdout),
+        transient=True,
+    )
+
+
+def _aligned(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None
+) -> Iterator[str]:
+    from rich.cells import cell_len
+
+    if title:
+        yield title
+    lines = [columns, *rows]
+    widths = [max(cell_len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        padded = (cell + " " * (w - cell_len(cell)) for cell, w in zip(line, widths, strict=True))
+        yield "  ".join(padded).rstrip()
+
+
+def flush() -> None:
+    """Push out what is still held back, while a failure can still be reported."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with _delivery(stream):
+                stream.flush()
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # closed by whoever started us
+        return
+    with _delivery(stream):
+        try:
+            print(text, file=stream)
+        except UnicodeEncodeError:
+            # A file name may hold bytes or letters that this terminal cannot show.
+            encoding = stream.encoding or "ascii"
+            print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+@contextmanager
+def _delivery(stream: TextIO) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # What is left in the buffer goes nowhere, or Python would fail again at its exit.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise OutputClosed from None
+        raise OutputError(f"cannot write to {stream.name}: {error.strerror}") from error
+
+
+def _terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
