@@ -1,0 +1,93 @@
+"""Write docs/cli.md from the commands themselves; ``--check`` only compares.
+
+python scripts/make_cli_docs.py
+python scripts/make_cli_docs.py --check
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from denoisekit.cli.app import EXIT_CODES, app
+
+PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
+
+INTRODUCTION = """\
+# Command line
+
+<!-- Made by scripts/make_cli_docs.py from the commands themselves: change those, not this file. -->
+
+Results go to stdout, everything else to stderr. Nothing is overwritten unless you ask for it.
+
+"""
+
+
+def page() -> str:
+    """Return the Markdown of the whole reference."""
+    root: Any = typer.main.get_command(app)
+    text = INTRODUCTION + "## Exit codes\n\n| code | meaning |\n|---|---|\n"
+    text += "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES.items())
+    return text + "\n" + "\n".join(_sections(root, "denoisekit"))
+
+
+def _sections(command: Any, path: str) -> list[str]:
+    """Return the section of a command, then those of the commands below it."""
+    found = [_section(command, path)]
+    for name, child in getattr(command, "commands", {}).items():
+        if not child.hidden:
+            found += _sections(child, f"{path} {name}")
+    return found
+
+
+def _section(command: Any, path: str) -> str:
+    context = typer.Context(command, info_name=path)
+    usage = " ".join([path, *command.collect_usage_pieces(context)])
+    lines = [f"## {path}", "", f"```text\n{usage}\n```", ""]
+    if command.help:
+        lines += [command.help.strip(), ""]
+    rows = [row for parameter in command.params if (row := _row(parameter, context))]
+    if rows:
+        lines += ["| argument or option | what it does | default |", "|---|---|---|", *rows, ""]
+    if command.epilog:
+        examples = [line.strip() for line in command.epilog.split("\n\n")[1:]]
+        lines += ["Examples:", "", "```console", *(f"$ {line}" for line in examples), "```", ""]
+    return "\n".join(lines)
+
+
+def _row(parameter: Any, context: Any) -> str | None:
+    if getattr(parameter, "hidden", False):
+        return None
+    if parameter.param_type_name == "argument":
+        name = f"`{parameter.make_metavar(context)}`"
+        help_text, default = parameter.help or "", ""
+    else:
+        name = ", ".join(f"`{o}`" for o in [*parameter.opts, *parameter.secondary_opts])
+        if not parameter.is_flag:
+            name += f" `{parameter.make_metavar(context)}`"
+        help_text = parameter.help or ""
+        default = "" if parameter.default in (None, False, ()) else f"`{parameter.default}`"
+    cells = [name, " ".join(help_text.split()), default]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def main() -> int:
+    """Write the page, or tell whether it is current."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="fail where the page is not current")
+    wanted = page()
+    if not parser.parse_args().check:
+        PAGE.write_text(wanted, encoding="utf-8")
+        return 0
+    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == wanted:
+        return 0
+    print("docs/cli.md is not current: run python scripts/make_cli_docs.py", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
