@@ -57,7 +57,7 @@ def root(
         render.out(f"denoisekit {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        context.get_help()
+        render.out(context.get_help())  # Rich may have shown it already: then this is empty
 
 
 app.command("methods", epilog=methods.EPILOG)(methods.methods)

@@ -1,0 +1,257 @@
+"""The error boundary, start-up, completion: what holds for every command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+
+import denoisekit
+from denoisekit.cli import app as frame
+from denoisekit.cli.render import out
+from denoisekit.errors import InputError, OutOfMemory, UsageError, WeightsError
+
+HEAVY = ("torch", "imagecodecs", "tifffile", "huggingface_hub", "safetensors")
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Put a command in place that raises what the test says; return a function that runs it."""
+    monkeypatch.delenv(frame.DEBUG, raising=False)
+
+    def run(error: BaseException, *options: str) -> int:
+        program = typer.Typer(callback=frame.root, pretty_exceptions_enable=False)
+
+        @program.command()
+        def work() -> None:
+            raise error
+
+        monkeypatch.setattr(frame, "app", program)
+        return frame.run([*options, "work"])
+
+    return run
+
+
+def command_line(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "denoisekit", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def loaded_modules(*arguments: str, **environment: str) -> set[str]:
+    """Run a command line in a new Python and return the modules it has imported at its end."""
+    program = """
+import atexit, sys
+atexit.register(lambda: print("\\nMODULES", *sys.modules, file=sys.stderr))
+from denoisekit.cli.app import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.rpartition("MODULES")[2].split())
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("cannot read a.png", "is it an image?"), 1),
+        (UsageError("no method 'x'", "known: aprrd"), 2),
+        (WeightsError("no weights", "pull them"), 3),
+        (OutOfMemory("no tile is small enough", "close something"), 4),
+    ],
+)
+def test_an_expected_error_is_two_lines_and_its_code(failing, capsys, error, code):
+    assert failing(error) == code
+    assert capsys.readouterr() == ("", f"error: {error.message}\nhint: {error.hint}\n")
+
+
+def test_an_error_without_hint_is_one_line_even_if_its_message_is_not(failing, capsys):
+    failing(InputError("cannot read a.png:\n  bad\tchunk"))
+    assert capsys.readouterr().err == "error: cannot read a.png: bad chunk\n"
+
+
+def test_an_unexpected_error_is_called_a_bug_and_shows_no_traceback(failing, capsys):
+    assert failing(ZeroDivisionError("division by zero")) == 70
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "error: this is a bug in denoisekit: ZeroDivisionError: division by zero"
+    assert "DENOISEKIT_DEBUG=1" in second
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("oops"), InputError("oops")])
+def test_debug_adds_the_traceback_and_keeps_the_code(failing, capsys, monkeypatch, error):
+    plain = failing(error)
+    capsys.readouterr()
+    monkeypatch.setenv(frame.DEBUG, "0")  # so that monkeypatch restores what --debug sets
+    assert failing(error, "--debug") == plain
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setenv(frame.DEBUG, "1")
+    failing(error)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_130(failing, capsys):
+    assert failing(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_command_chooses_its_code_by_typer_exit(failing, capsys):
+    assert failing(typer.Exit(1)) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def test_memory_error_is_out_of_memory(failing, capsys):
+    assert failing(MemoryError()) == 4
+    assert "--max-memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["metods"], ["metods", "'methods'"]),
+        (["methods", "--jsn"], ["--jsn", "--json"]),
+        (["methods", "surplus"], ["surplus"]),
+    ],
+)
+def test_usage_errors_are_one_line_and_a_hint(capsys, arguments, expected):
+    assert frame.run(arguments) == 2
+    output, errors = capsys.readouterr()
+    first, second = errors.splitlines()
+    assert output == ""
+    assert first.startswith("error: ")
+    assert all(word in first for word in expected)
+    assert second.startswith("hint: see 'denoisekit")
+
+
+def test_version_and_python_m():
+    done = command_line("--version")
+    assert (done.returncode, done.stdout) == (0, f"denoisekit {denoisekit.__version__}\n")
+
+
+def test_no_arguments_show_the_help():
+    assert command_line().stdout == command_line("--help").stdout
+
+
+def test_every_command_has_examples_in_its_help():
+    def walk(command, path):
+        children = getattr(command, "commands", {})
+        if not children:
+            yield path, command
+        for name, child in children.items():
+            yield from walk(child, [*path, name])
+
+    leaves = list(walk(typer.main.get_command(frame.app), []))
+    assert ["methods"] in [path for path, _ in leaves]
+    for path, command in leaves:
+        title, _, examples = (command.epilog or "").partition("\n\n")
+        assert title == "Examples:", path
+        assert command.help, path
+        for line in examples.split("\n\n"):
+            assert line.strip().startswith(f"denoisekit {' '.join(path)}"), line
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["methods"], ["methods", "--help"]]
+)
+def test_light_commands_import_nothing_heavy(arguments):
+    loaded = loaded_modules(*arguments)
+    assert "denoisekit.cli.app" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_completion_works_and_imports_nothing_heavy():
+    completion = {
+        "_DENOISEKIT_COMPLETE": "complete_bash",
+        "COMP_WORDS": "denoisekit met",
+        "COMP_CWORD": "1",
+    }
+    assert command_line(**completion).stdout == "methods\n"
+    assert not loaded_modules(**completion) & set(HEAVY)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")
+def test_a_reader_that_leaves_ends_the_command_quietly():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "denoisekit", "methods"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_a_full_disk_behind_stdout_is_an_error_not_a_traceback():
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "denoisekit", "methods"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write to <stdout>: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")
+def test_a_real_ctrl_c_is_130():
+    program = (
+        "import sys, time, typer\n"
+        "from denoisekit.cli import app as frame\n"
+        "def wait():\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "frame.app.command('wait')(wait)\n"
+        "sys.exit(frame.run(['wait']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "ready\n"
+        time.sleep(0.05)
+        waiting.send_signal(signal.SIGINT)
+        _, errors = waiting.communicate(timeout=30)
+    assert (waiting.returncode, errors) == (130, "interrupted\n")
+
+
+def test_methods_json_holds_one_object_a_method(capsys):
+    from denoisekit.methods import METHODS
+
+    assert frame.run(["methods", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["id"] for line in lines] == [info.id for info in METHODS]
+    student = next(line for line in lines if line["id"] == "aprrd")
+    # 0.41 MFLOP per pixel: what the authors' network costs.
+    assert student["gflop_per_megapixel"] == pytest.approx(410, rel=0.02)
+    assert student["halo"] == 160
+
+
+def test_methods_table_names_each_method(capsys):
+    assert frame.run(["methods"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert "best for" in header
+    assert any(row.startswith("aprrd ") for row in rows)
+
+
+def test_out_reaches_stdout_only(capsys):
+    out("result")
+    assert capsys.readouterr() == ("result\n", "")

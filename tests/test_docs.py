@@ -1,0 +1,101 @@
+"""The documents agree with the program, with one another and with CI."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import denoisekit
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def blocks(text: str) -> list[list[str]]:
+    """Return the commands of every fenced shell block."""
+    return [found.strip().splitlines() for found in re.findall(r"```sh\n(.*?)```", text, re.S)]
+
+
+def test_the_command_reference_is_current():
+    spec = importlib.util.spec_from_file_location(
+        "make_cli_docs", ROOT / "scripts" / "make_cli_docs.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    current = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert current == script.page(), "run python scripts/make_cli_docs.py"
+
+
+def test_ci_runs_the_readme_commands_as_they_stand_and_in_order():
+    _, development = blocks(README)
+    lines = CI.splitlines()
+    assert development[-1] == "pytest"
+    places = [lines.index(command) for command in development]
+    assert places == sorted(places)
+
+
+def test_both_readme_recipes_install_the_same_torch():
+    use, development = blocks(README)
+    assert use[:3] == development[:3]
+    quickstart = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    assert blocks(quickstart)[0] == use[:4]
+
+
+def test_the_readme_example_is_what_ci_denoises():
+    use, _ = blocks(README)
+    example = use[-1].removeprefix("denoisekit denoise ")
+    assert (ROOT / example).is_file()
+    assert f"example=$PWD/{example}" in CI
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
+)
+def test_links_and_pictures_of_the_documents_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if "://" not in target:
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_commands_and_options_in_the_documents_exist():
+    reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    known_options = set(re.findall(r"--[a-z][a-z-]+", reference)) | {"--help"}
+    known_commands = set(re.findall(r"^## denoisekit ([a-z ]+)$", reference, re.M))
+    foreign = {"--index-url", "--check", "--strict", "--recursive-submodules"}
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+        assert options - foreign <= known_options, page.name
+        for command in re.findall(r"(?:`|^)denoisekit ([a-z]+)\b", text, re.M):
+            assert command in known_commands, f"{page.name}: denoisekit {command}"
+
+
+def test_the_changelog_begins_with_what_is_new():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", text, re.M)
+    assert headings[0] == "[Unreleased]" or headings[0].startswith(f"[{denoisekit.__version__}]")
+    kinds = set(re.findall(r"^### (.+)$", text, re.M))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    released = [heading for heading in headings if heading != "[Unreleased]"]
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", h) for h in released)
+
+
+def test_every_page_is_in_the_site():
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert pages == set(re.findall(r": (\w+\.md)$", site, re.M))
+
+
+def test_wheel_and_sdist_carry_the_manifest_and_the_licence():
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]
+    targets = build["build"]["targets"]
+    assert "weights_manifest.json" in targets["wheel"]["force-include"]
+    assert {"weights_manifest.json", "LICENSE", "tests"} <= set(targets["sdist"]["include"])
