@@ -1,0 +1,24 @@
+"""Weights: which exist, which are here, and how they get here. No torch until one is loaded."""
+
+from denoisekit.weights.cache import Stored, cache_folder, find, locate, weights_present
+from denoisekit.weights.loading import LoadedWeights, is_path, load_weights
+from denoisekit.weights.manifest import WeightEntry, find_entry, load_manifest
+from denoisekit.weights.store import choose_entry, import_file, pull, remove
+
+__all__ = [
+    "LoadedWeights",
+    "Stored",
+    "WeightEntry",
+    "cache_folder",
+    "choose_entry",
+    "find",
+    "find_entry",
+    "import_file",
+    "is_path",
+    "load_manifest",
+    "load_weights",
+    "locate",
+    "pull",
+    "remove",
+    "weights_present",
+]

@@ -1,0 +1,232 @@
+"""Checkpoint files: read without running their code, fit to a network, store.
+
+A published ``.pth`` is a pickle, and a pickle is a program. PyTorch's
+``weights_only`` unpickler builds tensors and plain containers and refuses the
+rest; nothing here ever asks for more. What is stored afterwards is safetensors,
+which can hold nothing but numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from denoisekit.errors import WeightsError
+from denoisekit.methods.base import MethodInfo
+from denoisekit.weights.header import read_header
+
+State = dict[str, torch.Tensor]
+Shapes = Mapping[str, tuple[int, ...]]
+
+_WRAPPERS = ("params_ema", "params", "model_state_dict", "state_dict", "model_weight", "denoiser")
+"""Keys under which training codes keep the weights, the better one first."""
+
+
+def read_state(path: Path) -> State:
+    """Read the tensors of a checkpoint by the keys its authors gave them.
+
+    Wrappers (``state_dict``, ``params_ema`` …) and ``module.`` prefixes are taken off.
+
+    Parameters
+    ----------
+    path : Path
+        A safetensors file or a PyTorch checkpoint, told apart by content.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        On the CPU, as stored.
+
+    Raises
+    ------
+    WeightsError
+        The file cannot be read, is damaged, holds code, or holds no weights.
+    """
+    try:
+        if read_header(path) is not None:
+            from safetensors.torch import load_file
+
+            state: State = load_file(path)
+            return state
+        # Asked for by name: a default that changes must not turn pickles on.
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError(f"there is no file {path}", "check the path") from error
+    except Exception as error:  # a malformed file may raise anything
+        raise _unreadable(path, error) from error
+    return _unwrap(content, path)
+
+
+def fit(
+    state: Mapping[str, torch.Tensor],
+    method: MethodInfo,
+    config: Mapping[str, Any] | None,
+    name: str,
+) -> tuple[State, Mapping[str, Any]]:
+    """Bring tensors under the keys of a method's network, strictly.
+
+    Parameters
+    ----------
+    state : mapping of str to torch.Tensor
+        Under the official checkpoint's keys, or already under ours.
+    method : MethodInfo
+        Whose network.
+    config : mapping or None
+        Configuration that the weights must have; None takes the one their keys show.
+    name : str
+        What to call them in an error.
+
+    Returns
+    -------
+    state : dict of str to torch.Tensor
+        Our keys; float tensors as contiguous float32.
+    config : mapping
+        The network's configuration.
+
+    Raises
+    ------
+    WeightsError
+        They belong to another network (names the first keys and shapes that differ),
+        or hold values that are not finite.
+    """
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    seen = method.recognise(shapes)
+    if config is None:
+        config = seen
+    if config is None:
+        raise WeightsError(
+            f"{name} does not fit the method {method.id}: its keys are those of another network "
+            f"({_some(shapes, shapes)})",
+            "check --method, or that the file is a checkpoint of this method",
+        )
+    expected = _expected(method, config, name)
+    if shapes.keys() != expected.keys():
+        state = _rename(state, method, config, name)
+    _compare({key: tuple(value.shape) for key, value in state.items()}, expected, method, name)
+    return plain(state, name), config
+
+
+def plain(state: Mapping[str, torch.Tensor], name: str) -> State:
+    """Return dense tensors with memory of their own, float ones as float32.
+
+    Raises
+    ------
+    WeightsError
+        One is sparse, quantised, complex or not finite.
+    """
+    return {key: _plain(key, value, name) for key, value in state.items()}
+
+
+def to_safetensors(state: State, metadata: Mapping[str, str]) -> bytes:
+    """Return the file that holds these tensors and this header."""
+    from safetensors.torch import save
+
+    data: bytes = save(state, metadata=dict(metadata))
+    return data
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    import pickle
+
+    if isinstance(error, OSError) and error.strerror:
+        return WeightsError(f"cannot read {path}: {error.strerror}")
+    if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
+        return WeightsError(
+            f"{path} holds more than weights (pickled objects or code) and was not loaded",
+            "ask its author for a state dict or a safetensors file; "
+            "denoisekit never runs code from weights",
+        )
+    return WeightsError(
+        f"{path} is not a readable checkpoint, or is damaged",
+        "expected a PyTorch state dict (.pth) or a safetensors file; download it again",
+    )
+
+
+def _unwrap(content: Any, path: Path) -> State:
+    while isinstance(content, Mapping):
+        wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping))
+        inner = next(wrapped, None)
+        if inner is None:
+            break
+        content = inner
+    hint = "expected a state dict: a mapping of names to tensors"
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{path} holds no weights", hint)
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            kind = type(value).__name__
+            raise WeightsError(f"{path}: {key!r} is of type {kind}, not a tensor", hint)
+    state = dict(content)
+    while all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    return state
+
+
+def _expected(method: MethodInfo, config: Mapping[str, Any], name: str) -> Shapes:
+    try:
+        return method.build(config).shapes()
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"{name}: the method {method.id} has no network of the configuration {dict(config)}",
+            "a newer denoisekit may know it",
+        ) from error
+
+
+def _rename(
+    state: Mapping[str, torch.Tensor], method: MethodInfo, config: Mapping[str, Any], name: str
+) -> State:
+    renamed: State = {}
+    for key, value in state.items():
+        ours = method.rename(key, config)
+        if not ours:  # a buffer that we compute
+            continue
+        # A module registered twice is saved twice; the same values are no conflict.
+        if ours in renamed and not torch.equal(renamed[ours], value):
+            raise WeightsError(f"{name}: two different tensors are both '{ours}' (one is '{key}')")
+        renamed.setdefault(ours, value)
+    return renamed
+
+
+def _compare(found: Shapes, expected: Shapes, method: MethodInfo, name: str) -> None:
+    missing = [key for key in expected if key not in found]
+    unexpected = [key for key in found if key not in expected]
+    wrong = [key for key in expected if key in found and found[key] != expected[key]]
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} missing ({_some(missing, expected)})")
+    if unexpected:
+        parts.append(f"{len(unexpected)} unexpected ({_some(unexpected, found)})")
+    if wrong:
+        first = wrong[0]
+        parts.append(
+            f"{len(wrong)} of another shape ({first}: {list(found[first])} in the file, "
+            f"{list(expected[first])} in the network)"
+        )
+    if parts:
+        raise WeightsError(
+            f"{name} does not fit the network of {method.id}: {'; '.join(parts)}",
+            "it is a checkpoint of another network, or of another variant of this one",
+        )
+
+
+def _some(keys: Iterable[str], shapes: Shapes) -> str:
+    named = [f"{key} {list(shapes[key])}" for key in keys]
+    return ", ".join(named[:2]) + (" …" if len(named) > 2 else "")
+
+
+def _plain(key: str, value: torch.Tensor, name: str) -> torch.Tensor:
+    dense = value.layout == torch.strided and value.device.type == "cpu"
+    if not dense or value.is_quantized or value.is_complex():
+        raise WeightsError(f"{name}: '{key}' is not a plain dense tensor ({value.dtype})")
+    if not value.is_floating_point():
+        return value.contiguous()
+    value = value.detach().to(torch.float32).contiguous()
+    if not bool(torch.isfinite(value).all()):
+        raise WeightsError(
+            f"{name}: '{key}' holds values that are not finite", "training diverged, or damage"
+        )
+    # Two keys may share one storage; a file cannot.
+    return value.clone()

@@ -1,0 +1,181 @@
+"""Weights for the pipeline: by id from the store, or from a file the user names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from denoisekit.errors import UsageError, WeightsError
+from denoisekit.methods.base import MethodInfo
+from denoisekit.weights.cache import Stored, damaged, find
+from denoisekit.weights.fetch import absent, offline
+from denoisekit.weights.header import read_header
+from denoisekit.weights.manifest import WeightEntry, find_entry, load_manifest
+from denoisekit.weights.store import pull
+from denoisekit.weights.transfer import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedWeights:
+    """Weights in memory, checked against the method's network.
+
+    Attributes
+    ----------
+    state : mapping of str to torch.Tensor
+        Under our keys, on the CPU; float tensors are float32.
+    config : mapping
+        What the method's ``build`` takes.
+    id : str
+        Id in the manifest, or the file's name.
+    sha256 : str
+        Of the published file; for a file of the user's, of that.
+    method : str
+        Id of the method.
+    warnings : tuple of str
+        What the user should know, a line each.
+    """
+
+    state: Mapping[str, torch.Tensor]
+    config: Mapping[str, Any]
+    id: str
+    sha256: str
+    method: str
+    warnings: tuple[str, ...] = ()
+
+
+def load_weights(
+    name: str | Path,
+    method: MethodInfo,
+    *,
+    allow_download: bool = True,
+    progress: Progress | None = None,
+    manifest: Path | None = None,
+) -> LoadedWeights:
+    """Load weights for a method.
+
+    Parameters
+    ----------
+    name : str or Path
+        An id from the manifest, or a file. A string is a file's path if it contains
+        a separator or ends in ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``.
+    method : MethodInfo
+        Whose network they must fit.
+    allow_download : bool
+        Fetch them if they are not here.
+    progress : callable, optional
+        Called with the bytes done and the total while fetching.
+    manifest : Path, optional
+        Another manifest than the project's own.
+
+    Returns
+    -------
+    LoadedWeights
+        Ready for ``method.build(config).load(state)``.
+
+    Raises
+    ------
+    UsageError
+        No weights have this id, or they are of another method.
+    WeightsError
+        They are absent and cannot be fetched, are damaged, or do not fit.
+    """
+    if is_path(name):
+        return _from_file(Path(name), method)
+    entries = load_manifest(manifest)
+    entry = find_entry(str(name), entries)
+    if entry.method != method.id:
+        fitting = ", ".join(e.id for e in entries if e.method == method.id) or "none yet"
+        raise UsageError(
+            f"the weights {entry.id} are of the method {entry.method}, not {method.id}",
+            f"add --method {entry.method}, or choose from: {fitting}",
+        )
+    stored = find(entry)
+    repaired = []
+    if stored and stored.damage and stored.verified and allow_download and not offline():
+        repaired = [f"the weights {entry.id} were damaged ({stored.damage}) and fetched again"]
+        stored = None
+    if stored is None:
+        if not allow_download:
+            raise absent(entry, "they are not in the cache folder")
+        stored, _ = pull(entry, method, progress)
+    loaded = _from_store(entry, stored, method)
+    return replace(loaded, warnings=(*repaired, *loaded.warnings))
+
+
+def is_path(name: str | Path) -> bool:
+    """Return whether this names a file rather than an id."""
+    if isinstance(name, Path):
+        return True
+    separators = {os.sep, os.altsep or os.sep, "/"}
+    return name.lower().endswith(_SUFFIXES) or any(s in name for s in separators)
+
+
+def _from_store(entry: WeightEntry, stored: Stored, method: MethodInfo) -> LoadedWeights:
+    from safetensors.torch import load
+
+    from denoisekit.weights.checkpoint import fit
+
+    if stored.damage:
+        raise damaged(entry, stored)
+    data = _read(stored.path)
+    # The file is in memory anyway: hashing it costs little.
+    found = hashlib.sha256(data).hexdigest()
+    if found != stored.sha256:
+        harm = f"its sha256 is {found} instead of {stored.sha256}"
+        raise damaged(entry, Stored(stored.path, stored.verified, stored.sha256, harm))
+    state, config = fit(load(data), method, entry.config, entry.id)
+    doubt = f"{entry.id} was imported from an unverified source"
+    return LoadedWeights(
+        state=state,
+        config=config,
+        id=entry.id,
+        sha256=stored.header()["source_sha256"],
+        method=method.id,
+        warnings=() if stored.verified else (doubt,),
+    )
+
+
+def _from_file(path: Path, method: MethodInfo) -> LoadedWeights:
+    from denoisekit.weights.checkpoint import fit, read_state
+
+    sha256 = hashlib.sha256(_read(path)).hexdigest()
+    header = read_header(path) or {}
+    config = None
+    if header.get("denoisekit"):
+        if header.get("method") != method.id:
+            raise WeightsError(
+                f"{path} holds weights of the method {header.get('method')}, not {method.id}",
+                f"add --method {header.get('method')}",
+            )
+        config = _config(path, header)
+    state, config = fit(read_state(path), method, config, str(path))
+    return LoadedWeights(state, config, path.name, sha256, method.id)
+
+
+def _config(path: Path, header: Mapping[str, str]) -> Mapping[str, Any]:
+    try:
+        config = json.loads(header["config"])
+        if isinstance(config, dict):
+            return config
+    except (KeyError, ValueError):
+        pass
+    raise WeightsError(f"{path}: its header does not say the network's configuration")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise WeightsError(f"there is no file {path}", "check the path") from error
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}") from error

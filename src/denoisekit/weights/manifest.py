@@ -1,0 +1,306 @@
+"""The manifest: which weights exist, where they are published, and their hashes.
+
+``weights_manifest.json`` is the only place of the project that holds URLs and
+hashes. It is data from our own repository, yet read strictly: a slip in it would
+otherwise show as a strange download months later.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from denoisekit.errors import UsageError, WeightsError, did_you_mean
+
+_NAME = "weights_manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSource:
+    """A file behind a plain address."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """A file of a Hugging Face model repository at a pinned commit."""
+
+    repo: str
+    revision: str
+    file: str
+
+    def __str__(self) -> str:
+        return f"hf://{self.repo}@{self.revision}/{self.file}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A quality figure and how it was taken.
+
+    Attributes
+    ----------
+    dataset, protocol : str
+        On what, and how.
+    psnr : float
+        Mean PSNR in dB, peak 255 (8-bit) unless the protocol says otherwise.
+    ssim : float or None
+        Mean SSIM.
+    origin : {'measured', 'published'}
+        By us with the published weights, or by their authors.
+    """
+
+    dataset: str
+    psnr: float
+    ssim: float | None
+    origin: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightEntry:
+    """One set of weights, described.
+
+    Attributes
+    ----------
+    id : str
+        ``method.tag``.
+    method : str
+        Id of the method they belong to.
+    config : mapping
+        What the method's ``build`` takes.
+    title, trained_on, citation : str
+        One line each.
+    licence : str
+        As stated by whoever published them, or ``"none stated"``.
+    bytes : int or None
+        Size of the published file.
+    sha256, git_blob : str or None
+        Hash of the published file. ``git_blob`` is the id a git repository gives
+        the file; used where the SHA-256 is not known.
+    sources : tuple of UrlSource or HubSource
+        Where the file can be fetched, in the order to try.
+    page : str or None
+        Where a person can get the file with a browser, if it cannot be fetched.
+    results : tuple of Result
+        Quality figures.
+    """
+
+    id: str
+    method: str
+    config: Mapping[str, Any]
+    title: str
+    trained_on: str
+    licence: str
+    citation: str
+    bytes: int | None
+    sha256: str | None
+    git_blob: str | None
+    sources: tuple[UrlSource | HubSource, ...]
+    page: str | None
+    results: tuple[Result, ...]
+
+    @property
+    def pinned(self) -> str | None:
+        """The hash that the published file must have."""
+        return self.sha256 or self.git_blob
+
+
+def manifest_path() -> Path:
+    """Return the manifest in use: in the wheel, or at the top of the repository."""
+    here = Path(__file__).parents[1]
+    installed = here / _NAME
+    # An editable install runs from src/denoisekit; there is no copy beside it.
+    return installed if installed.is_file() else here.parents[1] / _NAME
+
+
+def load_manifest(path: Path | None = None) -> tuple[WeightEntry, ...]:
+    """Read and check a manifest.
+
+    Parameters
+    ----------
+    path : Path, optional
+        Another manifest than the project's own.
+
+    Returns
+    -------
+    tuple of WeightEntry
+        In the file's order.
+
+    Raises
+    ------
+    WeightsError
+        The file is absent, is not JSON, or breaks the schema; the message names the
+        entry and the key.
+    """
+    path = path or manifest_path()
+    try:
+        data = json.loads(path.read_text("utf-8"), object_pairs_hook=_no_duplicates)
+        if not isinstance(data, list):
+            raise _SchemaError("a list of entries is expected")
+        entries = tuple(_entry(item, position) for position, item in enumerate(data))
+        _distinct([entry.id for entry in entries], "id")
+        _distinct([entry.pinned for entry in entries if entry.pinned], "hash")
+    except OSError as error:
+        raise WeightsError(f"cannot read the weights manifest {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise WeightsError(
+            f"the weights manifest {path} is malformed: {error}",
+            "reinstall denoisekit, or mend the entry (docs/weights.md lists the keys)",
+        ) from error
+    return entries
+
+
+def find_entry(name: str, entries: Sequence[WeightEntry]) -> WeightEntry:
+    """Return the entry with this id.
+
+    Raises
+    ------
+    UsageError
+        There is none; the hint names the closest.
+    """
+    for entry in entries:
+        if entry.id == name:
+            return entry
+    hint = did_you_mean(name, [entry.id for entry in entries])
+    if Path(name).is_file():
+        hint = f"for the file of that name write ./{name}; otherwise {hint}"
+    raise UsageError(f"there are no weights '{name}'", hint)
+
+
+class _SchemaError(ValueError):
+    pass
+
+
+_KEYS: Mapping[str, tuple[type, ...]] = {
+    "id": (str,),
+    "method": (str,),
+    "config": (dict,),
+    "title": (str,),
+    "trained_on": (str,),
+    "licence": (str,),
+    "citation": (str,),
+    "bytes": (int, type(None)),
+    "sources": (list,),
+    "results": (list,),
+}
+_OPTIONAL: Mapping[str, tuple[type, ...]] = {"sha256": (str,), "git_blob": (str,), "page": (str,)}
+_RESULT: Mapping[str, tuple[type, ...]] = {
+    "dataset": (str,),
+    "psnr": (int, float),
+    "ssim": (int, float, type(None)),
+    "origin": (str,),
+    "protocol": (str,),
+}
+
+
+def _entry(item: Any, position: int) -> WeightEntry:
+    name = item.get("id") if isinstance(item, dict) else None
+    where = f"'{name}'" if isinstance(name, str) else f"entry {position}"
+    _check_keys(item, _KEYS, _OPTIONAL, where)
+    # The id becomes a file name, so its letters are few.
+    _check(re.fullmatch(r"[a-z0-9]+\.[a-z0-9][a-z0-9.-]*", item["id"]), where, "id", "method.tag")
+    _check(item["id"].split(".")[0] == item["method"], where, "id", "the method before the dot")
+    size = item["bytes"]
+    _check(size is None or 0 < size < 2**40, where, "bytes", "a size in bytes or null")
+    sha256, git_blob = item.get("sha256"), item.get("git_blob")
+    _check(
+        sha256 is None or re.fullmatch(r"[0-9a-f]{64}", sha256), where, "sha256", "64 hex digits"
+    )
+    _check(git_blob is None or re.fullmatch(r"[0-9a-f]{40}", git_blob), where, "git_blob", "40 hex")
+    _check(not (sha256 and git_blob), where, "git_blob", "absent where sha256 is given")
+    _check(sha256 is None or size is not None, where, "bytes", "given where sha256 is")
+    sources = tuple(_source(source, where) for source in item["sources"])
+    _check(not sources or sha256 or git_blob, where, "sha256", "given where there are sources")
+    _check(sources or item.get("page"), where, "page", "given where there are no sources")
+    if item.get("page"):
+        _check_url(item["page"], where, "page")
+    return WeightEntry(
+        id=item["id"],
+        method=item["method"],
+        config=MappingProxyType(item["config"]),
+        title=item["title"],
+        trained_on=item["trained_on"],
+        licence=item["licence"],
+        citation=item["citation"],
+        bytes=size,
+        sha256=sha256,
+        git_blob=git_blob,
+        sources=sources,
+        page=item.get("page"),
+        results=tuple(_result(result, where) for result in item["results"]),
+    )
+
+
+def _source(item: Any, where: str) -> UrlSource | HubSource:
+    if isinstance(item, dict) and "url" in item:
+        _check_keys(item, {"url": (str,)}, {}, f"{where}, sources")
+        _check_url(item["url"], where, "url")
+        return UrlSource(item["url"])
+    hub: Mapping[str, tuple[type, ...]] = {"repo": (str,), "revision": (str,), "file": (str,)}
+    _check_keys(item, hub, {}, f"{where}, sources")
+    _check(re.fullmatch(r"[\w.-]+/[\w.-]+", item["repo"]), where, "repo", "owner/name")
+    # A branch or a tag can move; a commit cannot.
+    _check(re.fullmatch(r"[0-9a-f]{40}", item["revision"]), where, "revision", "a commit, 40 hex")
+    return HubSource(item["repo"], item["revision"], item["file"])
+
+
+def _result(item: Any, where: str) -> Result:
+    _check_keys(item, _RESULT, {}, f"{where}, results")
+    origin = item["origin"]
+    _check(origin in {"measured", "published"}, where, "origin", "'measured' or 'published'")
+    return Result(item["dataset"], item["psnr"], item["ssim"], origin, item["protocol"])
+
+
+def _check_keys(
+    item: Any,
+    required: Mapping[str, tuple[type, ...]],
+    optional: Mapping[str, tuple[type, ...]],
+    where: str,
+) -> None:
+    if not isinstance(item, dict):
+        raise _SchemaError(f"{where}: an object is expected, not {type(item).__name__}")
+    for key, value in item.items():
+        types = required.get(key) or optional.get(key)
+        if types is None:
+            raise _SchemaError(f"{where}: unknown key '{key}'")
+        # JSON's true is an int to Python.
+        if not isinstance(value, types) or isinstance(value, bool):
+            raise _SchemaError(f"{where}: '{key}' has the wrong type {type(value).__name__}")
+        if value == "":
+            raise _SchemaError(f"{where}: '{key}' is empty")
+    for key in required:
+        if key not in item:
+            raise _SchemaError(f"{where}: '{key}' is missing")
+
+
+def _check(condition: object, where: str, key: str, expected: str) -> None:
+    if not condition:
+        raise _SchemaError(f"{where}: '{key}' must be: {expected}")
+
+
+def _check_url(url: str, where: str, key: str) -> None:
+    parts = urlsplit(url)
+    legal = re.fullmatch(r"[!-~]+", url) and parts.scheme in {"http", "https"} and parts.hostname
+    _check(legal, where, key, "an http(s) address, percent-encoded")
+
+
+def _distinct(values: list[str], what: str) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise _SchemaError(f"the {what} '{value}' is there twice")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    _distinct(keys, "key")
+    return dict(pairs)
