@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -39,6 +40,8 @@ def doctor(
         "versions": _versions(),
         "system": _system(),
         "devices": _devices(),
+        "weights": _weights(),
+        "known weights": _known_weights(),
         "formats": _formats(),
     }
     if as_json:
@@ -117,10 +120,34 @@ def _devices() -> list[Facts]:
     return found
 
 
+def _weights() -> Facts:
+    from denoisekit.weights import cache_folder
+    from denoisekit.weights.fetch import offline
+
+    folder = cache_folder()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return {
+        "folder": str(folder),
+        "writable": os.access(existing, os.W_OK | os.X_OK),
+        "network allowed": not offline(),
+    }
+
+
+def _known_weights() -> list[Facts]:
+    from denoisekit.weights import find, load_manifest
+
+    found = []
+    for entry in load_manifest():
+        stored = find(entry)
+        state = "missing" if stored is None else stored.damage or "present"
+        found.append({"weights": entry.id, "method": entry.method, "state": state})
+    return found
+
+
 def _formats() -> list[Facts]:
     from denoisekit.formats import FORMATS
 
-    return [{"id": f.id, "title": f.title, "suffixes": " ".join(f.suffixes)} for f in FORMATS]
+    return [{"format": f.id, "title": f.title, "suffixes": " ".join(f.suffixes)} for f in FORMATS]
 
 
 def _text(value: object) -> str:
