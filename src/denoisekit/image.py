@@ -93,7 +93,9 @@ class ImageInfo:
         if len(self.shape) != len(self.axes) or not self.axes.removesuffix("S").endswith("YX"):
             raise ValueError(f"axes {self.axes!r} do not describe shape {self.shape}")
         colours = self.samples - self.alpha
-        if colours < 1 or (self.colour != "channels" and colours != {"gray": 1, "rgb": 3}[self.colour]):
+        if colours < 1 or (
+            self.colour != "channels" and colours != {"gray": 1, "rgb": 3}[self.colour]
+        ):
             raise ValueError(f"{self.samples} samples are not {self.colour}, alpha={self.alpha}")
 
     @property
@@ -123,7 +125,7 @@ class ImageInfo:
 
     @property
     def peak(self) -> float:
-        """Value of white: the largest integer of the dtype or of its significant bits; 1.0 for floats."""
+        """Value of white: the largest integer of dtype or significant bits; 1.0 for floats."""
         if self.dtype.kind == "f":
             return 1.0
         if self.bits is not None:

@@ -1,12 +1,12 @@
 """What a denoising method is: described as data, loaded as an object.
 
 `MethodInfo` needs no torch: it feeds ``denoisekit methods``, the docs and
-``--help``. `Denoiser` is the loaded thing, bound to its weights.
+``--help``. `LoadedMethod` is the loaded thing, bound to its weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -78,12 +78,12 @@ class MethodInfo:
     default_weights: str
     flop_per_pixel: float
     bytes_per_pixel: Mapping[str, float]
-    build: Callable[[Mapping[str, Any]], Denoiser]
+    build: Callable[[Mapping[str, Any]], LoadedMethod]
     recognise: Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Any] | None]
     rename: Callable[[str, Mapping[str, Any]], str]
 
 
-class Denoiser(Protocol):
+class LoadedMethod(Protocol):
     """A network ready to run. Every method's `build` returns one."""
 
     def load(self, state: State) -> None:
@@ -95,10 +95,12 @@ class Denoiser(Protocol):
         ...
 
     def prepare(self, device: torch.device, precision: str) -> None:
-        """Move to a device and precision (``fp32``, ``bf16``, ``fp16``) and optimise for inference."""
+        """Move to a device and precision (``fp32``, ``bf16``, ``fp16``), ready to run fast."""
         ...
 
-    def denoise(self, noisy: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
+    def denoise(
+        self, noisy: torch.Tensor, *, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
         """Denoise.
 
         Parameters
@@ -114,5 +116,3 @@ class Denoiser(Protocol):
             Same shape, float32, not clamped. The input is left as it was.
         """
         ...
-
-

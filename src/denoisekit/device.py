@@ -1,0 +1,244 @@
+"""Where the network runs, how precisely, and how large a tile may be.
+
+A device that was asked for and is not there is an error, never a silent fallback.
+On a CPU running out of memory ends the process, so the tile is chosen beforehand
+from a measured bytes-per-pixel model; on a GPU it is an exception, and smaller
+tiles are tried.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from denoisekit.errors import OutOfMemory, UsageError
+from denoisekit.geometry import Plan, choose_tile, plan_tiles
+
+if TYPE_CHECKING:
+    import torch
+
+    from denoisekit.methods.base import Limits, MethodInfo
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+SHARE_OF_FREE = 0.6
+"""Part of the memory now free that is used where no limit is given."""
+
+BAND_BYTES = 28
+"""Bytes a pixel of a band of rows takes: three float32 channels in, three out, and slack."""
+
+CALL_BYTES = 96 * 2**20
+"""Memory a network call takes whatever its size: work space of the libraries."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises
+    ------
+    UsageError
+        No such device here, or no such name.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise UsageError(f"there is no device '{name}'", "choose from auto, cpu, cuda, cuda:N, mps")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise UsageError(
+                f"{name} was asked for, but torch sees {count} CUDA devices",
+                "use --device cpu, or install a CUDA build of torch; see denoisekit doctor",
+            )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(
+            "mps was asked for, but torch sees no Apple GPU",
+            "use --device cpu; see denoisekit doctor",
+        )
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """Return the device's name for people: ``CPU, 8 threads`` or the GPU's model."""
+    import torch
+
+    if device.type == "cuda":
+        return f"{device}, {torch.cuda.get_device_name(device)}"
+    if device.type == "mps":
+        return "mps, Apple GPU"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def native_bf16() -> bool:
+    """Return whether this CPU multiplies bf16 in hardware; without it bf16 is slower than fp32."""
+    import torch
+
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, check, lambda: False)()) for check in checks)
+
+
+def choose_precision(device: torch.device, requested: str) -> str:
+    """Return ``fp32``, ``bf16`` or ``fp16``.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the network runs.
+    requested : str
+        One of `PRECISIONS`. ``auto`` is fp32: the precision of the published figures.
+
+    Raises
+    ------
+    UsageError
+        An unknown precision, or one that the device cannot compute.
+    """
+    if requested not in PRECISIONS:
+        raise UsageError(
+            f"there is no precision '{requested}'", "choose from " + ", ".join(PRECISIONS)
+        )
+    if requested == "auto":
+        return "fp32"
+    if requested == "fp16" and device.type == "cpu":
+        raise UsageError("fp16 is for GPUs", "on a CPU use --precision bf16 or fp32")
+    return requested
+
+
+def available_memory() -> int:
+    """Return the bytes this process may still take: free memory, or what its container leaves."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    try:
+        return min(free, int(limit.read_text()) - int(used.read_text()))
+    except (OSError, ValueError):  # not Linux, no container, or "max"
+        return free
+
+
+def used_memory() -> int:
+    """Return the bytes this process holds now (resident set)."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def tile_memory(device: torch.device, max_memory: int | None, reserved: int) -> int:
+    """Return the bytes that tiles and the bands they are cut from may take.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the network runs.
+    max_memory : int or None
+        Most bytes the whole process (CPU) or the device (GPU) may hold; None: `SHARE_OF_FREE`
+        of what is free.
+    reserved : int
+        Bytes that the image itself will take beside the tiles (CPU only).
+
+    Raises
+    ------
+    OutOfMemory
+        Nothing is left for tiles.
+    """
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return min(int(free * 0.9), max_memory or free)
+    if max_memory is None:
+        left = int(available_memory() * SHARE_OF_FREE) - reserved
+    else:
+        left = max_memory - used_memory() - reserved
+    left -= CALL_BYTES
+    if left <= 0:
+        need = used_memory() + reserved + CALL_BYTES
+        raise OutOfMemory(
+            f"the program and this image take {need / 2**30:.1f} GiB before any tile",
+            "raise --max-memory, close other programs, or cut the image",
+        )
+    return left
+
+
+def choose_plan(height: int, width: int, info: MethodInfo, precision: str, memory: int) -> Plan:
+    """Plan the tiles of an image that cost least within a memory limit.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the image.
+    info : MethodInfo
+        The method: its limits and bytes per pixel.
+    precision : str
+        Of the network.
+    memory : int
+        Bytes for the tile and the bands of rows.
+
+    Raises
+    ------
+    OutOfMemory
+        Not even the smallest tile fits.
+    """
+    per_pixel = info.bytes_per_pixel[precision]
+    plans = []
+    error: OutOfMemory | None = None
+    # A tall tile needs tall bands: how to share the memory between the two is tried out.
+    for share in (0.1, 0.2, 0.3, 0.45, 0.6, 0.75):
+        tile_pixels = int(memory * (1 - share) / per_pixel)
+        band_pixels = int(memory * share / BAND_BYTES)
+        try:
+            tile = choose_tile(height, width, info.limits, tile_pixels, band_pixels)
+        except OutOfMemory as failed:
+            error = failed
+            continue
+        plans.append(plan_tiles(height, width, info.limits, tile))
+    if not plans:
+        raise error or OutOfMemory("no tile fits in the memory allowed")
+    return min(plans, key=lambda plan: (plan.read_pixels, plan.count))
+
+
+def smaller_plan(height: int, width: int, limits: Limits) -> Plan | None:
+    """Cut a tile that did not fit in memory into tiles of at most half its size.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the read box that did not fit.
+    limits : Limits
+        Of the method.
+
+    Returns
+    -------
+    Plan or None
+        None when halos leave nothing to gain.
+    """
+    parts = 2
+    while parts <= max(height, width):
+        plan = plan_tiles(height, width, limits, (-(-height // parts), -(-width // parts)))
+        if math.prod(plan.largest_read) <= height * width / 2:
+            return plan
+        parts *= 2
+    return None
+
+
+def parse_memory(text: str) -> int:
+    """Return the bytes of ``4GiB``, ``500MB``, ``1.5 g`` or a plain number.
+
+    Raises
+    ------
+    UsageError
+        Not a positive amount.
+    """
+    match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(i?b?)\s*", text.lower())
+    try:
+        amount = float(match[1]) if match else 0.0
+    except ValueError:
+        amount = 0.0
+    if match is None or amount <= 0:
+        raise UsageError(f"'{text}' is not an amount of memory", "write for instance 4GiB or 800MB")
+    step = 1000 if match[3] == "b" and match[2] else 1024
+    return int(amount * step ** " kmgt".index(match[2] or " "))
