@@ -98,4 +98,4 @@ def test_wheel_and_sdist_carry_the_manifest_and_the_licence():
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]
     targets = build["build"]["targets"]
     assert "weights_manifest.json" in targets["wheel"]["force-include"]
-    assert {"weights_manifest.json", "LICENSE", "tests"} <= set(targets["sdist"]["include"])
+    assert {"weights_manifest.json", "LICENSE", "tests", "scripts", "mkdocs.yml", ".ci"} <= set(targets["sdist"]["include"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -29,6 +30,8 @@ PACKAGES = (
     "rich",
 )
 
+CPUINFO = Path("/proc/cpuinfo")
+
 Facts = dict[str, Any]
 
 
@@ -40,24 +43,35 @@ def doctor(
         "versions": _versions(),
         "system": _system(),
         "devices": _devices(),
+        "weights_cache": _cache(),
         "weights": _weights(),
-        "known weights": _known_weights(),
         "formats": _formats(),
     }
+    facts["would_use"] = _choice(facts)
+    facts["notes"] = _notes()
     if as_json:
         render.json_line(facts)
         return
-    for section, entries in facts.items():
-        _show(section, entries)
+    for section in ("versions", "system", "devices", "weights_cache", "weights", "formats"):
+        _show(section, facts[section])
+    choice = facts["would_use"]
+    render.out(
+        f"denoise would use {choice['device']} ({choice['device_why']}), "
+        f"{choice['precision']} ({choice['precision_why']}), the method {choice['method']} "
+        f"and the weights {choice['weights']} ({choice['weights_why']})."
+    )
+    for note in facts["notes"]:
+        render.out(f"note: {note}")
 
 
 def _show(section: str, entries: Facts | list[Facts]) -> None:
     if isinstance(entries, dict):
-        columns: tuple[str, ...] = (section, "")
-        rows: list[tuple[str, ...]] = [(name, _text(value)) for name, value in entries.items()]
+        columns = [section, ""]
+        rows = [[_words(name), _text(value)] for name, value in entries.items()]
     else:
-        columns = tuple(entries[0]) if entries else (section,)
-        rows = [tuple(_text(value) for value in entry.values()) for entry in entries]
+        columns = [_words(name) for name in (entries[0] if entries else [section])]
+        rows = [[_text(value) for value in entry.values()] for entry in entries]
+    columns[0] = _words(columns[0])
     render.table(columns, rows)
     render.out("")
 
@@ -81,17 +95,16 @@ def _system() -> Facts:
         "os": platform.platform(),
         "cpu": _cpu_model(),
         "cores": psutil.cpu_count(logical=False),
-        "hardware threads": psutil.cpu_count(),
-        "torch threads": torch.get_num_threads(),
-        "memory GiB": round(memory.total / 2**30, 1),
-        "memory available GiB": round(memory.available / 2**30, 1),
+        "hardware_threads": psutil.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "memory_GiB": round(memory.total / 2**30, 1),
+        "memory_available_GiB": round(memory.available / 2**30, 1),
     }
 
 
 def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
+    if CPUINFO.exists():
+        for line in CPUINFO.read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     if sys.platform == "darwin":
@@ -105,22 +118,25 @@ def _cpu_model() -> str:
 def _devices() -> list[Facts]:
     import torch
 
-    found: list[Facts] = [{"device": "cpu", "name": _cpu_model(), "memory GiB": None}]
+    from denoisekit.device import native_bf16
+
+    def device(name: str, model: str, memory: int | None, bf16: str, fp16: str) -> Facts:
+        gibibytes = memory and round(memory / 2**30, 1)
+        precisions = {"fp32": "yes", "bf16": bf16, "fp16": fp16}
+        return {"device": name, "name": model, "memory_GiB": gibibytes, **precisions}
+
+    found = [device("cpu", _cpu_model(), None, "native" if native_bf16() else "slow", "no")]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        properties = torch.cuda.get_device_properties(index)
-        found.append(
-            {
-                "device": f"cuda:{index}",
-                "name": properties.name,
-                "memory GiB": round(properties.total_memory / 2**30, 1),
-            }
-        )
+        gpu = torch.cuda.get_device_properties(index)
+        # NVIDIA's compute capability 8 (Ampere) brought bf16.
+        bf16 = "native" if gpu.major >= 8 else "slow"
+        found.append(device(f"cuda:{index}", gpu.name, gpu.total_memory, bf16, "native"))
     if torch.backends.mps.is_available():
-        found.append({"device": "mps", "name": platform.machine(), "memory GiB": None})
+        found.append(device("mps", "Apple GPU", None, "yes", "native"))
     return found
 
 
-def _weights() -> Facts:
+def _cache() -> Facts:
     from denoisekit.weights import cache_folder
     from denoisekit.weights.fetch import offline
 
@@ -129,11 +145,11 @@ def _weights() -> Facts:
     return {
         "folder": str(folder),
         "writable": os.access(existing, os.W_OK | os.X_OK),
-        "network allowed": not offline(),
+        "network_allowed": not offline(),
     }
 
 
-def _known_weights() -> list[Facts]:
+def _weights() -> list[Facts]:
     from denoisekit.weights import find, load_manifest
 
     found = []
@@ -148,6 +164,57 @@ def _formats() -> list[Facts]:
     from denoisekit.formats import FORMATS
 
     return [{"format": f.id, "title": f.title, "suffixes": " ".join(f.suffixes)} for f in FORMATS]
+
+
+def _choice(facts: Facts) -> Facts:
+    """Return what `denoise` would take if nothing were said, and the reasons."""
+    from denoisekit.device import choose_precision, native_bf16, resolve_device
+    from denoisekit.methods import METHODS
+
+    device = resolve_device("auto")
+    precision = choose_precision(device, "auto")
+    faster = "; --precision bf16 is faster here" if device.type == "cuda" or native_bf16() else ""
+    method = METHODS[0]
+    states = {entry["weights"]: entry["state"] for entry in facts["weights"]}
+    state = states[method.default_weights]
+    if state == "missing":
+        cache = facts["weights_cache"]
+        usable = cache["network_allowed"] and cache["writable"]
+        fix = f"missing: denoisekit weights pull {method.default_weights}, or weights import FILE"
+        state = "missing, the first run downloads them" if usable else fix
+    return {
+        "device": str(device),
+        "device_why": "torch can use it" if device.type == "cuda" else "torch sees no CUDA device",
+        "precision": precision,
+        "precision_why": f"the precision of the published figures{faster}",
+        "method": method.id,
+        "weights": method.default_weights,
+        "weights_why": state,
+    }
+
+
+def _notes() -> list[str]:
+    import torch
+
+    notes = []
+    if shutil.which("nvidia-smi") and not torch.cuda.is_available():
+        if torch.version.cuda is None:
+            notes.append(
+                "an NVIDIA driver is installed, but this torch was built without CUDA: "
+                "install a CUDA build from https://pytorch.org/get-started/locally/"
+            )
+        else:
+            notes.append(
+                f"this torch is built for CUDA {torch.version.cuda} but reaches no GPU: "
+                "see whether nvidia-smi works, and update the driver"
+            )
+    if torch.backends.mps.is_available():
+        notes.append("--device mps would use the Apple GPU")
+    return notes
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _text(value: object) -> str:
