@@ -33,16 +33,23 @@ def download(source: HubSource, folder: Path, size: int | None, progress: Progre
     OSError
         The folder cannot be written.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
+    # Read now: huggingface_hub looks at the variable once, when it is imported.
+    endpoint = os.environ.get("HF_ENDPOINT") or None
     try:
+        url = hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=endpoint)
+        # Asked beforehand, it fails at once where hf_hub_download waits and tries again.
+        offered = get_hf_file_metadata(url, endpoint=endpoint).size
+        if size and offered != size:
+            raise SourceFailed(f"{source} has {offered} bytes, the published file {size}")
         path = hf_hub_download(
             source.repo,
             source.file,
             revision=source.revision,
             local_dir=folder,
-            # Read now: huggingface_hub looks at the variable once, when it is imported.
-            endpoint=os.environ.get("HF_ENDPOINT") or None,
+            cache_dir=folder / "cache",  # not the user's, from which it would copy unchecked
+            endpoint=endpoint,
             library_name="denoisekit",
             library_version=__version__,
             tqdm_class=_bar(size, progress),
