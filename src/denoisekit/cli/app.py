@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -20,6 +20,9 @@ from denoisekit.errors import DenoisekitError
 
 DEBUG = "DENOISEKIT_DEBUG"
 """Environment variable: anything but empty or 0 shows tracebacks."""
+
+USAGE_ERROR = cast(type[Exception], typer.BadParameter.__base__)
+"""What Typer raises for a wrong command line; not every version has a public name for it."""
 
 EXIT_CODES = {
     0: "all done",
@@ -92,7 +95,7 @@ def _run(arguments: Sequence[str]) -> int:
         code = 130
     except DenoisekitError as error:
         return _fail(error.message, error.hint, error.exit_code)
-    except typer.TyperException as error:
+    except USAGE_ERROR as error:
         return _usage(error)
     except MemoryError:
         return _fail("not enough memory", "try --max-memory with a smaller value", 4)
@@ -106,11 +109,10 @@ def _run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _usage(error: typer.TyperException) -> int:
+def _usage(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is already on the screen
         return 2
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context else "denoisekit"
+    path = error.ctx.command_path if error.ctx else "denoisekit"
     return _fail(error.format_message(), f"see '{path} --help'", 2)
 
 
