@@ -1,0 +1,381 @@
+"""Open a TIFF: find its planes, its axes, and what must be carried to the result."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from denoisekit.errors import InputError
+from denoisekit.formats.tiff_axes import Geometry, aligned, renamed
+from denoisekit.formats.tiff_layout import (
+    COLORMAP,
+    DESCRIPTION,
+    PHOTOSHOP_LAYERS,
+    PIXEL_LAYOUT,
+    POSITIONS,
+    Kind,
+    Layout,
+    kept,
+    metadata_of,
+    reshaped,
+)
+from denoisekit.formats.tiff_ome import OmeFacts, is_ome, ome_alone, ome_facts
+from denoisekit.formats.tiff_read import (
+    LARGE_SEGMENT,
+    MOST_INFLATION,
+    PageData,
+    Source,
+    TiffReader,
+    quiet,
+)
+from denoisekit.formats.tiff_tags import (
+    CHILDREN,
+    Directory,
+    Header,
+    directory_offsets,
+    read_directory,
+    read_header,
+)
+from denoisekit.image import Colour, ImageInfo
+
+OWN_KINDS: dict[str, Kind] = {"shaped": "shaped", "ome": "ome", "imagej": "imagej"}
+OWN_KINDS |= {"uniform": "plain", "generic": "plain", "nih": "plain"}
+ASIDE = {"thumbnail", "label", "macro", "overview", "map", "preview"}
+"""Names of the small pictures that slide scanners put beside the image."""
+RAW_TAGS = {50706: "DNG", 33421: "raw", 33422: "raw"}
+YCBCR = 6
+JPEG = frozenset({6, 7, 33007, 34892})
+
+
+def open_tiff(path: Path, axes: str | None) -> TiffReader:
+    """Open a TIFF (see `denoisekit.formats.base.Format`)."""
+    file = path.open("rb")
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _open(path, file, axes)
+    except BaseException:
+        file.close()
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """The directories of the main chain, read as bytes."""
+
+    header: Header
+    size: int
+    offsets: list[int]
+    first: Directory
+    codes: frozenset[int]
+
+
+def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
+    import tifffile
+
+    chain = _read_chain(path, file)
+    ome = _ome_of(path, chain)
+    text = ome_alone(chain.first.text(DESCRIPTION)).decode("utf-8") if ome else None
+    # OME-XML that describes no image makes an ordinary TIFF.
+    flags = {} if ome else {"is_ome": False}
+    with tifffile.TiffFile(path, omexml=text, _multifile=False, **flags) as tif:
+        if tif.is_ndpi:
+            raise InputError(
+                f"{path}: NDPI slides cannot be read", "export the slide as OME-TIFF first"
+            )
+        series, notes = _choose(path, tif)
+        key = series.keyframe
+        _check_numbers(path, key, series)
+        geometry = aligned(series.axes, series.shape, key.shaped)
+        if axes is not None:
+            geometry = renamed(geometry, axes, str(path))
+        pages, raw = _page_data(tif, series, geometry.pages, chain.size)
+        directories = _directories(file, chain, series, geometry.pages)
+        # The decoder is made while the file is open; it needs the file no more.
+        key.init_decode()
+        unused = len(chain.offsets) - len(directories)
+        vendor = series.kind not in OWN_KINDS
+        if unused > 0 and len(tif.series) == 1 and len(directories) > 1:
+            notes.append(f"{unused} pages that are not part of the image will not be written")
+    kind = OWN_KINDS.get(series.kind, "plain")
+    if series.kind == "mmstack" and ome is not None:
+        kind = "ome"
+    if vendor:
+        name = series.kind.upper()
+        notes.append(f"the instrument's own metadata ({name}) will not be written")
+    if PHOTOSHOP_LAYERS in chain.codes:
+        notes.append("Photoshop layers hold the noisy picture and will not be written")
+    notes += _lost_children(chain)
+    colours = None
+    if key.photometric == 3 and kind in ("plain", "shaped"):
+        colours = tuple(_colour_table(path, key, d) for d in directories)
+        notes.append("the palette's colours will be written as RGB")
+    info = _describe(path, series, geometry, colours, ome)
+    layout = _layout(chain, series, kind, info, directories, vendor, colours is not None)
+    single = len(getattr(series, "_pages", ())) == 1 and geometry.pages > 1
+    layout = replace(layout, single=single and len(chain.offsets) == 1)
+    if not geometry.page_is_plane or (vendor and kind == "plain" and info.planes > 1):
+        layout = reshaped(layout, info)
+        notes.append(f"will be written as pages of axes {info.axes}")
+    plain = kind == "plain" and not vendor
+    metadata = metadata_of(layout.pages[0], MappingProxyType({"tiff": layout}), plain)
+    info = replace(info, metadata=metadata, warnings=tuple(notes))
+    stored = np.dtype(key.dtype).newbyteorder(chain.header.order)
+    return TiffReader(info, Source(geometry, key, pages, raw, stored, colours), file)
+
+
+def _read_chain(path: Path, file: IO[bytes]) -> _Chain:
+    size = file.seek(0, 2)
+    file.seek(0)
+    if file.read(10)[8:] == b"CR":
+        raise _is_raw(path)
+    header = read_header(file)
+    offsets = directory_offsets(file, header, size)
+    first, codes = read_directory(file, header, offsets[0], size, PIXEL_LAYOUT | POSITIONS)
+    if codes & RAW_TAGS.keys():
+        raise _is_raw(path)
+    return _Chain(header, size, offsets, first, codes)
+
+
+def _is_raw(path: Path) -> InputError:
+    return InputError(f"{path}: a camera's raw file", "develop it to TIFF, PNG or JPEG first")
+
+
+def _ome_of(path: Path, chain: _Chain) -> OmeFacts | None:
+    """Return what the file's OME-XML says, None where there is none that can be used."""
+    description = chain.first.text(DESCRIPTION)
+    if not is_ome(description):
+        return None
+    facts = ome_facts(description)
+    if facts.elsewhere or facts.files > 1:
+        raise InputError(
+            f"{path}: one of several files of an OME-TIFF set",
+            "put the set into one file first, for example with bfconvert",
+        )
+    if facts.images > 1:
+        raise InputError(
+            f"{path}: holds {facts.images} images",
+            "split it first, for example with bfconvert -series 0",
+        )
+    if facts.planes > len(chain.offsets):
+        raise InputError(
+            f"{path}: OME-XML names {facts.planes} planes, the file has {len(chain.offsets)}",
+            "the file is cut off, or part of a set",
+        )
+    return facts if facts.images else None
+
+
+def _choose(path: Path, tif: Any) -> tuple[Any, list[str]]:
+    """Return the one series of pages that is the image, and what is said of the others."""
+    if not tif.series:
+        raise InputError(f"{path}: holds no image", "the file is damaged or empty")
+    series, notes = tif.series[0], []
+    others = [s for s in tif.series[1:] if not _aside(s, series)]
+    if others:
+        shapes = ", ".join("×".join(map(str, s.shape)) for s in [series, *others][:4])
+        raise InputError(
+            f"{path}: holds {len(others) + 1} images of different kinds ({shapes})",
+            "split it into one file an image first",
+        )
+    if len(series.levels) > 1:
+        notes.append("the smaller copies of the image (pyramid) will not be written")
+    elif len(tif.series) > 1:
+        notes.append("thumbnails, labels or masks beside the image will not be written")
+    if series.is_multifile or series.transform is not None:
+        raise InputError(
+            f"{path}: needs other files or a conversion of its values",
+            "export it as plain TIFF first",
+        )
+    return series, notes
+
+
+def _aside(other: Any, main: Any) -> bool:
+    small = other.keyframe.subfiletype & 0b101
+    return bool(small) or (other.name.lower() in ASIDE and other.size < main.size)
+
+
+def _check_numbers(path: Path, key: Any, series: Any) -> None:
+    """Raise where the numbers of a page cannot be denoised or decoded."""
+    what = ""
+    if key.dtype is None:
+        what = f"samples of {key.bitspersample} bits cannot be read"
+    elif key.dtype.kind == "b" or key.bitspersample == 1:
+        what = "black-and-white pictures of one bit cannot be denoised"
+    elif key.dtype.kind not in "iuf" or not isinstance(key.bitspersample, int):
+        what = f"{key.dtype.name} samples cannot be denoised"
+    elif np.dtype(series.dtype) != key.dtype:
+        what = "values need a conversion"
+    elif math.prod(key.shaped) <= 0 or key.shaped[2] > 2**31 or key.shaped[3] > 2**31:
+        what = "the size makes no sense"
+    elif key.tiledepth > 1 and key.is_tiled:
+        what = "tiles of several slices cannot be read"
+    elif key.photometric not in (0, 1, 2, 3, 5, YCBCR, 8, 9, 10):
+        what = f"photometric interpretation {int(key.photometric)} cannot be denoised"
+    elif key.photometric == YCBCR and key.compression not in JPEG:
+        what = "YCbCr colour is read from JPEG-compressed TIFF only"
+    if what:
+        raise InputError(f"{path}: {what}", "save it as 8-bit, 16-bit or float gray or RGB")
+
+
+def _page_data(tif: Any, series: Any, number: int, size: int) -> tuple[Sequence[PageData], bool]:
+    """Return where every page's pixels lie, and whether pages are plain arrays."""
+    key = series.keyframe
+    raw = key.is_contiguous and key.is_final
+    length = math.prod(key.shaped) * key.dtype.itemsize
+    found = list(getattr(series, "_pages", None) or series)
+    if len(found) == 1 and number > 1:
+        if not raw or series.dataoffset is None:
+            raise ValueError(f"{number} planes are announced, one is there")
+        pages = [PageData((series.dataoffset + i * length,), (length,)) for i in range(number)]
+    elif len(found) < number or any(p is None or p.parent is not tif for p in found[:number]):
+        raise ValueError(f"{number} planes are announced, {len(found)} are there")
+    elif raw:
+        pages = [PageData((p.dataoffsets[0],), (length,)) for p in found[:number]]
+    else:
+        pages = [PageData(p.dataoffsets, p.databytecounts, p.jpegtables) for p in found[:number]]
+    segments = 1 if raw else math.prod(key.chunked)
+    for page in pages:
+        _check_places(page, segments, size)
+    if not raw:
+        _check_inflation(key, pages)
+    return pages, raw
+
+
+def _check_places(page: PageData, segments: int, size: int) -> None:
+    if not segments or len(page.offsets) < segments or len(page.counts) < segments:
+        raise ValueError("strips or tiles are missing")
+    offsets = np.asarray(page.offsets[:segments], np.float64)
+    counts = np.asarray(page.counts[:segments], np.float64)
+    if (counts <= 0).any() or (offsets <= 0).any():
+        raise ValueError("a strip or tile is empty")
+    if (offsets + counts > size).any():
+        raise ValueError("the file ends early")
+
+
+def _check_inflation(key: Any, pages: Sequence[PageData]) -> None:
+    """Raise where a small strip claims to hold a picture larger than memory."""
+    rows, columns = key.rowsperstrip, key.shaped[3]
+    if key.is_tiled:
+        rows, columns = key.tilelength, key.tilewidth
+        if rows < 1 or columns < 1:
+            raise ValueError("tiles without size")
+    length = rows * columns * key.shaped[4] * key.dtype.itemsize
+    smallest = min(min(page.counts) for page in pages)
+    if length > LARGE_SEGMENT and length > MOST_INFLATION * smallest:
+        raise ValueError("a strip or tile is far larger than the file can hold")
+
+
+def _directories(file: IO[bytes], chain: _Chain, series: Any, number: int) -> list[Directory]:
+    """Return the tags of every page, or of the first alone where pages share a directory."""
+    found = list(getattr(series, "_pages", None) or series)[:number]
+    offsets = [page.offset for page in found]
+    if len(found) < number:
+        # Planes that follow each other: their directories are there unless only one is.
+        start = series.keyframe.index
+        each = chain.offsets[start : start + number]
+        offsets = each if len(each) == number else each[:1]
+    if not all(offsets):
+        offsets = offsets[:1]
+    skip = PIXEL_LAYOUT | POSITIONS
+    return [read_directory(file, chain.header, at, chain.size, skip)[0] for at in offsets]
+
+
+def _lost_children(chain: _Chain) -> list[str]:
+    lost = (chain.codes & CHILDREN) - chain.first.children.keys() - {40965}
+    return ["damaged EXIF or GPS data will not be written"] if lost else []
+
+
+def _colour_table(path: Path, key: Any, page: Directory) -> npt.NDArray[Any]:
+    values = page.numbers(COLORMAP)
+    if len(values) != 3 * 2**key.bitspersample or math.prod(key.shaped[:2]) != 1:
+        raise InputError(f"{path}: the palette is damaged", "save it as RGB first")
+    table = np.array(values, np.uint16).reshape(3, -1).T
+    return (table if key.dtype.itemsize == 2 else table >> 8).astype(key.dtype)
+
+
+def _describe(
+    path: Path,
+    series: Any,
+    geometry: Geometry,
+    colours: tuple[npt.NDArray[Any], ...] | None,
+    ome: OmeFacts | None,
+) -> ImageInfo:
+    key = series.keyframe
+    axes, shape, dtype = geometry.axes, geometry.shape, np.dtype(key.dtype).newbyteorder("=")
+    bits = key.bitspersample if dtype.kind == "u" else None
+    if ome is not None and ome.bits is not None and dtype.kind in "iu":
+        bits = ome.bits
+    bits = bits if bits and 0 < bits < dtype.itemsize * 8 else None
+    if colours is not None:
+        if axes.endswith("S"):
+            raise InputError(f"{path}: a palette with extra samples", "save it as RGB first")
+        return ImageInfo("tiff", (*shape, 3), axes + "S", dtype, "rgb")
+    if geometry.sample_role in ("separate", "sample"):
+        colour, alpha = _colour(int(key.photometric), shape[-1], key.extrasamples)
+    else:
+        samples = shape[-1] if axes.endswith("S") else 1
+        colour, alpha = {1: "gray", 3: "rgb"}.get(samples, "channels"), False  # type: ignore[assignment]
+    return ImageInfo("tiff", shape, axes, dtype, colour, alpha, bits)
+
+
+def _colour(photometric: int, samples: int, extra: Sequence[int]) -> tuple[Colour, bool]:
+    """Return what samples mean, and whether the last is opacity."""
+    opacity = bool(extra) and extra[-1] in (1, 2)
+    if photometric in (2, YCBCR):
+        # A fourth sample without a meaning is a mask more often than a colour.
+        if samples in (3, 4):
+            return "rgb", samples == 4
+        return ("gray" if samples == 1 else "channels"), opacity and samples > 4
+    if photometric in (0, 1, 3):
+        if samples == 1 or (samples == 2 and opacity):
+            return "gray", samples == 2
+        return "channels", opacity
+    colours = 4 if photometric == 5 else 3
+    return "channels", opacity and samples > colours
+
+
+def _layout(
+    chain: _Chain,
+    series: Any,
+    kind: Kind,
+    info: ImageInfo,
+    directories: list[Directory],
+    vendor: bool,
+    palette: bool,
+) -> Layout:
+    key = series.keyframe
+    drop = {COLORMAP} if palette else set()
+    if vendor and series.kind not in ("svs", "qpi", "scanimage"):
+        drop.add(DESCRIPTION)
+    pages = [kept(d, vendor=vendor, size=chain.size).without(drop) for d in directories]
+    photometric = 2 if palette else int(key.photometric)
+    if photometric in (2, YCBCR) and info.samples < 3:
+        photometric = 1
+    tile = (key.tilelength, key.tilewidth) if key.is_tiled else None
+    bits = key.bitspersample if np.dtype(key.dtype).kind != "f" else info.dtype.itemsize * 8
+    return Layout(
+        kind=kind,
+        order=chain.header.order,
+        big=chain.header.big,
+        photometric=photometric,
+        compression=int(key.compression),
+        predictor=int(key.predictor),
+        planar=info.samples > 1 and int(key.planarconfig) == 2,
+        tile=tile,
+        strip_rows=max(1, int(key.rowsperstrip)),
+        bits=int(bits),
+        extra=tuple(int(e) for e in key.extrasamples),
+        single=False,
+        shape=info.shape,
+        axes=info.axes,
+        dtype=info.dtype,
+        pages=tuple(pages),
+    )
