@@ -31,18 +31,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": {"nets"},
     "device": {"geometry", "methods"},
     "weights": {"methods"},
-    "pipeline": {
-        "device",
-        "estimate",
-        "formats",
-        "geometry",
-        "image",
-        "methods",
-        "tiling",
-        "weights",
-    },
-    "__init__": {"pipeline"},
-    "cli": {"device", "estimate", "formats", "geometry", "image", "methods", "pipeline", "weights"},
+    "ranges": {"image"},
+    "pipeline": {"device", "formats", "image", "methods", "ranges", "tiling", "weights"},
+    "batch": {"formats", "image", "pipeline"},
+    "outputs": {"formats"},
+    "api": {"batch", "image", "outputs", "pipeline"},
+    "__init__": {"api"},
+    "cli": {"batch", "device", "estimate", "formats", "image", "methods", "outputs", "pipeline"}
+    | {"ranges", "weights"},
     "__main__": {"cli"},
 }
 EVERYONE = {"errors", "_version"}

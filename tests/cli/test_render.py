@@ -38,6 +38,12 @@ def test_plain_tables_are_aligned_and_never_cut(capsys):
     assert second == "[bold]b  写真"
 
 
+def test_a_table_without_headings_has_no_empty_line(capsys):
+    render.table(("", ""), [("width", "3")])
+    render.table(("", ""), [])
+    assert capsys.readouterr().out == "width  3\n"
+
+
 def test_tables_on_a_terminal_keep_brackets_and_all_the_text(monkeypatch, screen):
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", "40")

@@ -66,7 +66,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | No
     Parameters
     ----------
     columns : sequence of str
-        Headings.
+        Headings; none are shown where all are empty.
     rows : sequence of sequence of str
         Cells, as many a row as there are headings.
     title : str, optional
@@ -81,7 +81,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | No
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_header=any(columns),
+    )
     for column in columns:
         drawn.add_column(Text(column), overflow="fold")
     for row in rows:
@@ -215,7 +221,9 @@ def _aligned(
 
     if title:
         yield title
-    lines = [columns, *rows]
+    lines = [columns, *rows] if any(columns) else rows
+    if not lines:
+        return
     widths = [max(cell_len(line[i]) for line in lines) for i in range(len(columns))]
     for line in lines:
         padded = (cell + " " * (w - cell_len(cell)) for cell, w in zip(line, widths, strict=True))
