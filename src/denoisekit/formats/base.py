@@ -32,6 +32,9 @@ class Format:
         ``check(info)`` returns the `ImageInfo` of what this format would store for
         that description (metadata of another format's container dropped …), and
         raises OutputError with a hint where it would lose bits, planes or channels.
+    streams : bool
+        Whether its writer keeps only the rows it was given last, and not a whole plane
+        and then its encoded form.
     """
 
     id: str
@@ -41,3 +44,4 @@ class Format:
     open: Callable[[Path, str | None], Reader]
     create: Callable[[Path, ImageInfo], Writer]
     check: Callable[[ImageInfo], ImageInfo]
+    streams: bool = False

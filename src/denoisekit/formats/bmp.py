@@ -1,0 +1,180 @@
+"""BMP: 8-bit gray, RGB, and RGB with opacity, not compressed.
+
+Read by Pillow; written here, row by row from the bottom as the format wants it,
+because Pillow writes neither opacity that readers see nor a colour profile.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from denoisekit.errors import InputError, OutputError
+from denoisekit.formats.base import Format
+from denoisekit.formats.photo import (
+    HeldReader,
+    RowOrder,
+    check_axes,
+    check_fits,
+    check_picture,
+    picture_info,
+)
+from denoisekit.formats.pillow_bridge import to_array
+from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
+
+_METRE = 0.0254
+_PROFILE = b"DEBM"  # 'MBED' as a little-endian number: the profile is in the file
+_SRGB = b"BGRs"
+_MASKS = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+
+
+def _sniff(head: bytes) -> bool:
+    return head[:2] == b"BM" and head[14:18] in [
+        struct.pack("<I", n) for n in (12, 16, 40, 52, 56, 64, 108, 124)
+    ]
+
+
+def _open(path: Path, axes: str | None) -> Reader:
+    from PIL.BmpImagePlugin import BmpImageFile
+
+    data = path.read_bytes()
+    with BmpImageFile(io.BytesIO(data)) as image:
+        mode, (width, height) = image.mode, image.size
+        depth = struct.unpack_from("<H", data, 24 if data[14] == 12 else 28)[0]
+    if mode == "1":
+        raise InputError(
+            f"{path}: a black-and-white picture of 1 bit has no noise to remove",
+            "convert it to gray with 8 bits if you mean it",
+        )
+    bands = {"L": 1, "P": 3, "RGB": 3, "RGBA": 4}.get(mode)
+    if bands is None:
+        raise InputError(f"{path}: BMP of kind {mode} is not supported", "convert it to PNG")
+    check_axes(path, axes, "YX" if bands == 1 else "YXS")
+    check_fits(path, height, width, 4 + bands)
+    notes = []
+    if mode == "P":
+        notes.append("a palette picture; written with full colours, not a palette")
+    if depth == 16:
+        notes.append("5 bits a colour; written with 8")
+    info = picture_info(
+        "bmp",
+        height,
+        width,
+        bands,
+        "uint8",
+        alpha=bands == 4,
+        metadata=_metadata(data),
+        warnings=tuple(notes),
+    )
+    return HeldReader(path, info, lambda: _decode(data))
+
+
+def _decode(data: bytes) -> Pixels:
+    from PIL.BmpImagePlugin import BmpImageFile
+
+    with BmpImageFile(io.BytesIO(data)) as image:
+        return to_array(image.convert("RGB") if image.mode == "P" else image)
+
+
+def _metadata(data: bytes) -> Metadata:
+    (size,) = struct.unpack_from("<I", data, 14)
+    if size < 40:
+        return Metadata()
+    across, down = struct.unpack_from("<ii", data, 38)
+    container: dict[str, Any] = {"density": (across, down)}
+    icc = None
+    if size == 124:
+        space = data[70:74]
+        start, length = struct.unpack_from("<II", data, 14 + 112)
+        if space == _PROFILE and 14 + start + length <= len(data):
+            icc = data[14 + start : 14 + start + length] or None
+    dpi = (across * _METRE, down * _METRE) if across > 0 and down > 0 else None
+    return Metadata(icc=icc, dpi=dpi, container=MappingProxyType(container))
+
+
+def _check(info: ImageInfo) -> ImageInfo:
+    kept = check_picture(
+        info, "bmp", "BMP", {"uint8": (8,)}, longest=2**31 - 1, holds=("icc", "dpi")
+    )
+    if info.colour == "gray" and info.alpha:
+        check_picture(info, "bmp", "BMP in gray", {"uint8": (8,)}, alpha=False)
+    if info.height * (info.width * info.samples + 3) + 2048 >= 2**32:
+        raise OutputError("BMP holds at most 4 GiB", "write PNG or TIFF: --format png")
+    return kept
+
+
+class BmpWriter:
+    """Writes rows to their place, which is counted from the bottom."""
+
+    def __init__(self, path: Path, info: ImageInfo) -> None:
+        self._info = info
+        self._order = RowOrder(info)
+        self._stride = -(-info.width * info.samples // 4) * 4
+        self._head = _head(info, self._stride)
+        self._file = path.open("wb")
+        self._file.write(self._head)
+
+    def write_rows(self, plane: int, top: int, rows: Pixels) -> None:
+        """Write the next rows; see `denoisekit.image.Writer`."""
+        self._order.take(plane, top, rows)
+        count = rows.shape[0]
+        order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[self._info.samples]
+        lines = np.zeros((count, self._stride), np.uint8)
+        lines[:, : self._info.width * self._info.samples] = rows[::-1][..., order].reshape(
+            count, -1
+        )
+        below = self._info.height - top - count
+        self._file.seek(len(self._head) + below * self._stride)
+        self._file.write(lines.data)
+
+    def finish(self) -> None:
+        """Append the profile."""
+        self._order.complete()
+        self._file.seek(0, 2)
+        self._file.write(self._info.metadata.icc or b"")
+        self._file.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _head(info: ImageInfo, stride: int) -> bytes:
+    meta = info.metadata
+    density = tuple(round(d / _METRE) for d in meta.dpi) if meta.dpi else None
+    across, down = density or meta.container.get("density", (0, 0))
+    palette = b"".join(bytes([v, v, v, 0]) for v in range(256)) if info.samples == 1 else b""
+    long = info.alpha or meta.icc is not None
+    size, pixels = (124 if long else 40), stride * info.height
+    start = 14 + size + len(palette)
+    colours = 256 if palette else 0
+    body = struct.pack("<IiiHH", size, info.width, info.height, 1, 8 * info.samples)
+    body += struct.pack("<IIiiII", 3 if info.alpha else 0, pixels, across, down, colours, colours)
+    if long:
+        masks = _MASKS if info.alpha else bytes(16)
+        profile = (start - 14 + pixels, len(meta.icc)) if meta.icc else (0, 0)
+        body += masks + (_PROFILE if meta.icc else _SRGB) + bytes(48)
+        body += struct.pack("<IIII", 4, *profile, 0)
+    total = start + pixels + len(meta.icc or b"")
+    return b"BM" + struct.pack("<IHHI", total, 0, 0, start) + body + palette
+
+
+def _create(path: Path, info: ImageInfo) -> Writer:
+    return BmpWriter(path, info)
+
+
+BMP = Format(
+    id="bmp",
+    title="BMP",
+    suffixes=(".bmp", ".dib"),
+    sniff=_sniff,
+    open=_open,
+    create=_create,
+    check=_check,
+    streams=True,
+)
