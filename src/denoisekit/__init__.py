@@ -1,5 +1,26 @@
 """Remove noise from your own images with self-supervised deep learning."""
 
-from denoisekit._version import __version__
+from __future__ import annotations
 
-__all__ = ["__version__"]
+from typing import TYPE_CHECKING, Any
+
+from denoisekit._version import __version__
+from denoisekit.errors import DenoisekitError
+
+if TYPE_CHECKING:
+    from denoisekit.api import denoise, load
+
+__all__ = ["DenoisekitError", "__version__", "denoise", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Importing denoisekit must not import torch: --help and completion have no use for it.
+    if name in {"denoise", "load"}:
+        from denoisekit import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'denoisekit' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

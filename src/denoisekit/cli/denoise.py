@@ -1,0 +1,310 @@
+"""``denoisekit denoise``: files in, the same kind of files out, cleaner."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from denoisekit.cli import render
+from denoisekit.errors import DenoisekitError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from denoisekit.batch import Job, Outcome
+    from denoisekit.image import ImageInfo
+    from denoisekit.outputs import Naming, Source
+    from denoisekit.pipeline import Denoiser, Options
+
+EPILOG = (
+    "Examples:\n\n"
+    "denoisekit denoise photo.jpg\n\n"
+    "denoisekit denoise photo.png -o clean.png --strength 0.7\n\n"
+    "denoisekit denoise holiday/ --recursive -o clean/\n\n"
+    "denoisekit denoise stack.tif --axes TYX --range percentile"
+)
+
+ESTIMATE_FROM = 2e6
+"""Pixels from which a time estimate is worth the half second that measuring takes."""
+
+
+def denoise(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Files, folders or patterns.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A file, or a folder (also for one input)."),
+    ] = None,
+    suffix: Annotated[
+        str | None,
+        typer.Option(help="Put after the name; default _denoised beside the input."),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Write another format: png, tiff, jpeg …")
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Folders of folders too; the tree is mirrored.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that exist.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave inputs out whose output exists.")
+    ] = False,
+    method: Annotated[str, typer.Option(help="See denoisekit methods.")] = "aprrd",
+    weights: Annotated[
+        str | None, typer.Option(help="Id or file; see denoisekit weights list.")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="Blend with the input: 0 is the input, 1 the full result.")
+    ] = 1.0,
+    self_ensemble: Annotated[
+        bool,
+        typer.Option("--self-ensemble", help="Mean of eight flips and rotations; 8x the work."),
+    ] = False,
+    range: Annotated[
+        str,
+        typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI."),
+    ] = "auto",
+    axes: Annotated[
+        str | None, typer.Option(help="What the axes are, such as TZCYX; overrides the file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="For methods that draw at random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    tile: Annotated[
+        str, typer.Option(help="Side of a tile in pixels; 0: the whole image; or auto.")
+    ] = "auto",
+    max_memory: Annotated[
+        str | None, typer.Option(help="Most memory to take, such as 4GiB.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only errors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file.")] = False,
+) -> None:
+    """Remove the noise from images; each comes back as the same kind of file."""
+    from denoisekit.device import parse_memory
+    from denoisekit.outputs import Naming
+    from denoisekit.pipeline import Options
+
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing exclude each other")
+    options = Options(
+        method=method,
+        weights=weights,
+        strength=strength,
+        self_ensemble=self_ensemble,
+        seed=seed,
+        device=device,
+        precision=precision,
+        tile=_tile(tile),
+        max_memory=parse_memory(max_memory) if max_memory else None,
+        range=range,
+    )
+    plan = _Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
+    plan.make(inputs, recursive)
+    failed = _Speaker(quiet, as_json).run(plan, options)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _tile(text: str) -> int | None:
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(
+            f"--tile {text} is not a number of pixels", "write auto, 0 or for instance 512"
+        ) from None
+
+
+class _Plan:
+    """What will be read and written, settled before any work."""
+
+    def __init__(
+        self, naming: Naming, axes: str | None, overwrite: bool, skip_existing: bool
+    ) -> None:
+        self.naming, self.axes = naming, axes
+        self.overwrite, self.skip_existing = overwrite, skip_existing
+        self.jobs: list[Job] = []
+        self.images: list[ImageInfo] = []
+        self.failures: list[tuple[Path, DenoisekitError]] = []
+        self.skipped: list[Path] = []
+
+    def make(self, inputs: list[str], recursive: bool) -> None:
+        from denoisekit.batch import Job, survey, target_info
+        from denoisekit.formats import find_format
+        from denoisekit.outputs import SUFFIX, check_free, find_sources, name_outputs
+
+        wanted = find_format(self.naming.format).id if self.naming.format else None
+        ours = SUFFIX if self.naming.suffix is None else self.naming.suffix
+        images: dict[Path, ImageInfo] = {}
+        readable: list[Source] = []
+        for source in find_sources(inputs, recursive=recursive, ours=ours or SUFFIX):
+            try:
+                if source.error:
+                    raise source.error
+                images[source.path] = survey(source.path, self.axes)
+                readable.append(source)
+            except UsageError as error:  # axes that do not fit this file
+                self._fail(source.path, InputError(error.message, error.hint))
+            except DenoisekitError as error:
+                self._fail(source.path, error)
+        pairs = name_outputs(readable, self.naming, lambda s: images[s.path].format)
+        for source, target in pairs:
+            image = images[source.path]
+            format = wanted or image.format
+            if self.skip_existing and target.exists():
+                self.skipped.append(source.path)
+                continue
+            try:
+                check_free(target, overwrite=self.overwrite)
+                target_info(image, format)
+            except DenoisekitError as error:
+                self._fail(source.path, error)
+                continue
+            self.jobs.append(Job(source.path, target, format, self.axes, self.overwrite))
+            self.images.append(image)
+
+    def _fail(self, path: Path, error: DenoisekitError) -> None:
+        self.failures.append((path, error))
+
+    @property
+    def pixels(self) -> float:
+        """Pixels of all images."""
+        return float(sum(i.planes * i.height * i.width for i in self.images))
+
+    @property
+    def passes(self) -> float:
+        """Pixels times how often each goes through the network."""
+        return float(
+            sum(
+                i.planes * i.height * i.width * (1 if i.colour == "rgb" else i.samples - i.alpha)
+                for i in self.images
+            )
+        )
+
+
+class _Speaker:
+    """Runs a plan and says what happens, for people or as JSON."""
+
+    def __init__(self, quiet: bool, as_json: bool) -> None:
+        self.quiet, self.as_json = quiet, as_json
+
+    def run(self, plan: _Plan, options: Options) -> int:
+        """Return the number of files that failed."""
+        for path, error in plan.failures:
+            self._failure(path, error)
+        failed = len(plan.failures)
+        if plan.skipped:
+            self._say(f"skipped {len(plan.skipped)} whose output exists")
+        if plan.jobs:
+            denoiser = self._load(options)
+            self._announce(plan, denoiser)
+            failed += self._work(plan, denoiser)
+        if failed and len(plan.failures) + len(plan.jobs) > 1:
+            self._say(f"{len(plan.failures) + len(plan.jobs) - failed} done, {failed} failed")
+        return failed
+
+    def _load(self, options: Options) -> Denoiser:
+        from denoisekit.pipeline import load
+
+        began = time.perf_counter()
+        with render.progress("fetching the weights", 1, "MB", self.quiet) as bar:
+
+            def fetched(done: int, total: int) -> None:
+                bar.update(done / max(total, 1))
+
+            denoiser = load(options, progress=fetched)
+        del began
+        for warning in denoiser.weights.warnings:
+            self._say(f"warning: {warning}")
+        return denoiser
+
+    def _announce(self, plan: _Plan, denoiser: Denoiser) -> None:
+        from denoisekit.device import describe_device
+
+        if self.quiet:
+            return
+        text = (
+            f"{denoiser.info.id} with {denoiser.weights.id} on "
+            f"{describe_device(denoiser.device)}, {denoiser.precision}"
+        )
+        if denoiser.options.strength and plan.pixels >= ESTIMATE_FROM:
+            seconds = denoiser.seconds_per_pixel() * plan.passes
+            text += f"; {plan.pixels / 1e6:.1f} megapixels, about {render.duration(seconds)}"
+        self._say(text)
+
+    def _work(self, plan: _Plan, denoiser: Denoiser) -> int:
+        from denoisekit.batch import run_batch
+
+        before = {}
+        total = 0.0
+        for job, image in zip(plan.jobs, plan.images, strict=True):
+            before[job.source] = total
+            total += image.planes * image.height * image.width / 1e6
+        failed = 0
+        title = plan.jobs[0].source.name
+        with render.progress(title, total, "MP", self.quiet) as bar:
+
+            def progress(job: Job, done: float) -> None:
+                bar.describe(job.source.name)
+                bar.update(before[job.source] + done / 1e6)
+
+            for outcome in run_batch(plan.jobs, denoiser, progress):
+                if outcome.error:
+                    failed += 1
+                    self._failure(outcome.job.source, outcome.error, bar)
+                else:
+                    self._success(outcome, denoiser, bar)
+        return failed
+
+    def _success(self, outcome: Outcome, denoiser: Denoiser, bar: render.Progress) -> None:
+        assert outcome.report is not None
+        job, report = outcome.job, outcome.report
+        if self.as_json:
+            render.json_line(
+                {
+                    "input": job.source,
+                    "output": job.target,
+                    "method": denoiser.info.id,
+                    "weights": denoiser.weights.id,
+                    "weights_sha256": denoiser.weights.sha256,
+                    "device": str(denoiser.device),
+                    "precision": denoiser.precision,
+                    "tile": report.tile,
+                    "tiles": report.tiles,
+                    "range": report.range,
+                    "seconds": round(outcome.seconds, 3),
+                    "megapixels": outcome.megapixels,
+                    "warnings": report.warnings,
+                }
+            )
+            return
+        if not self.quiet:
+            for warning in report.warnings:
+                bar.note(f"warning: {job.source}: {warning}")
+            render.out(
+                f"{job.source} -> {job.target}  "
+                f"{outcome.megapixels:.3g} megapixels in {outcome.seconds:.1f} s"
+            )
+
+    def _failure(
+        self, path: Path, error: DenoisekitError, bar: render.Progress | None = None
+    ) -> None:
+        # The error of a batch's file: said here, because the batch goes on.
+        text = error.message if str(path) in error.message else f"{path}: {error.message}"
+        lines = [f"error: {text}"] + ([f"hint: {error.hint}"] if error.hint else [])
+        if self.as_json:
+            render.json_line({"input": path, "error": text, "hint": error.hint})
+        for line in lines:
+            if bar is None or self.quiet:
+                render.err(line)
+            else:
+                bar.note(line)
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            render.err(text)

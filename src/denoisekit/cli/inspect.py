@@ -1,0 +1,137 @@
+"""``denoisekit inspect``: what a file holds, how noisy it is, what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from denoisekit.cli import render
+
+if TYPE_CHECKING:
+    from denoisekit.estimate import NoiseEstimate
+    from denoisekit.image import ImageInfo, Reader
+    from denoisekit.methods import MethodInfo
+
+EPILOG = (
+    "Examples:\n\ndenoisekit inspect photo.jpg\n\ndenoisekit inspect stack.tif --axes TYX --json"
+)
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
+    axes: Annotated[
+        str | None, typer.Option(help="What the axes are, such as TZCYX; overrides the file.")
+    ] = None,
+    range: Annotated[
+        str, typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI.")
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show what a file holds, its noise, the method that suits it, and how long that takes."""
+    from denoisekit.formats import open_image
+
+    reader = open_image(file, axes)
+    try:
+        facts = {"file": str(file), **_content(reader.info), **_noise(reader, range)}
+        facts.update(_advice(reader.info, facts))
+    finally:
+        reader.close()
+    if as_json:
+        render.json_line(facts)
+        return
+    render.table(
+        ("", ""), [(name.replace("_", " "), _text(value)) for name, value in facts.items()]
+    )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value) or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def _content(info: ImageInfo) -> dict[str, Any]:
+    from denoisekit.formats import find_format
+
+    meta = info.metadata
+    found = {
+        "ICC profile": meta.icc,
+        "EXIF": meta.exif,
+        "XMP": meta.xmp,
+        "resolution": meta.dpi,
+    }
+    return {
+        "format": find_format(info.format).title,
+        "width": info.width,
+        "height": info.height,
+        "megapixels": info.planes * info.width * info.height / 1e6,
+        "axes": info.axes,
+        "shape": list(info.shape),
+        "planes": info.planes,
+        "dtype": str(info.dtype),
+        "significant_bits": info.bits,
+        "colour": info.colour + (" + alpha" if info.alpha else ""),
+        "metadata": [name for name, value in found.items() if value is not None],
+        "details": sorted(meta.container),
+        "warnings": list(info.warnings),
+    }
+
+
+def _noise(reader: Reader, range_text: str) -> dict[str, Any]:
+    """Estimate the noise of the middle plane, on 0..1."""
+    from denoisekit.estimate import estimate_noise_rows
+    from denoisekit.ranges import fill_nonfinite, parse_range, resolve_range, to_unit
+
+    info = reader.info
+    scale = resolve_range(parse_range(range_text), reader)
+    plane = info.planes // 2
+    colours = info.samples - info.alpha
+
+    def rows(top: int, bottom: int) -> Any:
+        filled, _ = fill_nonfinite(reader.read_rows(plane, top, bottom)[..., :colours])
+        return to_unit(filled, scale)
+
+    estimate: NoiseEstimate | None = estimate_noise_rows(rows, info.height, info.width)
+    facts: dict[str, Any] = {"range": [scale.low, scale.high]}
+    if estimate is None:
+        return {**facts, "noise_sigma": None, "noise_correlation": None}
+    return {
+        **facts,
+        "noise_sigma": list(estimate.sigma),
+        "noise_correlation": list(estimate.correlation),
+        "noise": "correlated between neighbours (processed by a camera)"
+        if estimate.correlated
+        else "independent from pixel to pixel",
+    }
+
+
+def _advice(info: ImageInfo, facts: dict[str, Any]) -> dict[str, Any]:
+    from denoisekit.methods import METHODS
+
+    method = METHODS[0]
+    seconds = _seconds_per_pixel(method) * info.planes * info.width * info.height
+    if info.colour != "rgb":
+        seconds *= info.samples - info.alpha
+    sigma = facts["noise_sigma"]
+    advice = f"denoisekit denoise --method {method.id}"
+    if sigma and max(sigma) < 0.004:
+        advice += " --strength 0.5 (there is little noise: look at the result closely)"
+    return {"suggested": advice, "estimated_time": render.duration(seconds)}
+
+
+def _seconds_per_pixel(method: MethodInfo) -> float:
+    """Time the method's network untrained: its weights need not be here."""
+    from denoisekit.device import choose_precision, resolve_device
+    from denoisekit.pipeline import seconds_per_pixel
+    from denoisekit.weights import find_entry, load_manifest
+
+    device = resolve_device("auto")
+    network = method.build(find_entry(method.default_weights, load_manifest()).config)
+    network.prepare(device, choose_precision(device, "auto"))
+    return seconds_per_pixel(method, network, device)

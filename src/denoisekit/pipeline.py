@@ -1,0 +1,446 @@
+"""An image through a method: the only joiner of method, tiles, device and weights.
+
+`load` makes a `Denoiser`; a `Denoiser` takes arrays, or anything that is read and
+written by planes and row bands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from denoisekit.device import (
+    choose_plan,
+    choose_precision,
+    resolve_device,
+    smaller_plan,
+    tile_memory,
+)
+from denoisekit.errors import DenoisekitError, OutOfMemory, UsageError
+from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.methods import LoadedMethod, MethodInfo, get_method
+from denoisekit.ranges import (
+    Range,
+    fill_nonfinite,
+    from_unit,
+    narrow_warning,
+    parse_range,
+    resolve_range,
+    to_unit,
+)
+from denoisekit.tiling import Floats, Plan, plan_tiles, run_tiled
+from denoisekit.weights import LoadedWeights, load_weights
+
+if TYPE_CHECKING:
+    import torch
+
+WriteRows = Callable[[int, int, Pixels], None]
+"""``write(plane, top, rows)``, as `denoisekit.image.Writer.write_rows`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to denoise. Every field is an option of ``denoisekit denoise``.
+
+    Attributes
+    ----------
+    method : str
+        Id of the method.
+    weights : str or None
+        Id or file of the weights; None: the method's own.
+    strength : float
+        Blend with the input: 1 is the method's result, 0 exactly the input.
+    self_ensemble : bool
+        Average the results of the eight flips and rotations: eight times the work.
+    seed : int
+        Of methods that draw at random.
+    device, precision : str
+        As `denoisekit.device.resolve_device` and `choose_precision` take them.
+    tile : int or None
+        Side of a tile's core in pixels; 0: the whole image; None: as memory allows.
+    max_memory : int or None
+        Most bytes to hold; None: a part of what is free.
+    range : str
+        How file values become the method's 0..1; see `denoisekit.ranges.parse_range`.
+    """
+
+    method: str = "aprrd"
+    weights: str | None = None
+    strength: float = 1.0
+    self_ensemble: bool = False
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    tile: int | None = None
+    max_memory: int | None = None
+    range: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"strength {self.strength} is not between 0 and 1")
+        if self.tile is not None and self.tile < 0:
+            raise UsageError(
+                f"a tile of {self.tile} pixels makes no sense", "0 means the whole image"
+            )
+        parse_range(self.range)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done to one image.
+
+    Attributes
+    ----------
+    tile : (int, int)
+        Height and width of a tile's core; the padded image's where it was not cut.
+    tiles : int
+        Tiles of a plane.
+    range : (float, float)
+        File values taken for black and white.
+    warnings : tuple of str
+        What the user should know.
+    """
+
+    tile: tuple[int, int]
+    tiles: int
+    range: tuple[float, float]
+    warnings: tuple[str, ...]
+
+
+class Denoiser:
+    """A method with its weights on a device, ready for any number of images.
+
+    Parameters
+    ----------
+    info : MethodInfo
+        The method.
+    weights : LoadedWeights
+        Weights that fit it.
+    options : Options
+        How to denoise.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where it runs.
+    precision : str
+        ``fp32``, ``bf16`` or ``fp16``.
+    """
+
+    def __init__(self, info: MethodInfo, weights: LoadedWeights, options: Options) -> None:
+        self.info, self.weights, self.options = info, weights, options
+        self.device = resolve_device(options.device)
+        self.precision = choose_precision(self.device, options.precision)
+        self._method = self._prepared(self.precision)
+        self._exact: LoadedMethod | None = None
+        self._warnings: list[str] = []
+
+    def _prepared(self, precision: str) -> LoadedMethod:
+        method = self.info.build(self.weights.config)
+        method.load(self.weights.state)
+        method.prepare(self.device, precision)
+        return method
+
+    def __call__(self, noisy: Pixels, *, axes: str | None = None) -> Pixels:
+        """Denoise an array.
+
+        Parameters
+        ----------
+        noisy : numpy.ndarray
+            Any number type and any axes.
+        axes : str, optional
+            A letter an axis, ending in ``YX`` or ``YXS`` (S: colour samples). None:
+            ``YXS`` where the last axis of at least three is 3 or 4 long, otherwise the
+            last two are Y and X.
+
+        Returns
+        -------
+        numpy.ndarray
+            Same shape and dtype.
+
+        Raises
+        ------
+        InputError
+            Not an image: complex, bool, empty, too few axes.
+        """
+        from denoisekit.formats.raw_array import ArrayReader
+
+        with_samples = ArrayReader(noisy, axes)
+        info = with_samples.info
+        denoised = np.empty((info.planes, info.height, info.width, info.samples), info.dtype)
+
+        def write(plane: int, top: int, rows: Pixels) -> None:
+            denoised[plane, top : top + len(rows)] = rows
+
+        self.run(with_samples, write)
+        return denoised.reshape(noisy.shape)
+
+    def plan(self, image: ImageInfo, reserved: int = 0) -> Plan:
+        """Return how the planes of an image would be cut.
+
+        Parameters
+        ----------
+        image : ImageInfo
+            The image.
+        reserved : int
+            Bytes it will take beside the tiles.
+        """
+        if self.options.tile is not None:
+            side = self.options.tile or max(image.height, image.width)
+            return plan_tiles(image.height, image.width, self.info.limits, (side, side))
+        memory = tile_memory(self.device, self.options.max_memory, reserved)
+        return choose_plan(image.height, image.width, self.info, self.precision, memory)
+
+    def run(
+        self,
+        reader: Reader,
+        write: WriteRows,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        reserved: int = 0,
+    ) -> Report:
+        """Denoise an open image, plane by plane and band by band.
+
+        Parameters
+        ----------
+        reader : Reader
+            The noisy image.
+        write : callable
+            Takes the denoised rows, in order, in the reader's dtype.
+        on_progress : callable, optional
+            Called with the pixels done so far.
+        reserved : int
+            Bytes the image will take beside the tiles.
+
+        Returns
+        -------
+        Report
+            What was done.
+        """
+        image = reader.info
+        self._warnings = list(image.warnings)
+        scale = resolve_range(parse_range(self.options.range), reader)
+        if warning := narrow_warning(scale, reader):
+            self._warnings.append(warning)
+        plan = self.plan(image, reserved)
+        area = image.height * image.width
+        for plane in range(image.planes):
+
+            def tick(done: int, plane: int = plane) -> None:
+                if on_progress is not None:
+                    on_progress((plane + done / plan.read_pixels) * area)
+
+            _Plane(self, reader, plane, scale).run(plan, write, tick)
+        unique = tuple(dict.fromkeys(self._warnings))
+        return Report(plan.tile, plan.count, (scale.low, scale.high), unique)
+
+    def warn(self, text: str) -> None:
+        """Add a line to the report of the image under way."""
+        self._warnings.append(text)
+
+    def seconds_per_pixel(self) -> float:
+        """Measure what a pixel costs here, self-ensemble included; for the time estimate."""
+        passes = 8 if self.options.self_ensemble else 1
+        return passes * seconds_per_pixel(self.info, self._method, self.device)
+
+    def network(self, noisy: Floats) -> Floats:
+        """Run the method on one tile.
+
+        Parameters
+        ----------
+        noisy : numpy.ndarray
+            (C, h, w) float32 on 0..1, C the method's channels, sizes legal for it.
+
+        Returns
+        -------
+        numpy.ndarray
+            (C, h, w) float32.
+        """
+        import torch
+
+        generator = torch.Generator(self.device).manual_seed(self.options.seed)
+        try:
+            denoised = self._forward(self._method, noisy, generator)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            return self._in_parts(noisy)
+        if not np.isfinite(denoised).all():
+            if self.precision == "fp32":
+                raise DenoisekitError(
+                    f"the network {self.weights.id} returned values that are not numbers",
+                    "the weights may be damaged: denoisekit weights verify",
+                )
+            self.warn(f"a tile overflowed in {self.precision} and was computed again in fp32")
+            if self._exact is None:
+                self._exact = self._prepared("fp32")
+            denoised = self._forward(self._exact, noisy, generator)
+        return denoised
+
+    def _forward(self, method: LoadedMethod, noisy: Floats, generator: torch.Generator) -> Floats:
+        import torch
+
+        scale = self.info.scale
+        tile = torch.from_numpy(noisy)[None].to(self.device)
+        denoised = method.denoise(tile if scale == 1 else tile * scale, generator=generator)
+        result: Floats = (denoised if scale == 1 else denoised / scale)[0].float().cpu().numpy()
+        return result
+
+    def _in_parts(self, noisy: Floats) -> Floats:
+        """Run a tile that does not fit in memory as an image of smaller tiles."""
+        plan = smaller_plan(noisy.shape[1], noisy.shape[2], self.info.limits)
+        if plan is None:
+            raise OutOfMemory(
+                f"a tile of {noisy.shape[2]}x{noisy.shape[1]} pixels does not fit in memory",
+                "close other programs, or use --device cpu",
+            )
+        self.warn("out of memory: went on with smaller tiles")
+        denoised = np.empty_like(noisy)
+        rows = noisy.transpose(1, 2, 0)
+        for top, band in run_tiled(self.network, lambda a, b: rows[a:b], plan):
+            denoised[:, top : top + len(band)] = band.transpose(2, 0, 1)
+        return denoised
+
+
+class _Plane:
+    """One plane on its way: file values to 0..1, through the network, and back."""
+
+    def __init__(self, denoiser: Denoiser, reader: Reader, plane: int, scale: Range) -> None:
+        self.denoiser, self.reader, self.plane, self.scale = denoiser, reader, plane, scale
+        self.info = reader.info
+        self.colours = self.info.samples - self.info.alpha
+        self.strength = denoiser.options.strength
+
+    def run(self, plan: Plan, write: WriteRows, on_tile: Callable[[int], None]) -> None:
+        if self.strength == 0:
+            self._copy(plan, write)
+            return
+        ensemble = self.denoiser.options.self_ensemble
+        for top, band in run_tiled(
+            self._tile, self._unit, plan, ensemble=ensemble, on_tile=on_tile
+        ):
+            write(self.plane, top, self._file_values(top, band))
+
+    def _copy(self, plan: Plan, write: WriteRows) -> None:
+        for band in plan.bands():
+            bottom = min(band.core_bottom, plan.height)
+            write(self.plane, band.core_top, self._read(band.core_top, bottom))
+
+    def _read(self, top: int, bottom: int) -> Pixels:
+        return self.reader.read_rows(self.plane, top, bottom)
+
+    def _unit(self, top: int, bottom: int) -> Floats:
+        """Return rows for the network: (n, W, C) float32 on 0..1, finite."""
+        rows = self._read(top, bottom)[..., : self.colours]
+        filled, holes = fill_nonfinite(rows)
+        if holes is not None:
+            self.denoiser.warn("pixels that are not numbers were left as they are")
+        return to_unit(filled, self.scale)
+
+    def _tile(self, noisy: Floats) -> Floats:
+        """Fit the image's channels to the network's.
+
+        Colour goes through as it is. Any other channel goes through on its own: it is
+        repeated for the network's channels, and their results are averaged.
+        """
+        denoiser = self.denoiser
+        channels = denoiser.info.channels
+        if self.info.colour == "rgb" and channels == len(noisy):
+            return denoiser.network(noisy)
+        denoised = np.empty_like(noisy)
+        for index, channel in enumerate(noisy):
+            repeated = np.repeat(channel[None], channels, 0)
+            denoised[index] = denoiser.network(repeated).mean(0)
+        return denoised
+
+    def _file_values(self, top: int, band: Floats) -> Pixels:
+        """Return denoised rows as the file keeps them, with the input's alpha and holes."""
+        info = self.info
+        floats = info.dtype.kind == "f"
+        if self.strength == 1 and not info.alpha and not floats:
+            return from_unit(band, self.scale, info)
+        noisy = self._read(top, top + len(band))
+        rows = np.array(noisy)
+        colour = noisy[..., : self.colours]
+        filled, holes = fill_nonfinite(colour)
+        if self.strength < 1:
+            unit = to_unit(filled, self.scale)
+            band = unit + np.float32(self.strength) * (band - unit)
+        denoised = from_unit(band, self.scale, info)
+        rows[..., : self.colours] = denoised if holes is None else np.where(holes, colour, denoised)
+        return rows
+
+
+def seconds_per_pixel(info: MethodInfo, method: LoadedMethod, device: torch.device) -> float:
+    """Measure what a pixel costs a method on a device, with a small image.
+
+    Parameters
+    ----------
+    info : MethodInfo
+        The method.
+    method : LoadedMethod
+        The same, prepared for the device.
+    device : torch.device
+        Where it runs.
+    """
+    import torch
+
+    side = max(256, info.limits.multiple_of)
+    noisy = torch.zeros((1, info.channels, side, side), device=device)
+    method.denoise(noisy)
+    began = time.perf_counter()
+    method.denoise(noisy).cpu()  # copying back waits for a GPU to finish
+    return (time.perf_counter() - began) / side**2
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        "can't allocate memory" in str(error)
+    )
+
+
+def load(
+    options: Options | None = None,
+    *,
+    allow_download: bool = True,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Denoiser:
+    """Find, verify and load a method's weights.
+
+    Parameters
+    ----------
+    options : Options, optional
+        What to load and how to run it.
+    allow_download : bool
+        Fetch weights that are not here.
+    progress : callable, optional
+        Called with bytes done and in all while fetching.
+
+    Returns
+    -------
+    Denoiser
+        Ready for arrays and files.
+
+    Raises
+    ------
+    UsageError
+        Unknown method, weights, device or precision.
+    WeightsError
+        The weights are absent and cannot be fetched, or are damaged.
+    """
+    options = options or Options()
+    info = get_method(options.method)
+    resolve_device(options.device)
+    weights = load_weights(
+        options.weights or info.default_weights,
+        info,
+        allow_download=allow_download,
+        progress=progress,
+    )
+    return Denoiser(info, weights, options)
