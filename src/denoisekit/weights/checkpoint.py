@@ -133,7 +133,7 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
 
     if isinstance(error, OSError) and error.strerror:
         return WeightsError(f"cannot read {path}: {error.strerror}")
-    if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
+    if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
         return WeightsError(
             f"{path} holds more than weights (pickled objects or code) and was not loaded",
             "ask its author for a state dict or a safetensors file; "
@@ -143,6 +143,11 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
         f"{path} is not a readable checkpoint, or is damaged",
         "expected a PyTorch state dict (.pth) or a safetensors file; download it again",
     )
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) in {b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"}
 
 
 def _unwrap(content: Any, path: Path) -> State:

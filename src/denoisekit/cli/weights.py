@@ -1,0 +1,248 @@
+"""``denoisekit weights``: which there are, which are here, and how they get here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from denoisekit.cli import render
+
+if TYPE_CHECKING:
+    from denoisekit.weights import Stored, WeightEntry
+
+EPILOG = (
+    "Examples:\n\ndenoisekit weights list\n\ndenoisekit weights pull aprrd.sidd\n\n"
+    "denoisekit weights import ~/Downloads/NBSN_SIDD_Medium.pth"
+)
+
+app = typer.Typer(
+    help="List, fetch, import, check and remove weights.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the weights.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the weights.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per set of weights.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+@app.command("list")
+def list_weights(as_json: Json = False) -> None:
+    """List the weights that denoisekit knows, and which of them are here."""
+    from denoisekit.weights import find, load_manifest
+
+    entries = [(entry, find(entry)) for entry in load_manifest()]
+    if as_json:
+        for entry, stored in entries:
+            render.json_line(_facts(entry, stored))
+        return
+    render.table(
+        ("id", "here", "size", "trained on", "licence"),
+        [
+            (entry.id, _state(stored), _size(entry), entry.trained_on, entry.licence)
+            for entry, stored in entries
+        ],
+    )
+
+
+@app.command()
+def info(name: Id, as_json: Json = False) -> None:
+    """Show where weights come from, their licence, hash and published results."""
+    from denoisekit.weights import find
+
+    entry = _entry(name)
+    stored = find(entry)
+    facts = _facts(entry, stored)
+    if as_json:
+        render.json_line(facts)
+        return
+    title = facts.pop("title")
+    del facts["results"]  # a table of their own
+    rows = []
+    for key, value in facts.items():
+        # Some weights have several sources; each gets a line.
+        values = value if isinstance(value, list) else [value]
+        rows += [(key if i == 0 else "", _words(v)) for i, v in enumerate(values)]
+    render.table(("", title), rows)
+    if entry.results:
+        render.out("")
+        render.table(
+            ("dataset", "PSNR dB", "SSIM", "origin", "protocol"),
+            [
+                (
+                    result.dataset,
+                    f"{result.psnr:.2f}",
+                    "-" if result.ssim is None else f"{result.ssim:.3f}",
+                    result.origin,
+                    result.protocol,
+                )
+                for result in entry.results
+            ],
+        )
+
+
+@app.command()
+def pull(names: Ids, quiet: Quiet = False, as_json: Json = False) -> None:
+    """Fetch weights, check their hash and store them; those that are here stay."""
+    from denoisekit.methods import get_method
+    from denoisekit.weights import pull as fetch
+
+    for entry in [_entry(name) for name in names]:  # all ids are checked before any work
+        total = (entry.bytes or 0) / 1e6
+        with render.progress(entry.id, total, "MB", quiet=quiet) as bar:
+            stored, fetched = fetch(
+                entry,
+                get_method(entry.method),
+                lambda done, _: bar.update(done / 1e6),
+            )
+        if fetched and entry.licence == "none stated":
+            render.err(f"note: {entry.id} has no stated licence: use it, but do not pass it on")
+        if as_json:
+            render.json_line({**_facts(entry, stored), "fetched": fetched})
+        else:
+            what = "fetched" if fetched else "already here, nothing to do"
+            render.out(f"{entry.id}: {what} ({stored.path})")
+
+
+@app.command("import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth or .safetensors file.")],
+    name: Annotated[
+        str | None,
+        typer.Option("--as", metavar="ID", help="What it is, if its hash is not known."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a file that you have: recognised by its hash, or checked by its keys and shapes."""
+    from denoisekit.methods import get_method
+    from denoisekit.weights import choose_entry, import_file, load_manifest
+
+    entry = choose_entry(file, load_manifest(), name)
+    stored = import_file(file, entry, get_method(entry.method))
+    if as_json:
+        render.json_line(_facts(entry, stored))
+        return
+    how = "the published file, by its hash" if stored.verified else "unverified source"
+    render.out(f"{entry.id}: imported ({how}; {stored.path})")
+
+
+@app.command()
+def verify(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Id of the weights; all that are here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hash stored weights and compare; exit code 3 if any are damaged."""
+    from denoisekit.weights import find, load_manifest
+    from denoisekit.weights.cache import damaged
+    from denoisekit.weights.fetch import absent
+
+    entries = [_entry(name)] if name else load_manifest()
+    problems = []
+    for entry in entries:
+        stored = find(entry, thorough=True)
+        if stored is None:
+            if name:
+                raise absent(entry, "they are not in the cache folder")
+            continue
+        if as_json:
+            render.json_line(_facts(entry, stored))
+        else:
+            render.out(f"{entry.id}: {stored.damage or 'sound'}")
+        if stored.damage:
+            problems.append(damaged(entry, stored))
+    for problem in problems[:-1]:
+        render.err(f"error: {problem.message}\nhint: {problem.hint}")
+    if problems:
+        raise problems[-1]
+
+
+@app.command()
+def path(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Id of the weights; the cache folder.")
+    ] = None,
+) -> None:
+    """Print where weights lie, or the folder of all of them."""
+    from denoisekit.weights import cache_folder, locate
+    from denoisekit.weights.fetch import absent
+
+    if name is None:
+        render.out(str(cache_folder()))
+        return
+    entry = _entry(name)
+    found = locate(entry)
+    if found is None:
+        raise absent(entry, "they are not in the cache folder")
+    render.out(str(found))
+
+
+@app.command()
+def remove(names: Ids, as_json: Json = False) -> None:
+    """Delete weights from the cache folder."""
+    from denoisekit.weights import remove as delete
+
+    for entry in [_entry(name) for name in names]:
+        removed = [str(path) for path in delete(entry)]
+        if as_json:
+            render.json_line({"id": entry.id, "removed": removed})
+        else:
+            render.out(f"{entry.id}: removed")
+
+
+def _entry(name: str) -> WeightEntry:
+    from denoisekit.weights import find_entry, load_manifest
+
+    return find_entry(name, load_manifest())
+
+
+def _facts(entry: WeightEntry, stored: Stored | None) -> dict[str, Any]:
+    # Of a damaged file nothing is believed.
+    header = stored.header() if stored and not stored.damage else {}
+    return {
+        "id": entry.id,
+        "method": entry.method,
+        "title": entry.title,
+        "trained_on": entry.trained_on,
+        "licence": entry.licence,
+        "citation": entry.citation,
+        "config": dict(entry.config),
+        "bytes": entry.bytes,
+        "sha256": entry.sha256,
+        "git_blob": entry.git_blob,
+        "sources": [str(source) for source in entry.sources],
+        "page": entry.page,
+        "present": stored is not None and stored.damage is None,
+        "verified": stored.verified if stored else None,
+        "damage": stored.damage if stored else None,
+        "path": str(stored.path) if stored else None,
+        "origin": header.get("source"),
+        "origin_sha256": header.get("source_sha256"),
+        "results": [asdict(result) for result in entry.results],
+    }
+
+
+def _state(stored: Stored | None) -> str:
+    if stored is None:
+        return "no"
+    if stored.damage:
+        return f"damaged: {stored.damage}"
+    return "yes" if stored.verified else "yes, unverified source"
+
+
+def _size(entry: WeightEntry) -> str:
+    return f"{entry.bytes / 1e6:.1f} MB" if entry.bytes else "?"
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
