@@ -356,6 +356,11 @@ def _layout(
     if vendor and series.kind not in ("svs", "qpi", "scanimage"):
         drop.add(DESCRIPTION)
     pages = [kept(d, vendor=vendor, size=chain.size).without(drop) for d in directories]
+    described = chain.first.get(DESCRIPTION)
+    if kind == "ome" and described is not None:
+        # OME-XML stands in the file's first page, which may be any plane.
+        first = pages[0].without({DESCRIPTION}).plus(described)
+        pages = [first, *(page.without({DESCRIPTION}) for page in pages[1:])]
     photometric = 2 if palette else int(key.photometric)
     if photometric in (2, YCBCR) and info.samples < 3:
         photometric = 1
