@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +28,8 @@ from denoisekit.formats.tiff_layout import (
     reshaped,
 )
 from denoisekit.formats.tiff_ome import OmeFacts, is_ome, ome_alone, ome_facts
+from denoisekit.formats.tiff_pages import YCBCR, check_block, check_numbers, choose, page_data
 from denoisekit.formats.tiff_read import (
-    LARGE_SEGMENT,
-    MOST_INFLATION,
-    PageData,
     Source,
     TiffReader,
     quiet,
@@ -48,20 +46,20 @@ from denoisekit.image import Colour, ImageInfo
 
 OWN_KINDS: dict[str, Kind] = {"shaped": "shaped", "ome": "ome", "imagej": "imagej"}
 OWN_KINDS |= {"uniform": "plain", "generic": "plain", "nih": "plain"}
-ASIDE = {"thumbnail", "label", "macro", "overview", "map", "preview"}
-"""Names of the small pictures that slide scanners put beside the image."""
-RAW_TAGS = {50706: "DNG", 33421: "raw", 33422: "raw"}
-YCBCR = 6
-JPEG = frozenset({6, 7, 33007, 34892})
+RAW_TAGS = frozenset({33421, 33422, 50706})
+"""Pattern of a colour filter, and the version of DNG."""
+DAMAGED = "open it in an image viewer to see whether it is damaged, or export it again"
 
 
 def open_tiff(path: Path, axes: str | None) -> TiffReader:
     """Open a TIFF (see `denoisekit.formats.base.Format`)."""
     file = path.open("rb")
     try:
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return _open(path, file, axes)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, struct.error) as error:
+        file.close()
+        raise InputError(f"{path}: damaged: the directory makes no sense", DAMAGED) from error
     except BaseException:
         file.close()
         raise
@@ -91,13 +89,15 @@ def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
             raise InputError(
                 f"{path}: NDPI slides cannot be read", "export the slide as OME-TIFF first"
             )
-        series, notes = _choose(path, tif)
+        series, notes = choose(path, tif)
         key = series.keyframe
-        _check_numbers(path, key, series)
+        check_numbers(path, key, series)
         geometry = aligned(series.axes, series.shape, key.shaped)
         if axes is not None:
             geometry = renamed(geometry, axes, str(path))
-        pages, raw = _page_data(tif, series, geometry.pages, chain.size)
+        pages, raw = page_data(tif, series, geometry.pages, chain.size)
+        if not raw:
+            check_block(path, key)
         directories = _directories(file, chain, series, geometry.pages)
         # The decoder is made while the file is open; it needs the file no more.
         key.init_decode()
@@ -140,7 +140,7 @@ def _read_chain(path: Path, file: IO[bytes]) -> _Chain:
     header = read_header(file)
     offsets = directory_offsets(file, header, size)
     first, codes = read_directory(file, header, offsets[0], size, PIXEL_LAYOUT | POSITIONS)
-    if codes & RAW_TAGS.keys():
+    if codes & RAW_TAGS:
         raise _is_raw(path)
     return _Chain(header, size, offsets, first, codes)
 
@@ -171,106 +171,6 @@ def _ome_of(path: Path, chain: _Chain) -> OmeFacts | None:
             "the file is cut off, or part of a set",
         )
     return facts if facts.images else None
-
-
-def _choose(path: Path, tif: Any) -> tuple[Any, list[str]]:
-    """Return the one series of pages that is the image, and what is said of the others."""
-    if not tif.series:
-        raise InputError(f"{path}: holds no image", "the file is damaged or empty")
-    series, notes = tif.series[0], []
-    others = [s for s in tif.series[1:] if not _aside(s, series)]
-    if others:
-        shapes = ", ".join("×".join(map(str, s.shape)) for s in [series, *others][:4])
-        raise InputError(
-            f"{path}: holds {len(others) + 1} images of different kinds ({shapes})",
-            "split it into one file an image first",
-        )
-    if len(series.levels) > 1:
-        notes.append("the smaller copies of the image (pyramid) will not be written")
-    elif len(tif.series) > 1:
-        notes.append("thumbnails, labels or masks beside the image will not be written")
-    if series.is_multifile or series.transform is not None:
-        raise InputError(
-            f"{path}: needs other files or a conversion of its values",
-            "export it as plain TIFF first",
-        )
-    return series, notes
-
-
-def _aside(other: Any, main: Any) -> bool:
-    small = other.keyframe.subfiletype & 0b101
-    return bool(small) or (other.name.lower() in ASIDE and other.size < main.size)
-
-
-def _check_numbers(path: Path, key: Any, series: Any) -> None:
-    """Raise where the numbers of a page cannot be denoised or decoded."""
-    what = ""
-    if key.dtype is None:
-        what = f"samples of {key.bitspersample} bits cannot be read"
-    elif key.dtype.kind == "b" or key.bitspersample == 1:
-        what = "black-and-white pictures of one bit cannot be denoised"
-    elif key.dtype.kind not in "iuf" or not isinstance(key.bitspersample, int):
-        what = f"{key.dtype.name} samples cannot be denoised"
-    elif np.dtype(series.dtype) != key.dtype:
-        what = "values need a conversion"
-    elif math.prod(key.shaped) <= 0 or key.shaped[2] > 2**31 or key.shaped[3] > 2**31:
-        what = "the size makes no sense"
-    elif key.tiledepth > 1 and key.is_tiled:
-        what = "tiles of several slices cannot be read"
-    elif key.photometric not in (0, 1, 2, 3, 5, YCBCR, 8, 9, 10):
-        what = f"photometric interpretation {int(key.photometric)} cannot be denoised"
-    elif key.photometric == YCBCR and key.compression not in JPEG:
-        what = "YCbCr colour is read from JPEG-compressed TIFF only"
-    if what:
-        raise InputError(f"{path}: {what}", "save it as 8-bit, 16-bit or float gray or RGB")
-
-
-def _page_data(tif: Any, series: Any, number: int, size: int) -> tuple[Sequence[PageData], bool]:
-    """Return where every page's pixels lie, and whether pages are plain arrays."""
-    key = series.keyframe
-    raw = key.is_contiguous and key.is_final
-    length = math.prod(key.shaped) * key.dtype.itemsize
-    found = list(getattr(series, "_pages", None) or series)
-    if len(found) == 1 and number > 1:
-        if not raw or series.dataoffset is None:
-            raise ValueError(f"{number} planes are announced, one is there")
-        pages = [PageData((series.dataoffset + i * length,), (length,)) for i in range(number)]
-    elif len(found) < number or any(p is None or p.parent is not tif for p in found[:number]):
-        raise ValueError(f"{number} planes are announced, {len(found)} are there")
-    elif raw:
-        pages = [PageData((p.dataoffsets[0],), (length,)) for p in found[:number]]
-    else:
-        pages = [PageData(p.dataoffsets, p.databytecounts, p.jpegtables) for p in found[:number]]
-    segments = 1 if raw else math.prod(key.chunked)
-    for page in pages:
-        _check_places(page, segments, size)
-    if not raw:
-        _check_inflation(key, pages)
-    return pages, raw
-
-
-def _check_places(page: PageData, segments: int, size: int) -> None:
-    if not segments or len(page.offsets) < segments or len(page.counts) < segments:
-        raise ValueError("strips or tiles are missing")
-    offsets = np.asarray(page.offsets[:segments], np.float64)
-    counts = np.asarray(page.counts[:segments], np.float64)
-    if (counts <= 0).any() or (offsets <= 0).any():
-        raise ValueError("a strip or tile is empty")
-    if (offsets + counts > size).any():
-        raise ValueError("the file ends early")
-
-
-def _check_inflation(key: Any, pages: Sequence[PageData]) -> None:
-    """Raise where a small strip claims to hold a picture larger than memory."""
-    rows, columns = key.rowsperstrip, key.shaped[3]
-    if key.is_tiled:
-        rows, columns = key.tilelength, key.tilewidth
-        if rows < 1 or columns < 1:
-            raise ValueError("tiles without size")
-    length = rows * columns * key.shaped[4] * key.dtype.itemsize
-    smallest = min(min(page.counts) for page in pages)
-    if length > LARGE_SEGMENT and length > MOST_INFLATION * smallest:
-        raise ValueError("a strip or tile is far larger than the file can hold")
 
 
 def _directories(file: IO[bytes], chain: _Chain, series: Any, number: int) -> list[Directory]:

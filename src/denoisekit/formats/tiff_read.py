@@ -19,10 +19,6 @@ import numpy.typing as npt
 from denoisekit.formats.tiff_axes import Geometry, Spot
 from denoisekit.image import ImageInfo, Pixels
 
-LARGE_SEGMENT = 2**30
-MOST_INFLATION = 2000
-"""A strip or tile above 1 GiB that claims more than this times its stored size is refused."""
-
 
 @contextmanager
 def quiet() -> Iterator[None]:
