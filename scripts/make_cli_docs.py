@@ -46,7 +46,9 @@ def _sections(command: Any, path: str) -> list[str]:
 
 def _section(command: Any, path: str) -> str:
     context = typer.Context(command, info_name=path)
-    usage = " ".join([path, *command.collect_usage_pieces(context)])
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    usage = " ".join([path, "[OPTIONS]", *(_name(argument, context) for argument in arguments)])
+    usage += " COMMAND [ARGS]..." if hasattr(command, "commands") else ""
     lines = [f"## {path}", "", f"```text\n{usage}\n```", ""]
     if command.help:
         lines += [command.help.strip(), ""]
@@ -62,17 +64,24 @@ def _section(command: Any, path: str) -> str:
 def _row(parameter: Any, context: Any) -> str | None:
     if getattr(parameter, "hidden", False):
         return None
-    if parameter.param_type_name == "argument":
-        name = f"`{parameter.make_metavar(context)}`"
-        help_text, default = parameter.help or "", ""
-    else:
-        name = ", ".join(f"`{o}`" for o in [*parameter.opts, *parameter.secondary_opts])
-        if not parameter.is_flag:
-            name += f" `{parameter.make_metavar(context)}`"
-        help_text = parameter.help or ""
-        default = "" if parameter.default in (None, False, ()) else f"`{parameter.default}`"
-    cells = [name, " ".join(help_text.split()), default]
+    cells = [
+        f"`{_name(parameter, context)}`",
+        " ".join((parameter.help or "").split()),
+        "" if parameter.default in (None, False, ()) else f"`{parameter.default}`",
+    ]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _name(parameter: Any, context: Any) -> str:
+    """Return an option as it is typed, with what it takes; or an argument's name."""
+    if parameter.param_type_name == "argument":
+        name = str(parameter.metavar or parameter.name.upper())
+        many = "..." if parameter.nargs == -1 and not name.endswith("...") else ""
+        return name + many
+    names = ", ".join([*parameter.opts, *parameter.secondary_opts])
+    if parameter.is_flag:
+        return names
+    return f"{names} {parameter.metavar or parameter.display_type(context)}"
 
 
 def main() -> int:

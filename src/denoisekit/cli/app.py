@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from denoisekit._version import __version__
-from denoisekit.cli import doctor, methods, render
+from denoisekit.cli import denoise, doctor, inspect, methods, render, weights
 from denoisekit.errors import DenoisekitError
 
 DEBUG = "DENOISEKIT_DEBUG"
@@ -63,8 +63,11 @@ def root(
         render.out(context.get_help())  # Rich may have shown it already: then this is empty
 
 
+app.command("denoise", epilog=denoise.EPILOG)(denoise.denoise)
+app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+app.add_typer(weights.app, name="weights")
 
 
 def run(arguments: Sequence[str]) -> int:

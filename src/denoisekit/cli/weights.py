@@ -31,7 +31,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object per set of w
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
-@app.command("list")
+@app.command(
+    "list", epilog="Examples:\n\ndenoisekit weights list\n\ndenoisekit weights list --json"
+)
 def list_weights(as_json: Json = False) -> None:
     """List the weights that denoisekit knows, and which of them are here."""
     from denoisekit.weights import find, load_manifest
@@ -50,7 +52,7 @@ def list_weights(as_json: Json = False) -> None:
     )
 
 
-@app.command()
+@app.command(epilog="Examples:\n\ndenoisekit weights info aprrd.sidd")
 def info(name: Id, as_json: Json = False) -> None:
     """Show where weights come from, their licence, hash and published results."""
     from denoisekit.weights import find
@@ -86,7 +88,7 @@ def info(name: Id, as_json: Json = False) -> None:
         )
 
 
-@app.command()
+@app.command(epilog="Examples:\n\ndenoisekit weights pull aprrd.sidd")
 def pull(names: Ids, quiet: Quiet = False, as_json: Json = False) -> None:
     """Fetch weights, check their hash and store them; those that are here stay."""
     from denoisekit.methods import get_method
@@ -109,7 +111,11 @@ def pull(names: Ids, quiet: Quiet = False, as_json: Json = False) -> None:
             render.out(f"{entry.id}: {what} ({stored.path})")
 
 
-@app.command("import")
+@app.command(
+    "import",
+    epilog="Examples:\n\ndenoisekit weights import NBSN_SIDD_Medium.pth\n\n"
+    "denoisekit weights import student.pth --as aprrd.sidd",
+)
 def import_weights(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth or .safetensors file.")],
     name: Annotated[
@@ -131,7 +137,9 @@ def import_weights(
     render.out(f"{entry.id}: imported ({how}; {stored.path})")
 
 
-@app.command()
+@app.command(
+    epilog="Examples:\n\ndenoisekit weights verify\n\ndenoisekit weights verify aprrd.sidd"
+)
 def verify(
     name: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Id of the weights; all that are here.")
@@ -163,7 +171,7 @@ def verify(
         raise problems[-1]
 
 
-@app.command()
+@app.command(epilog="Examples:\n\ndenoisekit weights path\n\ndenoisekit weights path aprrd.sidd")
 def path(
     name: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Id of the weights; the cache folder.")
@@ -183,7 +191,7 @@ def path(
     render.out(str(found))
 
 
-@app.command()
+@app.command(epilog="Examples:\n\ndenoisekit weights remove aprrd.sidd")
 def remove(names: Ids, as_json: Json = False) -> None:
     """Delete weights from the cache folder."""
     from denoisekit.weights import remove as delete
