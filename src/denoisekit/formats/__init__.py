@@ -24,7 +24,6 @@ from denoisekit.formats.jxl import JXL
 from denoisekit.formats.png import PNG
 from denoisekit.formats.raw_array import NPY
 from denoisekit.formats.tiff import TIFF
-from denoisekit.formats.tiff import TIFF
 from denoisekit.formats.webp import WEBP
 from denoisekit.image import ImageInfo, Reader, Writer
 
