@@ -10,7 +10,6 @@ from itertools import islice, pairwise
 
 import numpy as np
 import pytest
-from helpers import assert_limits_are_true
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from denoisekit.tiling import (
     run_tiled,
     self_ensemble,
 )
+from helpers import assert_limits_are_true
 
 SIZES = st.integers(1, 70)
 TILES = st.tuples(st.integers(1, 80), st.integers(1, 80))
