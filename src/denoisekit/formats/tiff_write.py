@@ -216,6 +216,7 @@ class TiffWriter:
         else:
             common = (tag for tag in layout.pages[0].tags if tag.code in RESOLUTION)
             page = Directory(layout.order, tuple(common))
+        page = page.to(layout.order)
         if plane == 0:
             page = with_profile(page, info.metadata)
             if layout.kind == "ome":
