@@ -6,7 +6,6 @@ because Pillow writes neither opacity that readers see nor a colour profile.
 
 from __future__ import annotations
 
-import io
 import struct
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +27,7 @@ from denoisekit.formats.pillow_bridge import to_array
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
 
 _METRE = 0.0254
+_HEAD = 14 + 124
 _PROFILE = b"DEBM"  # 'MBED' as a little-endian number: the profile is in the file
 _SRGB = b"BGRs"
 _MASKS = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
@@ -42,10 +42,11 @@ def _sniff(head: bytes) -> bool:
 def _open(path: Path, axes: str | None) -> Reader:
     from PIL.BmpImagePlugin import BmpImageFile
 
-    data = path.read_bytes()
-    with BmpImageFile(io.BytesIO(data)) as image:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    with BmpImageFile(path) as image:
         mode, (width, height) = image.mode, image.size
-        depth = struct.unpack_from("<H", data, 24 if data[14] == 12 else 28)[0]
+    depth = struct.unpack_from("<H", head, 24 if head[14] == 12 else 28)[0]
     if mode == "1":
         raise InputError(
             f"{path}: a black-and-white picture of 1 bit has no noise to remove",
@@ -56,6 +57,7 @@ def _open(path: Path, axes: str | None) -> Reader:
         raise InputError(f"{path}: BMP of kind {mode} is not supported", "convert it to PNG")
     check_axes(path, axes, "YX" if bands == 1 else "YXS")
     check_fits(path, height, width, 4 + bands)
+    _check_complete(path, head, height, width * depth)
     notes = []
     if mode == "P":
         notes.append("a palette picture; written with full colours, not a palette")
@@ -68,31 +70,42 @@ def _open(path: Path, axes: str | None) -> Reader:
         bands,
         "uint8",
         alpha=bands == 4,
-        metadata=_metadata(data),
+        metadata=_metadata(path, head),
         warnings=tuple(notes),
     )
-    return HeldReader(path, info, lambda: _decode(data))
+    return HeldReader(path, info, lambda: _decode(path))
 
 
-def _decode(data: bytes) -> Pixels:
+def _check_complete(path: Path, head: bytes, height: int, row_bits: int) -> None:
+    """Refuse a file that is too short for its size; run-length coding is left to the decoder."""
+    packed = head[14] != 12 and struct.unpack_from("<I", head, 30)[0] in (1, 2)
+    (start,) = struct.unpack_from("<I", head, 10)
+    # Rows fill whole words; the last one's padding does no harm when missing.
+    needed = start + (height - 1) * (-(-row_bits // 32) * 4) + -(-row_bits // 8)
+    if not packed and needed > path.stat().st_size:
+        raise InputError(f"{path}: the file ends early", "copy or download it again")
+
+
+def _decode(path: Path) -> Pixels:
     from PIL.BmpImagePlugin import BmpImageFile
 
-    with BmpImageFile(io.BytesIO(data)) as image:
+    with BmpImageFile(path) as image:
         return to_array(image.convert("RGB") if image.mode == "P" else image)
 
 
-def _metadata(data: bytes) -> Metadata:
-    (size,) = struct.unpack_from("<I", data, 14)
+def _metadata(path: Path, head: bytes) -> Metadata:
+    (size,) = struct.unpack_from("<I", head, 14)
     if size < 40:
         return Metadata()
-    across, down = struct.unpack_from("<ii", data, 38)
+    across, down = struct.unpack_from("<ii", head, 38)
     container: dict[str, Any] = {"density": (across, down)}
     icc = None
     if size == 124:
-        space = data[70:74]
-        start, length = struct.unpack_from("<II", data, 14 + 112)
-        if space == _PROFILE and 14 + start + length <= len(data):
-            icc = data[14 + start : 14 + start + length] or None
+        start, length = struct.unpack_from("<II", head, 14 + 112)
+        if head[70:74] == _PROFILE and 14 + start + length <= path.stat().st_size:
+            with path.open("rb") as file:
+                file.seek(14 + start)
+                icc = file.read(length) or None
     dpi = (across * _METRE, down * _METRE) if across > 0 and down > 0 else None
     return Metadata(icc=icc, dpi=dpi, container=MappingProxyType(container))
 

@@ -34,15 +34,20 @@ _WRITE_FAULTS = {
     errno.EROFS: ("the file system is read-only", "choose another folder with -o"),
     errno.ENAMETOOLONG: ("the name is too long", "choose a shorter name"),
     errno.ENOTDIR: ("a part of the path is not a folder", "choose another folder with -o"),
+    errno.EEXIST: ("a part of the path is not a folder", "choose another folder with -o"),
     errno.ELOOP: ("a symbolic link that leads to itself", "remove the link"),
 }
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn anything a decoder raises into InputError."""
+    """Turn anything a decoder raises into InputError; an InputError always gets a hint."""
     try:
         yield
+    except InputError as fault:
+        if fault.hint is None:
+            fault.hint = _DAMAGED_HINT
+        raise
     except DenoisekitError:
         raise
     except OSError as fault:

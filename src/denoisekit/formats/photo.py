@@ -38,6 +38,7 @@ class HeldReader:
             if self._decode is None:
                 raise ValueError("the reader is closed")
             self._pixels = self._checked(self._decode())
+            self._decode = None  # and with it the compressed file
         return self._pixels[top:bottom]
 
     def _checked(self, pixels: Pixels) -> Pixels:

@@ -20,7 +20,10 @@ _INFLATED = 64 * 2**20
 _PIXEL = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
 # Unsafe to copy by the letter of the standard, yet true of the new pixels as of the old.
-_COLOUR = {b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sBIT", b"bKGD", b"tIME", b"iCCP"}
+_LASTING = {
+    *(b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"mDCV", b"cLLI", b"sBIT", b"bKGD", b"tIME"),
+    *(b"sCAL", b"pCAL", b"sTER", b"sPLT"),
+}
 _MEANINGLESS = {b"hIST", b"iDOT"}
 
 
@@ -93,7 +96,7 @@ def _take(path: Path, found: Chunks, kind: bytes, file: BinaryIO, length: int) -
         raise InputError(f"{path}: needs the PNG extension {kind!r}, which is not supported")
     elif not sound:
         found.notes.append(f"the damaged PNG chunk {_name(kind)} is not kept")
-    elif kind in _COLOUR or kind[3] & 0x20:  # lower case: safe to copy when pixels change
+    elif kind in _LASTING or kind[3] & 0x20:  # lower case: safe to copy when pixels change
         found.others.append((kind, body))
     elif kind not in _MEANINGLESS:
         found.notes.append(f"the PNG chunk {_name(kind)} speaks of the old pixels and is not kept")
@@ -123,6 +126,12 @@ def pixel_file(path: Path, found: Chunks) -> bytearray:
             file.seek(start)
             if file.readinto(view[at : at + length]) != length:
                 raise InputError(f"{path}: the file ends early", "copy or download it again")
+            stated = int.from_bytes(view[at + length - 4 : at + length], "big")
+            if zlib.crc32(view[at + 4 : at + length - 4]) != stated:
+                raise InputError(
+                    f"{path}: damaged: a checksum of the pixels is wrong",
+                    "copy or download it again",
+                )
             at += length
         view[at:] = tail
     return data
