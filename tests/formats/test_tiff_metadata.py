@@ -443,3 +443,18 @@ def test_real_files(shared, tmp_path, folder):
         written_anew = {259, 273, 278, 279, 284}
         for code in before.keys() - written_anew:
             np.testing.assert_array_equal(after[code], before[code])
+
+
+def test_slide_gives_its_full_size_and_says_what_is_lost(paths):
+    slide = np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype(np.uint8)
+    text = "Aperio Image Library v11\r\n96x64 [0,0 96x64] (32x32)|AppMag = 20|MPP = 0.5"
+    options = {"photometric": "rgb", "metadata": None, "software": ""}
+    with tifffile.TiffWriter(paths[0]) as tif:
+        tif.write(slide, tile=(32, 32), description=text, **options)
+        tif.write(slide[::4, ::4], description=text, **options)
+        tif.write(slide[::2, ::2], tile=(32, 32), description=text, **options)
+        tif.write(slide[:9, :9], subfiletype=9, description="Aperio\r\nmacro 9x9", **options)
+    info = copy(*paths)
+    assert len(info.warnings) == 2
+    np.testing.assert_array_equal(pixels_of(paths[1]), slide)
+    assert "MPP = 0.5" in page_tags(paths[1])[270]

@@ -266,7 +266,7 @@ def test_what_cannot_be_compressed_alike_is_deflated_and_said(tmp_path):
     np.testing.assert_array_equal(read_all(source)[1], read_all(target)[1])
 
 
-@pytest.mark.parametrize("bits", [4, 10, 12, 14])
+@pytest.mark.parametrize("bits", [2, 4, 6, 10, 12, 15])
 @pytest.mark.parametrize("width", [8, 11])
 def test_packed_bits(tmp_path, bits, width):
     dtype = "u1" if bits < 8 else "u2"
