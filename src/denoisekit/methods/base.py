@@ -99,7 +99,11 @@ class LoadedMethod(Protocol):
         ...
 
     def denoise(
-        self, noisy: torch.Tensor, *, generator: torch.Generator | None = None
+        self,
+        noisy: torch.Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        on_part: Callable[[float], None] | None = None,
     ) -> torch.Tensor:
         """Denoise.
 
@@ -109,6 +113,9 @@ class LoadedMethod(Protocol):
             (N, C, H, W) float32 in the method's own scale, sizes already legal.
         generator : torch.Generator, optional
             Source of all randomness, for methods that draw.
+        on_part : callable, optional
+            Called now and then with the part of the work done, 0 to 1, for the progress
+            bar; a method whose calls are short need not.
 
         Returns
         -------
