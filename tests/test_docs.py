@@ -100,6 +100,14 @@ def test_every_page_is_in_the_site():
     assert pages == set(re.findall(r": (\w+\.md)$", site, re.M))
 
 
+def test_every_part_of_the_package_is_explained_to_newcomers():
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    for path in (ROOT / "src" / "denoisekit").glob("[a-z]*"):
+        if path.suffix == ".py" or (path / "__init__.py").exists():
+            name = path.name if path.suffix else f"{path.name}/"
+            assert f"`{name}`" in page, name
+
+
 def test_wheel_and_sdist_carry_the_manifest_and_the_licence():
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]
     targets = build["build"]["targets"]

@@ -22,13 +22,22 @@ def methods(
             render.json_line(_facts(info))
         return
     render.table(
-        ("id", "title", "best for", "GFLOP per megapixel", "exact tiles", "default weights"),
+        (
+            "id",
+            "title",
+            "best for",
+            "GFLOP per megapixel",
+            "GB per megapixel of a tile",
+            "exact tiles",
+            "default weights",
+        ),
         [
             (
                 info.id,
                 info.title,
                 info.best_for,
                 f"{info.flop_per_pixel / 1e3:.3g}",
+                ", ".join(f"{b / 1e3:.2g} {name}" for name, b in info.bytes_per_pixel.items()),
                 f"yes, halo {info.limits.halo} px",
                 info.default_weights,
             )
@@ -45,6 +54,7 @@ def _facts(info: MethodInfo) -> dict[str, object]:
         "best_for": info.best_for,
         "citation": info.citation,
         "gflop_per_megapixel": info.flop_per_pixel / 1e3,
+        "bytes_per_pixel": dict(info.bytes_per_pixel),
         "halo": info.limits.halo,
         "align": info.limits.align,
         "default_weights": info.default_weights,
