@@ -32,13 +32,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "device": {"geometry", "methods"},
     "weights": {"methods"},
     "ranges": {"image"},
-    "pipeline": {"device", "formats", "image", "methods", "ranges", "tiling", "weights"},
+    "options": {"methods", "ranges"},
+    "inference": {"device", "methods", "tiling"},
+    "pipeline": {"device", "formats", "image", "inference", "methods", "options", "ranges"}
+    | {"tiling", "weights"},
     "batch": {"formats", "image", "pipeline"},
     "outputs": {"formats"},
-    "api": {"batch", "image", "outputs", "pipeline"},
+    "api": {"batch", "image", "options", "outputs", "pipeline"},
     "__init__": {"api"},
-    "cli": {"batch", "device", "estimate", "formats", "image", "methods", "outputs", "pipeline"}
-    | {"ranges", "weights"},
+    "cli": {"batch", "device", "estimate", "formats", "image", "inference", "methods", "options"}
+    | {"outputs", "pipeline", "ranges", "weights"},
     "__main__": {"cli"},
 }
 EVERYONE = {"errors", "_version"}

@@ -8,8 +8,9 @@ from typing import overload
 
 from denoisekit.batch import Job, run_batch, survey
 from denoisekit.image import Pixels
+from denoisekit.options import Options
 from denoisekit.outputs import Naming, Source, check_free, name_outputs
-from denoisekit.pipeline import Denoiser, Options
+from denoisekit.pipeline import Denoiser
 from denoisekit.pipeline import load as load_options
 
 
@@ -166,8 +167,8 @@ def denoise(
     if not isinstance(noisy, str | os.PathLike):
         return denoiser(noisy, axes=axes)
     source = Path(noisy)
-    format = survey(source, axes).format
     naming = Naming(output=None if output is None else Path(output))
+    format = naming.format_for(survey(source, axes).format)
     ((_, target),) = name_outputs([Source(source)], naming, lambda _: format)
     check_free(target, overwrite=overwrite)
     (outcome,) = run_batch([Job(source, target, format, axes, overwrite)], denoiser)

@@ -11,17 +11,20 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from denoisekit.errors import DenoisekitError, InputError
+from denoisekit.errors import DenoisekitError, OutOfMemory, OutputError
 from denoisekit.formats import create_image, find_format, open_image
 from denoisekit.image import ImageInfo, Pixels, Reader
 from denoisekit.pipeline import Denoiser, Report
 
 AHEAD_BYTES = 256 * 2**20
 """Largest plane, in bytes, of a file that is read ahead of its turn."""
+
+POLL_SECONDS = 0.1
+"""How soon either end of a queue learns that the other has given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,26 +128,19 @@ def run_batch(
     Outcome
         One a job.
     """
-    with ThreadPoolExecutor(1, "read") as ahead, ThreadPoolExecutor(1, "write") as behind:
-        coming = ahead.submit(_open, jobs[0]) if jobs else None
+    with (
+        _Ahead(jobs, _ahead_bytes(denoiser)) as ahead,
+        ThreadPoolExecutor(1, "write") as behind,
+    ):
         written: Future[Outcome] | None = None
         for index, job in enumerate(jobs):
-            opened = coming
             try:
-                reader = opened.result() if opened else _open(job)
+                reader = ahead.take(index)
             except DenoisekitError as error:
-                failed = Outcome(job, error=error)
-                reader = None
-            following = jobs[index + 1] if index + 1 < len(jobs) else None
-            large = reader is not None and reader.info.plane_bytes > AHEAD_BYTES
-            if written and large:
-                yield written.result()
-                written = None
-            coming = ahead.submit(_open, following) if following and not large else None
-            if reader is None:
-                current: Future[Outcome] = Future()
-                current.set_result(failed)
+                current = _settled(Outcome(job, error=error))
             else:
+                if written and reader.info.plane_bytes > AHEAD_BYTES:
+                    wait([written])
                 current = _denoise(job, reader, denoiser, behind, on_progress)
             if written:
                 yield written.result()
@@ -153,11 +149,53 @@ def run_batch(
             yield written.result()
 
 
-def _open(job: Job) -> Reader:
-    reader = open_image(job.source, job.axes)
-    if reader.info.plane_bytes <= AHEAD_BYTES:
-        reader.read_rows(0, 0, 1)  # formats that decode a plane as a whole do it now
-    return reader
+def _ahead_bytes(denoiser: Denoiser) -> int:
+    limit = denoiser.options.max_memory
+    return AHEAD_BYTES if limit is None else min(AHEAD_BYTES, limit // 16)
+
+
+class _Ahead:
+    """Opens and decodes each file while the network is busy with the one before."""
+
+    def __init__(self, jobs: Sequence[Job], largest: int) -> None:
+        self._jobs = jobs
+        self._largest = largest
+        self._thread = ThreadPoolExecutor(1, "read")
+        self._coming: Future[Reader] | None = None
+
+    def __enter__(self) -> _Ahead:
+        return self
+
+    def take(self, index: int) -> Reader:
+        """Return the reader of a job, and go on to the one after it."""
+        coming, self._coming = self._coming, None
+        try:
+            reader = coming.result() if coming else self._open(self._jobs[index])
+        except DenoisekitError:
+            self._go_on(index + 1)
+            raise
+        if reader.info.plane_bytes <= AHEAD_BYTES:
+            self._go_on(index + 1)
+        return reader
+
+    def _go_on(self, index: int) -> None:
+        if index < len(self._jobs):
+            self._coming = self._thread.submit(self._open, self._jobs[index])
+
+    def _open(self, job: Job) -> Reader:
+        reader = open_image(job.source, job.axes)
+        if reader.info.plane_bytes <= self._largest:
+            try:
+                reader.read_rows(0, 0, 1)  # formats that decode a plane as a whole do it now
+            except BaseException:
+                reader.close()
+                raise
+        return reader
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+        if self._coming and not self._coming.exception():
+            self._coming.result().close()
 
 
 def _denoise(
@@ -169,36 +207,46 @@ def _denoise(
 ) -> Future[Outcome]:
     """Run the network; return the outcome, which is there when the file is written."""
     began = time.perf_counter()
-    sink = _Sink()
     image = reader.info
-    megapixels = image.planes * image.height * image.width / 1e6
+    sink = _Sink()
+    writing: Future[None] | None = None
     try:
         target = target_info(image, job.format)
         held = 0 if find_format(job.format).streams else 2 * target.plane_bytes
+        reader.read_rows(0, 0, 1)  # what it decodes as a whole is held from here on
         writing = behind.submit(sink.write_all, job, target)
-        try:
-            reader.read_rows(0, 0, 1)
-            report = denoiser.run(
-                reader,
-                sink.put,
-                on_progress=None if on_progress is None else lambda done: on_progress(job, done),
-                reserved=held,
-            )
-        except BaseException:
-            sink.abort()
-            # Where the writer failed first, its error is the one that explains.
-            if isinstance(failure := writing.exception(), DenoisekitError):
-                raise failure from None
-            raise
+        report = denoiser.run(
+            reader,
+            sink.put,
+            on_progress=None if on_progress is None else lambda done: on_progress(job, done),
+            reserved=held,
+        )
         sink.finish()
-    except DenoisekitError as error:
-        failed: Future[Outcome] = Future()
-        failed.set_result(Outcome(job, error=error))
-        return failed
+    except Exception as error:  # noqa: BLE001 - raised again unless it is a file's own
+        sink.abort()
+        # Where the writer failed first, its error is the one that explains.
+        cause = (writing.exception() if writing else None) or error
+        if isinstance(cause, MemoryError):
+            cause = OutOfMemory(f"{job.source}: not enough memory", "try a smaller --max-memory")
+        if isinstance(cause, DenoisekitError):
+            return _settled(Outcome(job, error=cause))
+        raise cause from None
+    except BaseException:  # an interruption: the writer must not wait for more rows
+        sink.abort()
+        raise
     finally:
         reader.close()
+    notes = tuple(dict.fromkeys((*report.warnings, *target.warnings)))
+    report = replace(report, warnings=notes)
+    megapixels = image.planes * image.height * image.width / 1e6
     outcome = Outcome(job, time.perf_counter() - began, megapixels, report)
     return _when_written(writing, outcome)
+
+
+def _settled(outcome: Outcome) -> Future[Outcome]:
+    done: Future[Outcome] = Future()
+    done.set_result(outcome)
+    return done
 
 
 def _when_written(writing: Future[None], outcome: Outcome) -> Future[Outcome]:
@@ -226,38 +274,44 @@ class _Sink:
 
     def __init__(self) -> None:
         self._rows: queue.Queue[tuple[int, int, Pixels] | None] = queue.Queue(2)
-        self._stopped = threading.Event()
-        self._aborted = False
+        self._stopped = threading.Event()  # nobody takes rows any more
+        self._aborted = threading.Event()  # no more rows will come
 
     def put(self, plane: int, top: int, rows: Pixels) -> None:
+        """Hand over rows, waiting where the writer is two bands behind."""
         self._push((plane, top, rows))
 
     def finish(self) -> None:
+        """Say that these were all the rows."""
         self._push(None)
 
     def abort(self) -> None:
-        self._aborted = True
-        self._push(None)
+        """Give the file up; never waits."""
+        self._aborted.set()
 
     def _push(self, item: tuple[int, int, Pixels] | None) -> None:
-        # The writer may have failed with the queue full: then nobody will take this.
         while not self._stopped.is_set():
             try:
-                self._rows.put(item, timeout=0.1)
+                self._rows.put(item, timeout=POLL_SECONDS)
             except queue.Full:
                 continue
             return
-        if item is not None:
-            raise InputError("the result could not be written")
+        raise OutputError("the result could not be written")
+
+    def _pull(self) -> tuple[int, int, Pixels] | None:
+        while not self._aborted.is_set():
+            try:
+                return self._rows.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+        raise _Aborted
 
     def write_all(self, job: Job, target: ImageInfo) -> None:
         """Write the file; runs in a thread of its own."""
         try:
             with create_image(job.target, target, overwrite=job.overwrite) as writer:
-                while (item := self._rows.get()) is not None:
+                while (item := self._pull()) is not None:
                     writer.write_rows(*item)
-                if self._aborted:
-                    raise _Aborted
         except _Aborted:
             pass
         finally:

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from denoisekit.errors import OutOfMemory, UsageError
+from denoisekit.errors import OutOfMemory, UsageError, did_you_mean
 from denoisekit.geometry import Plan, choose_tile, plan_tiles
 
 if TYPE_CHECKING:
@@ -45,16 +45,19 @@ def resolve_device(name: str) -> torch.device:
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise UsageError(f"there is no device '{name}'", "choose from auto, cpu, cuda, cuda:N, mps")
-    device = torch.device(name)
-    if device.type == "cuda":
+    match = re.fullmatch(r"cpu|mps|cuda(?::([0-9]+))?", name)
+    if match is None:
+        raise UsageError(
+            f"there is no device '{name}'", did_you_mean(name, ("auto", "cpu", "cuda", "mps"))
+        )
+    if name.startswith("cuda"):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
+        if int(match[1] or 0) >= count:
             raise UsageError(
                 f"{name} was asked for, but torch sees {count} CUDA devices",
                 "use --device cpu, or install a CUDA build of torch; see denoisekit doctor",
             )
+    device = torch.device(name)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError(
             "mps was asked for, but torch sees no Apple GPU",
@@ -99,7 +102,7 @@ def choose_precision(device: torch.device, requested: str) -> str:
     """
     if requested not in PRECISIONS:
         raise UsageError(
-            f"there is no precision '{requested}'", "choose from " + ", ".join(PRECISIONS)
+            f"there is no precision '{requested}'", did_you_mean(requested, PRECISIONS)
         )
     if requested == "auto":
         return "fp32"
@@ -238,7 +241,7 @@ def parse_memory(text: str) -> int:
         amount = float(match[1]) if match else 0.0
     except ValueError:
         amount = 0.0
-    if match is None or amount <= 0:
+    if match is None or not 0 < amount < 2**60:
         raise UsageError(f"'{text}' is not an amount of memory", "write for instance 4GiB or 800MB")
     step = 1000 if match[3] == "b" and match[2] else 1024
     return int(amount * step ** " kmgt".index(match[2] or " "))

@@ -17,6 +17,9 @@ from denoisekit.formats import FORMATS, find_format
 SUFFIX = "_denoised"
 """Put after the name of an input to name its output beside it."""
 
+UNWRITTEN = frozenset({".gif", ".heic", ".heif", ".psd", ".exr", ".pdf", ".svg", ".dng", ".tga"})
+"""Endings of picture files that no format here writes; not taken for the names of folders."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -56,9 +59,51 @@ class Naming:
     suffix: str | None = None
     format: str | None = None
 
+    @property
+    def file(self) -> Path | None:
+        """The file that `output` names; None: a folder, or nothing.
+
+        Raises
+        ------
+        UsageError
+            It looks like the name of a picture in a format that cannot be written.
+        """
+        if self.output is None or self.output.is_dir():
+            return None
+        suffix = self.output.suffix.lower()
+        if suffix in UNWRITTEN:
+            raise UsageError(
+                f"{self.output}: {suffix} files cannot be written",
+                "choose from " + ", ".join(format.suffixes[0] for format in FORMATS),
+            )
+        return self.output if suffix in _known_suffixes() else None
+
+    def format_for(self, own: str) -> str:
+        """Return the id of the format to write for an input of the format ``own``.
+
+        Raises
+        ------
+        UsageError
+            No format has the name asked for, or the output's name says another one.
+        """
+        named = find_format(self.file.suffix).id if self.file else None
+        if self.format is None:
+            return named or own
+        wanted = find_format(self.format).id
+        if named not in (None, wanted):
+            raise UsageError(
+                f"--format {self.format} and the output {self.output} contradict each other",
+                "leave --format out: the name of the output is enough",
+            )
+        return wanted
+
 
 def find_sources(
-    inputs: Sequence[str], *, recursive: bool = False, ours: str = SUFFIX
+    inputs: Sequence[str],
+    *,
+    recursive: bool = False,
+    ours: str = SUFFIX,
+    output: Path | None = None,
 ) -> list[Source]:
     """Find the files that the user named: files, folders, patterns.
 
@@ -71,6 +116,8 @@ def find_sources(
     ours : str
         Files of a folder or pattern whose name ends so are results of an earlier run:
         passed over when the file they came from is there too.
+    output : Path, optional
+        Where results go: a folder of folders is not searched there.
 
     Returns
     -------
@@ -80,16 +127,19 @@ def find_sources(
     """
     found: dict[str, Source] = {}
     for name in inputs:
-        for source in _expand(name, recursive, ours):
+        for source in _expand(name, recursive, ours, output):
             found.setdefault(os.path.realpath(source.path), source)
     return list(found.values())
 
 
-def _expand(name: str, recursive: bool, ours: str) -> Iterator[Source]:
+def _expand(name: str, recursive: bool, ours: str, output: Path | None) -> Iterator[Source]:
     path = Path(name)
     try:
         if path.is_dir():
-            files = [Source(file, file.parent.relative_to(path)) for file in _walk(path, recursive)]
+            files = [
+                Source(file, file.parent.relative_to(path))
+                for file in _walk(path, recursive, output)
+            ]
         elif not path.exists() and glob.has_magic(name):
             # A name with brackets may be a file's own; only otherwise is it a pattern.
             matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns too
@@ -104,19 +154,21 @@ def _expand(name: str, recursive: bool, ours: str) -> Iterator[Source]:
         what = "no image in the folder" if path.is_dir() else "no file matches"
         hint = None if recursive else "add --recursive to look into its folders"
         yield Source(path, error=InputError(f"{what} {name}", hint if path.is_dir() else None))
-    names = {source.path for source in files}
+    # Without endings: the result may be of another format than the input.
+    names = {(source.path.parent, source.path.stem) for source in files}
     for source in files:
         stem = source.path.stem
-        original = source.path.with_stem(stem.removesuffix(ours)) if stem != ours else source.path
-        if not stem.endswith(ours) or original not in names or original == source.path:
+        original = source.path.parent, stem.removesuffix(ours)
+        if not stem.endswith(ours) or original not in names:
             yield source
 
 
-def _walk(folder: Path, recursive: bool) -> list[Path]:
+def _walk(folder: Path, recursive: bool, output: Path | None) -> list[Path]:
     """Return the image files of a folder by name; links are followed, loops are not."""
-    known = {suffix for format in FORMATS for suffix in format.suffixes}
+    known = _known_suffixes()
     files: list[Path] = []
-    seen = set()
+    top = os.path.realpath(folder)
+    seen = {os.path.realpath(output)} - {top} if output else set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:
@@ -138,11 +190,11 @@ def name_outputs(
     Parameters
     ----------
     sources : iterable of Source
-        Without errors.
+        What will be denoised.
     naming : Naming
         What the user asked for.
     format_of : callable
-        Id of the format that a source is in.
+        Id of the format to write for a source.
 
     Returns
     -------
@@ -156,17 +208,11 @@ def name_outputs(
         named for several inputs.
     """
     sources = list(sources)
-    single = naming.output is not None and _is_file_name(naming.output)
-    if single and len(sources) > 1:
-        raise UsageError(
-            f"{len(sources)} inputs cannot all be written to the file {naming.output}",
-            "give a folder to -o, ending in a slash",
-        )
-    pairs = [
-        (source, naming.output if single and naming.output else _name(source, naming, format_of))
-        for source in sources
-    ]
+    check_count(naming, len(sources))
+    pairs = [(source, naming.file or _name(source, naming, format_of)) for source in sources]
+    # An input may be named by a link, and the output name what it points to.
     inputs = {_identity(source.path) for source in sources}
+    inputs |= {os.path.normcase(os.path.realpath(source.path)) for source in sources}
     taken: dict[str, Path] = {}
     for source, output in pairs:
         identity = _identity(output)
@@ -183,14 +229,28 @@ def name_outputs(
     return pairs
 
 
-def _is_file_name(output: Path) -> bool:
-    known = {suffix for format in FORMATS for suffix in format.suffixes}
-    return output.suffix.lower() in known and not output.is_dir()
+def check_count(naming: Naming, count: int) -> None:
+    """Refuse one output file for several inputs, readable or not.
+
+    Raises
+    ------
+    UsageError
+        There are several.
+    """
+    if naming.file and count > 1:
+        raise UsageError(
+            f"{count} inputs cannot all be written to the file {naming.file}",
+            "give a folder to -o",
+        )
+
+
+def _known_suffixes() -> set[str]:
+    return {suffix for format in FORMATS for suffix in format.suffixes}
 
 
 def _name(source: Source, naming: Naming, format_of: Callable[[Source], str]) -> Path:
     path = source.path
-    format = find_format(naming.format or format_of(source))
+    format = find_format(format_of(source))
     ending = path.suffix if path.suffix.lower() in format.suffixes else format.suffixes[0]
     beside = naming.output is None
     suffix = naming.suffix if naming.suffix is not None else (SUFFIX if beside else "")
@@ -212,6 +272,6 @@ def check_free(output: Path, *, overwrite: bool) -> None:
         It exists.
     """
     if output.is_dir():
-        raise OutputError(f"{output} is a folder", "give -o a file name, or end it in a slash")
+        raise OutputError(f"{output} is a folder", "give another name with -o")
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists already", "add --overwrite or --skip-existing")

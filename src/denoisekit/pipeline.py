@@ -6,10 +6,9 @@ written by planes and row bands.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +16,12 @@ from denoisekit.device import (
     choose_plan,
     choose_precision,
     resolve_device,
-    smaller_plan,
     tile_memory,
 )
-from denoisekit.errors import DenoisekitError, OutOfMemory, UsageError
 from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.inference import Network
 from denoisekit.methods import LoadedMethod, MethodInfo, get_method
+from denoisekit.options import Options
 from denoisekit.ranges import (
     Range,
     fill_nonfinite,
@@ -35,58 +34,8 @@ from denoisekit.ranges import (
 from denoisekit.tiling import Floats, Plan, plan_tiles, run_tiled
 from denoisekit.weights import LoadedWeights, load_weights
 
-if TYPE_CHECKING:
-    import torch
-
 WriteRows = Callable[[int, int, Pixels], None]
 """``write(plane, top, rows)``, as `denoisekit.image.Writer.write_rows`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to denoise. Every field is an option of ``denoisekit denoise``.
-
-    Attributes
-    ----------
-    method : str
-        Id of the method.
-    weights : str or None
-        Id or file of the weights; None: the method's own.
-    strength : float
-        Blend with the input: 1 is the method's result, 0 exactly the input.
-    self_ensemble : bool
-        Average the results of the eight flips and rotations: eight times the work.
-    seed : int
-        Of methods that draw at random.
-    device, precision : str
-        As `denoisekit.device.resolve_device` and `choose_precision` take them.
-    tile : int or None
-        Side of a tile's core in pixels; 0: the whole image; None: as memory allows.
-    max_memory : int or None
-        Most bytes to hold; None: a part of what is free.
-    range : str
-        How file values become the method's 0..1; see `denoisekit.ranges.parse_range`.
-    """
-
-    method: str = "aprrd"
-    weights: str | None = None
-    strength: float = 1.0
-    self_ensemble: bool = False
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    tile: int | None = None
-    max_memory: int | None = None
-    range: str = "auto"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 1:
-            raise UsageError(f"strength {self.strength} is not between 0 and 1")
-        if self.tile is not None and self.tile < 0:
-            raise UsageError(
-                f"a tile of {self.tile} pixels makes no sense", "0 means the whole image"
-            )
-        parse_range(self.range)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +78,18 @@ class Denoiser:
         Where it runs.
     precision : str
         ``fp32``, ``bf16`` or ``fp16``.
+    network : Network
+        The method there.
     """
 
     def __init__(self, info: MethodInfo, weights: LoadedWeights, options: Options) -> None:
         self.info, self.weights, self.options = info, weights, options
         self.device = resolve_device(options.device)
         self.precision = choose_precision(self.device, options.precision)
-        self._method = self._prepared(self.precision)
-        self._exact: LoadedMethod | None = None
         self._warnings: list[str] = []
+        self.network = Network(
+            info, self._prepared, self.device, self.precision, options.seed, self.warn
+        )
 
     def _prepared(self, precision: str) -> LoadedMethod:
         method = self.info.build(self.weights.config)
@@ -169,15 +121,17 @@ class Denoiser:
         """
         from denoisekit.formats.raw_array import ArrayReader
 
-        with_samples = ArrayReader(noisy, axes)
-        info = with_samples.info
+        noisy = np.asarray(noisy)
+        reader = ArrayReader(noisy, axes)
+        info = reader.info
         denoised = np.empty((info.planes, info.height, info.width, info.samples), info.dtype)
 
         def write(plane: int, top: int, rows: Pixels) -> None:
             denoised[plane, top : top + len(rows)] = rows
 
-        self.run(with_samples, write)
-        return denoised.reshape(noisy.shape)
+        self.run(reader, write)
+        # Another byte order than the machine's is kept too.
+        return denoised.reshape(noisy.shape).astype(noisy.dtype, copy=False)
 
     def plan(self, image: ImageInfo, reserved: int = 0) -> Plan:
         """Return how the planes of an image would be cut.
@@ -244,66 +198,7 @@ class Denoiser:
 
     def seconds_per_pixel(self) -> float:
         """Measure what a pixel costs here, self-ensemble included; for the time estimate."""
-        passes = 8 if self.options.self_ensemble else 1
-        return passes * seconds_per_pixel(self.info, self._method, self.device)
-
-    def network(self, noisy: Floats) -> Floats:
-        """Run the method on one tile.
-
-        Parameters
-        ----------
-        noisy : numpy.ndarray
-            (C, h, w) float32 on 0..1, C the method's channels, sizes legal for it.
-
-        Returns
-        -------
-        numpy.ndarray
-            (C, h, w) float32.
-        """
-        import torch
-
-        generator = torch.Generator(self.device).manual_seed(self.options.seed)
-        try:
-            denoised = self._forward(self._method, noisy, generator)
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            return self._in_parts(noisy)
-        if not np.isfinite(denoised).all():
-            if self.precision == "fp32":
-                raise DenoisekitError(
-                    f"the network {self.weights.id} returned values that are not numbers",
-                    "the weights may be damaged: denoisekit weights verify",
-                )
-            self.warn(f"a tile overflowed in {self.precision} and was computed again in fp32")
-            if self._exact is None:
-                self._exact = self._prepared("fp32")
-            denoised = self._forward(self._exact, noisy, generator)
-        return denoised
-
-    def _forward(self, method: LoadedMethod, noisy: Floats, generator: torch.Generator) -> Floats:
-        import torch
-
-        scale = self.info.scale
-        tile = torch.from_numpy(noisy)[None].to(self.device)
-        denoised = method.denoise(tile if scale == 1 else tile * scale, generator=generator)
-        result: Floats = (denoised if scale == 1 else denoised / scale)[0].float().cpu().numpy()
-        return result
-
-    def _in_parts(self, noisy: Floats) -> Floats:
-        """Run a tile that does not fit in memory as an image of smaller tiles."""
-        plan = smaller_plan(noisy.shape[1], noisy.shape[2], self.info.limits)
-        if plan is None:
-            raise OutOfMemory(
-                f"a tile of {noisy.shape[2]}x{noisy.shape[1]} pixels does not fit in memory",
-                "close other programs, or use --device cpu",
-            )
-        self.warn("out of memory: went on with smaller tiles")
-        denoised = np.empty_like(noisy)
-        rows = noisy.transpose(1, 2, 0)
-        for top, band in run_tiled(self.network, lambda a, b: rows[a:b], plan):
-            denoised[:, top : top + len(band)] = band.transpose(2, 0, 1)
-        return denoised
+        return (8 if self.options.self_ensemble else 1) * self.network.seconds_per_pixel()
 
 
 class _Plane:
@@ -328,7 +223,8 @@ class _Plane:
     def _copy(self, plan: Plan, write: WriteRows) -> None:
         for band in plan.bands():
             bottom = min(band.core_bottom, plan.height)
-            write(self.plane, band.core_top, self._read(band.core_top, bottom))
+            # A copy, because a reader may hand out the same buffer again.
+            write(self.plane, band.core_top, np.array(self._read(band.core_top, bottom)))
 
     def _read(self, top: int, bottom: int) -> Pixels:
         return self.reader.read_rows(self.plane, top, bottom)
@@ -373,36 +269,6 @@ class _Plane:
         denoised = from_unit(band, self.scale, info)
         rows[..., : self.colours] = denoised if holes is None else np.where(holes, colour, denoised)
         return rows
-
-
-def seconds_per_pixel(info: MethodInfo, method: LoadedMethod, device: torch.device) -> float:
-    """Measure what a pixel costs a method on a device, with a small image.
-
-    Parameters
-    ----------
-    info : MethodInfo
-        The method.
-    method : LoadedMethod
-        The same, prepared for the device.
-    device : torch.device
-        Where it runs.
-    """
-    import torch
-
-    side = max(256, info.limits.multiple_of)
-    noisy = torch.zeros((1, info.channels, side, side), device=device)
-    method.denoise(noisy)
-    began = time.perf_counter()
-    method.denoise(noisy).cpu()  # copying back waits for a GPU to finish
-    return (time.perf_counter() - began) / side**2
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        "can't allocate memory" in str(error)
-    )
 
 
 def load(

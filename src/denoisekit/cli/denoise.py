@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +13,9 @@ from denoisekit.errors import DenoisekitError, InputError, UsageError
 if TYPE_CHECKING:
     from denoisekit.batch import Job, Outcome
     from denoisekit.image import ImageInfo
+    from denoisekit.options import Options
     from denoisekit.outputs import Naming, Source
-    from denoisekit.pipeline import Denoiser, Options
+    from denoisekit.pipeline import Denoiser
 
 EPILOG = (
     "Examples:\n\n"
@@ -85,8 +85,8 @@ def denoise(
 ) -> None:
     """Remove the noise from images; each comes back as the same kind of file."""
     from denoisekit.device import parse_memory
+    from denoisekit.options import Options
     from denoisekit.outputs import Naming
-    from denoisekit.pipeline import Options
 
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing exclude each other")
@@ -99,14 +99,15 @@ def denoise(
         device=device,
         precision=precision,
         tile=_tile(tile),
-        max_memory=parse_memory(max_memory) if max_memory else None,
+        max_memory=None if max_memory is None else parse_memory(max_memory),
         range=range,
     )
     plan = _Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
     plan.make(inputs, recursive)
-    failed = _Speaker(quiet, as_json).run(plan, options)
-    if failed:
-        raise typer.Exit(1)
+    codes = _Speaker(quiet, as_json).run(plan, options)
+    if codes:
+        # One cause for all has its own code; several are "some input failed".
+        raise typer.Exit(codes[0] if len(set(codes)) == 1 else 1)
 
 
 def _tile(text: str) -> int | None:
@@ -135,14 +136,24 @@ class _Plan:
 
     def make(self, inputs: list[str], recursive: bool) -> None:
         from denoisekit.batch import Job, survey, target_info
-        from denoisekit.formats import find_format
-        from denoisekit.outputs import SUFFIX, check_free, find_sources, name_outputs
+        from denoisekit.outputs import (
+            SUFFIX,
+            check_count,
+            check_free,
+            find_sources,
+            name_outputs,
+        )
 
-        wanted = find_format(self.naming.format).id if self.naming.format else None
-        ours = SUFFIX if self.naming.suffix is None else self.naming.suffix
+        naming = self.naming
+        naming.format_for("")  # a wrong name fails before any file is opened
+        ours = SUFFIX if naming.suffix is None else naming.suffix
         images: dict[Path, ImageInfo] = {}
         readable: list[Source] = []
-        for source in find_sources(inputs, recursive=recursive, ours=ours or SUFFIX):
+        sources = find_sources(
+            inputs, recursive=recursive, ours=ours or SUFFIX, output=naming.output
+        )
+        check_count(naming, len(sources))
+        for source in sources:
             try:
                 if source.error:
                     raise source.error
@@ -152,10 +163,14 @@ class _Plan:
                 self._fail(source.path, InputError(error.message, error.hint))
             except DenoisekitError as error:
                 self._fail(source.path, error)
-        pairs = name_outputs(readable, self.naming, lambda s: images[s.path].format)
+
+        def format_of(source: Source) -> str:
+            return naming.format_for(images[source.path].format)
+
+        pairs = name_outputs(readable, naming, format_of)
         for source, target in pairs:
             image = images[source.path]
-            format = wanted or image.format
+            format = format_of(source)
             if self.skip_existing and target.exists():
                 self.skipped.append(source.path)
                 continue
@@ -193,32 +208,31 @@ class _Speaker:
     def __init__(self, quiet: bool, as_json: bool) -> None:
         self.quiet, self.as_json = quiet, as_json
 
-    def run(self, plan: _Plan, options: Options) -> int:
-        """Return the number of files that failed."""
+    def run(self, plan: _Plan, options: Options) -> list[int]:
+        """Return the exit codes of the files that failed."""
         for path, error in plan.failures:
             self._failure(path, error)
-        failed = len(plan.failures)
+        failed = [error.exit_code for _, error in plan.failures]
         if plan.skipped:
             self._say(f"skipped {len(plan.skipped)} whose output exists")
         if plan.jobs:
             denoiser = self._load(options)
             self._announce(plan, denoiser)
             failed += self._work(plan, denoiser)
-        if failed and len(plan.failures) + len(plan.jobs) > 1:
-            self._say(f"{len(plan.failures) + len(plan.jobs) - failed} done, {failed} failed")
+        total = len(plan.failures) + len(plan.jobs)
+        if failed and total > 1:
+            self._say(f"{total - len(failed)} done, {len(failed)} failed")
         return failed
 
     def _load(self, options: Options) -> Denoiser:
         from denoisekit.pipeline import load
 
-        began = time.perf_counter()
         with render.progress("fetching the weights", 1, "MB", self.quiet) as bar:
 
             def fetched(done: int, total: int) -> None:
                 bar.update(done / max(total, 1))
 
             denoiser = load(options, progress=fetched)
-        del began
         for warning in denoiser.weights.warnings:
             self._say(f"warning: {warning}")
         return denoiser
@@ -237,7 +251,7 @@ class _Speaker:
             text += f"; {plan.pixels / 1e6:.1f} megapixels, about {render.duration(seconds)}"
         self._say(text)
 
-    def _work(self, plan: _Plan, denoiser: Denoiser) -> int:
+    def _work(self, plan: _Plan, denoiser: Denoiser) -> list[int]:
         from denoisekit.batch import run_batch
 
         before = {}
@@ -245,7 +259,7 @@ class _Speaker:
         for job, image in zip(plan.jobs, plan.images, strict=True):
             before[job.source] = total
             total += image.planes * image.height * image.width / 1e6
-        failed = 0
+        failed = []
         title = plan.jobs[0].source.name
         with render.progress(title, total, "MP", self.quiet) as bar:
 
@@ -255,7 +269,7 @@ class _Speaker:
 
             for outcome in run_batch(plan.jobs, denoiser, progress):
                 if outcome.error:
-                    failed += 1
+                    failed.append(outcome.error.exit_code)
                     self._failure(outcome.job.source, outcome.error, bar)
                 else:
                     self._success(outcome, denoiser, bar)

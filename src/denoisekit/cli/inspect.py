@@ -128,7 +128,7 @@ def _advice(info: ImageInfo, facts: dict[str, Any]) -> dict[str, Any]:
 def _seconds_per_pixel(method: MethodInfo) -> float:
     """Time the method's network untrained: its weights need not be here."""
     from denoisekit.device import choose_precision, resolve_device
-    from denoisekit.pipeline import seconds_per_pixel
+    from denoisekit.inference import seconds_per_pixel
     from denoisekit.weights import find_entry, load_manifest
 
     device = resolve_device("auto")

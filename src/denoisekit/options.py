@@ -1,0 +1,59 @@
+"""What a user can ask of a run: one field for each option of ``denoisekit denoise``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from denoisekit.errors import UsageError
+from denoisekit.methods import get_method
+from denoisekit.ranges import parse_range
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to denoise. Every field is an option of ``denoisekit denoise``.
+
+    Attributes
+    ----------
+    method : str
+        Id of the method.
+    weights : str or None
+        Id or file of the weights; None: the method's own.
+    strength : float
+        Blend with the input: 1 is the method's result, 0 exactly the input.
+    self_ensemble : bool
+        Average the results of the eight flips and rotations: eight times the work.
+    seed : int
+        Of methods that draw at random.
+    device, precision : str
+        As `denoisekit.device.resolve_device` and `choose_precision` take them.
+    tile : int or None
+        Side of a tile's core in pixels; 0: the whole image; None: as memory allows.
+    max_memory : int or None
+        Most bytes to hold; None: a part of what is free.
+    range : str
+        How file values become the method's 0..1; see `denoisekit.ranges.parse_range`.
+    """
+
+    method: str = "aprrd"
+    weights: str | None = None
+    strength: float = 1.0
+    self_ensemble: bool = False
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    tile: int | None = None
+    max_memory: int | None = None
+    range: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"strength {self.strength} is not between 0 and 1")
+        if self.tile is not None and self.tile < 0:
+            raise UsageError(
+                f"a tile of {self.tile} pixels makes no sense", "0 means the whole image"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"a seed of {self.seed} makes no sense", "it is 0 or a whole number")
+        get_method(self.method)
+        parse_range(self.range)
