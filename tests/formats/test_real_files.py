@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,12 @@ from PIL import Image
 from samples import read, write
 
 FOLDERS = ("polyu50", "kodak24", "sidd_val5", "fluorescence", "noisy_only", "train_cc0")
+
+
+def kept(metadata):
+    """What must come back: all but the quantisation tables, which may become finer."""
+    container = {name: value for name, value in metadata.container.items() if name != "tables"}
+    return replace(metadata, container=container)
 
 
 @pytest.mark.shared
@@ -29,8 +36,8 @@ def test_real_files_come_back(tmp_path, shared, folder):
             )
         write(tmp_path / "copy", info, seen, band=512)
         again, twice = read(tmp_path / "copy", band=512)
-        assert again.metadata == info.metadata
+        assert kept(again.metadata) == kept(info.metadata)
         if info.format == "png":
             assert np.array_equal(twice, seen)
-        else:  # one more generation of the same quantisation
+        else:  # one more generation of JPEG
             assert np.abs(twice.astype(int) - seen).mean() < 1
