@@ -45,7 +45,7 @@ def jobs(tmp_path):
 
 
 def results(jobs):
-    return sorted(os.listdir(jobs[0].target.parent))
+    return sorted(path.name for path in jobs[0].target.parent.iterdir())
 
 
 def test_every_file_equals_the_array_denoised_alone(jobs):

@@ -148,12 +148,15 @@ def _expand(name: str, recursive: bool, ours: str, output: Path | None) -> Itera
             yield Source(path)
             return
     except OSError as error:  # a loop of links, a name too long, no permission
-        yield Source(path, error=InputError(f"cannot read {name}: {error.strerror}"))
+        yield Source(
+            path, error=InputError(f"cannot read {name}: {error.strerror}", "check the name")
+        )
         return
     if not files:
         what = "no image in the folder" if path.is_dir() else "no file matches"
-        hint = None if recursive else "add --recursive to look into its folders"
-        yield Source(path, error=InputError(f"{what} {name}", hint if path.is_dir() else None))
+        deeper = path.is_dir() and not recursive
+        hint = "add --recursive to look into its folders" if deeper else "check the name"
+        yield Source(path, error=InputError(f"{what} {name}", hint))
     # Without endings: the result may be of another format than the input.
     names = {(source.path.parent, source.path.stem) for source in files}
     for source in files:
