@@ -29,7 +29,7 @@ SHARE_OF_FREE = 0.6
 BAND_BYTES = 28
 """Bytes a pixel of a band of rows takes: three float32 channels in, three out, and slack."""
 
-CALL_BYTES = 96 * 2**20
+CALL_BYTES = 160 * 2**20
 """Memory a network call takes whatever its size: work space of the libraries."""
 
 
