@@ -238,3 +238,20 @@ def test_options_that_make_no_sense(change):
     with pytest.raises(UsageError) as caught:
         box(**change)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("shape", [(2, 30, 21), (30, 21, 3)])
+def test_progress_ends_at_the_pixels_of_the_image(shape, ensemble):
+    from denoisekit.formats.raw_array import ArrayReader
+
+    # Twice: what one image left behind must not count for the next.
+    denoiser, done = box(tile=8, self_ensemble=ensemble), []
+    for _ in range(2):
+        done.clear()
+        reader = ArrayReader(picture(*shape), None)
+        denoiser.run(reader, lambda *_: None, on_progress=done.append)
+    assert done == sorted(done)
+    assert len(done) > 5
+    info = reader.info
+    assert done[-1] == pytest.approx(info.planes * info.height * info.width)

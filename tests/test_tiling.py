@@ -300,15 +300,6 @@ def test_only_a_band_of_rows_is_read_ahead():
         assert read <= top + len(out) + 24
 
 
-def test_progress_ends_at_all_the_pixels_read():
-    plan = plan_tiles(50, 30, Limits(4, 4, 8), (8, 12))
-    done = []
-    list(run_tiled(lambda t: t, lambda a, b: np.zeros((b - a, 30, 1)), plan, on_tile=done.append))
-    assert len(done) == plan.count
-    assert done == sorted(done)
-    assert done[-1] == plan.read_pixels
-
-
 def test_an_answer_of_another_shape_is_refused():
     plan = plan_tiles(8, 8, Limits(), (8, 8))
     with pytest.raises(ValueError, match="came back as"):

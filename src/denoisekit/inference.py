@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from einops import rearrange
 
 from denoisekit.device import smaller_plan
 from denoisekit.errors import DenoisekitError, OutOfMemory
@@ -41,6 +42,14 @@ class Network:
         Of methods that draw at random.
     warn : callable
         Takes what the user should know.
+
+    Attributes
+    ----------
+    on_work : callable
+        Called with the pixels that have gone through the network since `work` was last
+        set to 0, also from within a tile where the method tells how far it is.
+    work : float
+        Those pixels.
     """
 
     def __init__(
@@ -57,6 +66,8 @@ class Network:
         self._method = prepare(precision)
         self._exact: LoadedMethod | None = None
         self._too_large: int | None = None
+        self.work = 0.0
+        self.on_work: Callable[[float], None] = _nobody
 
     def __call__(self, noisy: Floats) -> Floats:
         """Denoise one tile.
@@ -78,6 +89,12 @@ class Network:
         DenoisekitError
             The network returns values that are not numbers, in fp32 too.
         """
+        denoised = self._finite(noisy)
+        self.work += noisy.shape[1] * noisy.shape[2]
+        self.on_work(self.work)
+        return denoised
+
+    def _finite(self, noisy: Floats) -> Floats:
         denoised = self._fitting(self._method, noisy)
         if np.isfinite(denoised).all():
             return denoised
@@ -114,10 +131,10 @@ class Network:
                 "close other programs, or use --device cpu",
             )
         denoised = np.empty_like(noisy)
-        rows = noisy.transpose(1, 2, 0)
+        rows = rearrange(noisy, "c h w -> h w c")
         parts = run_tiled(lambda part: self._fitting(method, part), lambda a, b: rows[a:b], plan)
         for top, band in parts:
-            denoised[:, top : top + len(band)] = band.transpose(2, 0, 1)
+            denoised[:, top : top + len(band)] = rearrange(band, "h w c -> c h w")
         return denoised
 
     def _attempt(self, method: LoadedMethod, noisy: Floats) -> Floats | None:
@@ -136,12 +153,19 @@ class Network:
     def _forward(self, method: LoadedMethod, noisy: Floats) -> Floats:
         import torch
 
-        generator = torch.Generator(self.device).manual_seed(self._seed)
-        scale = self.info.scale
+        scale, before, pixels = self.info.scale, self.work, noisy.shape[1] * noisy.shape[2]
         tile = torch.from_numpy(noisy)[None].to(self.device)
-        denoised = method.denoise(tile if scale == 1 else tile * scale, generator=generator)
+        denoised = method.denoise(
+            tile if scale == 1 else tile * scale,
+            generator=torch.Generator(self.device).manual_seed(self._seed),
+            on_part=lambda part: self.on_work(before + part * pixels),
+        )
         result: Floats = (denoised if scale == 1 else denoised / scale)[0].float().cpu().numpy()
         return result
+
+
+def _nobody(_work: float) -> None:
+    """Hear of progress where nobody asked for it."""
 
 
 def seconds_per_pixel(info: MethodInfo, method: LoadedMethod, device: torch.device) -> float:

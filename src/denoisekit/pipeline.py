@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from einops import repeat
 
 from denoisekit.device import (
     choose_plan,
@@ -181,14 +182,13 @@ class Denoiser:
         if warning := narrow_warning(scale, reader):
             self._warnings.append(warning)
         plan = self.plan(image, reserved)
-        area = image.height * image.width
+        passes = 1 if image.colour == "rgb" else image.samples - image.alpha
+        passes *= 8 if self.options.self_ensemble else 1
+        share = image.height * image.width / (plan.read_pixels * passes)
+        self.network.work = 0.0
+        self.network.on_work = lambda work: on_progress(work * share) if on_progress else None
         for plane in range(image.planes):
-
-            def tick(done: int, plane: int = plane) -> None:
-                if on_progress is not None:
-                    on_progress((plane + done / plan.read_pixels) * area)
-
-            _Plane(self, reader, plane, scale).run(plan, write, tick)
+            _Plane(self, reader, plane, scale).run(plan, write)
         unique = tuple(dict.fromkeys(self._warnings))
         return Report(plan.tile, plan.count, (scale.low, scale.high), unique)
 
@@ -210,14 +210,12 @@ class _Plane:
         self.colours = self.info.samples - self.info.alpha
         self.strength = denoiser.options.strength
 
-    def run(self, plan: Plan, write: WriteRows, on_tile: Callable[[int], None]) -> None:
+    def run(self, plan: Plan, write: WriteRows) -> None:
         if self.strength == 0:
             self._copy(plan, write)
             return
         ensemble = self.denoiser.options.self_ensemble
-        for top, band in run_tiled(
-            self._tile, self._unit, plan, ensemble=ensemble, on_tile=on_tile
-        ):
+        for top, band in run_tiled(self._tile, self._unit, plan, ensemble=ensemble):
             write(self.plane, top, self._file_values(top, band))
 
     def _copy(self, plan: Plan, write: WriteRows) -> None:
@@ -249,7 +247,7 @@ class _Plane:
             return denoiser.network(noisy)
         denoised = np.empty_like(noisy)
         for index, channel in enumerate(noisy):
-            repeated = np.repeat(channel[None], channels, 0)
+            repeated = repeat(channel, "h w -> c h w", c=channels)
             denoised[index] = denoiser.network(repeated).mean(0)
         return denoised
 

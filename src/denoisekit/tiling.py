@@ -127,7 +127,6 @@ def run_tiled(
     plan: Plan,
     *,
     ensemble: bool = False,
-    on_tile: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[int, Floats]]:
     """Run a network over an image, tile by tile, and yield the finished rows.
 
@@ -146,8 +145,6 @@ def run_tiled(
     ensemble : bool
         Average the eight flips and transposes of every tile. All read boxes lie on the
         network's grid also when mirrored, so this too equals the whole image's.
-    on_tile : callable, optional
-        Called after each tile with the pixels read so far; ``plan.read_pixels`` at the end.
 
     Yields
     ------
@@ -161,7 +158,6 @@ def run_tiled(
         ``fn`` returns another shape than it was given.
     """
     window = _RowWindow(rows, plan)
-    done = 0
     for band in plan.bands():
         index = window.move(band)
         pixels = window.pixels
@@ -179,7 +175,4 @@ def run_tiled(
                 core.top - read.top : bottom - read.top,
                 core.left - read.left : right - read.left,
             ].transpose(1, 2, 0)
-            done += read.pixels
-            if on_tile is not None:
-                on_tile(done)
         yield band.core_top, out

@@ -84,3 +84,14 @@ def test_the_network_trains():
     noisy = torch.rand(1, 3, 32, 64)
     net(noisy).abs().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+def test_progress_within_a_tile_rises_to_the_whole():
+    student = aprrd.INFO.build({"variant": "1.00M"})
+    student.prepare(torch.device("cpu"), "fp32")
+    parts = []
+    student.denoise(torch.rand(1, 3, 288, 320), on_part=parts.append)
+    assert parts == sorted(parts)
+    assert len(parts) > 3
+    assert parts[0] > 0
+    assert parts[-1] == pytest.approx(1)
