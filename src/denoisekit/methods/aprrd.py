@@ -12,11 +12,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from denoisekit.methods.base import Limits, MethodInfo
+from denoisekit.methods.base import Config, Limits, MethodInfo, Settings, Traits
 
 if TYPE_CHECKING:
     import torch
 
+    from denoisekit.draws import Draws
     from denoisekit.methods.base import State
     from denoisekit.nets.unet_blocks import BlockUNet
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Student:
     """The student U-Net with its weights. Values on 0..1."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Config, settings: Settings) -> None:  # noqa: ARG002 - none
         from denoisekit.nets.unet import UNet
 
         self.net = UNet(config["variant"]).eval()
@@ -51,7 +52,8 @@ class Student:
         self,
         noisy: torch.Tensor,
         *,
-        generator: torch.Generator | None = None,  # noqa: ARG002 - nothing is drawn
+        draws: Draws,  # noqa: ARG002 - nothing is drawn
+        context: Any = None,  # noqa: ARG002 - nothing beyond the tile matters
         on_part: Callable[[float], None] | None = None,
     ) -> torch.Tensor:
         """Denoise (N, 3, H, W) float32, H and W multiples of 32, in one pass."""
@@ -64,7 +66,15 @@ class Student:
         return denoised
 
 
-def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any] | None:
+def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - one size
+    return Traits(
+        limits=Limits(multiple_of=32, align=32, halo=160),
+        flop_per_pixel=0.41e6,
+        bytes_per_pixel={"fp32": 230.0, "bf16": 130.0, "fp16": 130.0},
+    )
+
+
+def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
     """Return the configuration of an official student checkpoint, by its keys."""
     if shapes.get("dec1_2.conv.weight") == (96, 144, 3, 3):
         return {"net": "unet", "variant": "1.02M"}
@@ -90,7 +100,7 @@ _RENAME: Mapping[str, list[tuple[str, Callable[[re.Match[str]], str]]]] = {
 }
 
 
-def _rename(key: str, config: Mapping[str, Any]) -> str:
+def _rename(key: str, config: Config) -> str:
     """Give our key for a key of the official checkpoint; unknown keys stay as they are."""
     layer, _, kind = key.rpartition(".")
     for pattern, ours in _RENAME[config["variant"]]:
@@ -108,12 +118,10 @@ INFO = MethodInfo(
         "Kim et al., APR-RD: Complemental Two Steps for Self-Supervised Real Image Denoising, "
         "AAAI 2025"
     ),
-    channels=3,
-    limits=Limits(multiple_of=32, align=32, halo=160),
     scale=1.0,
+    config={"net": "unet", "variant": "1.02M"},
     default_weights="aprrd.sidd",
-    flop_per_pixel=0.41e6,
-    bytes_per_pixel={"fp32": 230.0, "bf16": 130.0, "fp16": 130.0},
+    traits=_traits,
     build=Student,
     recognise=_recognise,
     rename=_rename,

@@ -1,19 +1,31 @@
 """What a denoising method is: described as data, loaded as an object.
 
 `MethodInfo` needs no torch: it feeds ``denoisekit methods``, the docs and
-``--help``. `LoadedMethod` is the loaded thing, bound to its weights.
+``--help``. `LoadedMethod` is the loaded thing, bound to its weights. A method that
+must see the whole image before it denoises a part of it is a `StudyingMethod`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
+
+from denoisekit.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
 
+    from denoisekit.draws import Draws
+
     State = Mapping[str, torch.Tensor]
+
+Config = Mapping[str, Any]
+"""What tells one network of a method from another; stored beside the weights as JSON."""
+
+Settings = Mapping[str, float]
+"""Values of a method's settings, all of them, by name. Whole numbers are ints, switches bools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +39,93 @@ class Limits:
     align : int
         Tiles must begin on multiples of this, counted from the image's origin.
     halo : int
-        Input pixels farther than this from an output pixel do not change it.
+        Input pixels farther than this from an output pixel do not change it. With
+        `native`: the rim of a call that is thrown away, because the network does worse
+        there.
+    native : int or None
+        None: the network is local, and tiles are exact. Otherwise its result at a pixel
+        depends on all that a call sees; it is called on boxes of this side, the one it
+        was made for, and neighbours are blended.
+    blend : int
+        Width over which neighbouring boxes of a network that is not local are mixed.
     """
 
     multiple_of: int = 1
     align: int = 1
     halo: int = 0
+    native: int | None = None
+    blend: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """Facts of one network of a method, as its settings make it run.
+
+    Attributes
+    ----------
+    limits : Limits
+        What tiling needs to know.
+    flop_per_pixel : float
+        Floating-point operations an output pixel costs (2 x multiply-add).
+    bytes_per_pixel : mapping of str to float
+        Peak working memory of a network call per input pixel and precision, in
+        bytes, measured; a test checks it.
+    channels : int
+        Channels the network takes; the kit fits other images to it.
+    studies : bool
+        Whether the method is a `StudyingMethod`: an image of several tiles is shown to
+        it before its tiles are denoised.
+    """
+
+    limits: Limits
+    flop_per_pixel: float
+    bytes_per_pixel: Mapping[str, float]
+    channels: int = 3
+    studies: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A knob that one method has and others do not; ``--set NAME=VALUE``.
+
+    Attributes
+    ----------
+    name : str
+        As in the method's paper, in words.
+    default : bool, int or float
+        Its type is the setting's.
+    help : str
+        One line.
+    minimum, maximum : float
+        Both allowed.
+    """
+
+    name: str
+    default: float
+    help: str
+    minimum: float = 0
+    maximum: float = 1
+
+    def parse(self, value: object) -> float:
+        """Return the value of ``--set``, or of a call from Python.
+
+        Raises
+        ------
+        UsageError
+            Not of the setting's type, or out of bounds.
+        """
+        kind = type(self.default)
+        words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+        text = str(value).strip().lower()
+        try:
+            parsed = words[text] if kind is bool else kind(text)
+        except (KeyError, ValueError):
+            wanted = {bool: "on or off", int: "a whole number"}.get(kind, "a number")
+            raise UsageError(f"{self.name}={value} is not {wanted}", self.help) from None
+        if not self.minimum <= parsed <= self.maximum:
+            bounds = f"{self.minimum:g} and {self.maximum:g}"
+            raise UsageError(f"{self.name}={value} is not between {bounds}", self.help)
+        return parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +138,26 @@ class MethodInfo:
         The name used everywhere: CLI, manifest, docs.
     title, summary, best_for, citation : str
         One line each.
-    channels : int
-        Channels the network takes; the kit fits other images to it.
-    limits : Limits
-        What tiling needs to know.
     scale : float
-        Value of white that the network expects (1 or 255).
-    default_weights : str
-        Weights id used when none is asked for.
-    flop_per_pixel : float
-        Floating-point operations an output pixel costs (2 x multiply-add).
-    bytes_per_pixel : mapping of str to float
-        Peak working memory of a network call per input pixel and precision, in
-        bytes, measured; a test checks it.
+        Value of white that the networks expect (1 or 255).
+    config : mapping
+        Configuration of the published network, the one that ``methods`` tells about.
+    default_weights : str or None
+        Weights id used when none is asked for; None: there are none.
+    traits : callable
+        ``traits(config, settings)`` gives the facts of the network of that configuration.
     build : callable
-        ``build(config)`` makes the network of that configuration, weights not loaded.
+        ``build(config, settings)`` makes that network, weights not loaded.
     recognise : callable
         ``recognise({key: shape})`` returns the configuration of the official
         checkpoint with these keys, or None.
     rename : callable
-        ``rename(key, config)`` gives our key for a key of the official checkpoint.
+        ``rename(key, config)`` gives our key for a key of the official checkpoint; an
+        empty one for what we compute ourselves.
+    settings : tuple of Setting
+        Its own knobs.
+    without_weights : str
+        What to do where `default_weights` is None; one line.
     """
 
     id: str
@@ -72,15 +165,33 @@ class MethodInfo:
     summary: str
     best_for: str
     citation: str
-    channels: int
-    limits: Limits
     scale: float
-    default_weights: str
-    flop_per_pixel: float
-    bytes_per_pixel: Mapping[str, float]
-    build: Callable[[Mapping[str, Any]], LoadedMethod]
-    recognise: Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Any] | None]
-    rename: Callable[[str, Mapping[str, Any]], str]
+    config: Config
+    default_weights: str | None
+    traits: Callable[[Config, Settings], Traits]
+    build: Callable[[Config, Settings], LoadedMethod]
+    recognise: Callable[[Mapping[str, tuple[int, ...]]], Config | None]
+    rename: Callable[[str, Config], str]
+    settings: tuple[Setting, ...] = ()
+    without_weights: str = ""
+
+    def choose(self, given: Mapping[str, object] = MappingProxyType({})) -> Settings:
+        """Return all settings: those given, and the defaults of the others.
+
+        Raises
+        ------
+        UsageError
+            No such setting, or no such value.
+        """
+        known = {setting.name: setting for setting in self.settings}
+        for name in given:
+            if name not in known:
+                hint = did_you_mean(name, list(known)) if known else f"{self.id} has no settings"
+                raise UsageError(f"the method {self.id} has no setting '{name}'", hint)
+        return {
+            name: setting.parse(given[name]) if name in given else setting.default
+            for name, setting in known.items()
+        }
 
 
 class LoadedMethod(Protocol):
@@ -95,14 +206,18 @@ class LoadedMethod(Protocol):
         ...
 
     def prepare(self, device: torch.device, precision: str) -> None:
-        """Move to a device and precision (``fp32``, ``bf16``, ``fp16``), ready to run fast."""
+        """Move to a device and precision (``fp32``, ``bf16``, ``fp16``), ready to run fast.
+
+        The weights are loaded before, and once; it is called once.
+        """
         ...
 
     def denoise(
         self,
         noisy: torch.Tensor,
         *,
-        generator: torch.Generator | None = None,
+        draws: Draws,
+        context: Any = None,
         on_part: Callable[[float], None] | None = None,
     ) -> torch.Tensor:
         """Denoise.
@@ -110,9 +225,12 @@ class LoadedMethod(Protocol):
         Parameters
         ----------
         noisy : torch.Tensor
-            (N, C, H, W) float32 in the method's own scale, sizes already legal.
-        generator : torch.Generator, optional
-            Source of all randomness, for methods that draw.
+            (1, C, H, W) float32 in the method's own scale, sizes already legal.
+        draws : Draws
+            Source of all randomness: it knows the seed and where in the image this is.
+        context : object, optional
+            What `StudyingMethod.study` returned for the image; None where ``noisy`` is
+            all of it.
         on_part : callable, optional
             Called now and then with the part of the work done, 0 to 1, for the progress
             bar; a method whose calls are short need not.
@@ -121,5 +239,30 @@ class LoadedMethod(Protocol):
         -------
         torch.Tensor
             Same shape, float32, not clamped. The input is left as it was.
+        """
+        ...
+
+
+class StudyingMethod(LoadedMethod, Protocol):
+    """A method whose result at a pixel depends on the whole image, by way of a summary.
+
+    With the summary given it is local: tiles are as exact as the summary.
+    """
+
+    def study(self, parts: Sequence[torch.Tensor], *, seed: int) -> Any:
+        """Sum up an image that is too large for one call.
+
+        Parameters
+        ----------
+        parts : sequence of torch.Tensor
+            (1, C, h, w) each, float32 in the method's own scale, sizes legal and alike:
+            boxes spread evenly over the image, as much of it as fits in memory.
+        seed : int
+            Of what is drawn for the image as a whole.
+
+        Returns
+        -------
+        object
+            Handed back as ``context`` with every tile.
         """
         ...
