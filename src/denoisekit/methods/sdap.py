@@ -1,0 +1,185 @@
+"""SDAP: a dilated blind-spot network, on the four phases of the image and once more on the whole.
+
+Pan et al., "Random Sub-Samples Generation for Self-Supervised Real Image Denoising",
+ICCV 2023. Trained on noisy images alone: random sub-samples of one image are each
+other's targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from denoisekit.methods import blind_spot
+from denoisekit.methods.base import Config, Limits, MethodInfo, Setting, Settings, Traits
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from denoisekit.draws import Draws
+    from denoisekit.methods.base import State
+
+PD = 2
+"""Pixel-shuffle down-sampling of the first pass."""
+
+CELL = 5
+"""Side of the cells that sub-samples are drawn from in training."""
+
+
+class Sdap:
+    """The network with its weights. Values on 0..1."""
+
+    def __init__(self, config: Config, settings: Settings) -> None:
+        from denoisekit.nets.blind_spot import BlindSpotNet
+
+        self.net = BlindSpotNet(config["channels"], config["width"], config["blocks"]).eval()
+        self._enhance = bool(settings["enhance"])
+        self._run: Callable[[Tensor], Tensor] = self.net
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the keys and shapes that `load` expects."""
+        return {key: tuple(value.shape) for key, value in self.net.state_dict().items()}
+
+    def load(self, state: State) -> None:
+        """Take the weights, strictly: every key, every shape."""
+        self.net.load_state_dict(dict(state), strict=True)
+
+    def prepare(self, device: torch.device, precision: str) -> None:
+        """Move to a device and precision; the weights must be loaded before."""
+        self._run = blind_spot.prepared(self.net, device, precision)
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        *,
+        draws: Draws,  # noqa: ARG002 - nothing is drawn
+        context: Any = None,  # noqa: ARG002 - nothing beyond the tile matters
+        on_part: Callable[[float], None] | None = None,
+    ) -> Tensor:
+        """Denoise (1, C, H, W) float32, H and W even."""
+        import torch
+
+        from denoisekit.methods.pd import from_batch, to_batch
+
+        with torch.inference_mode():
+            denoised = from_batch(self._run(to_batch(noisy, PD)), PD)
+            if self._enhance:
+                if on_part is not None:
+                    on_part(0.5)
+                denoised = self._run(denoised)
+        if on_part is not None:
+            on_part(1.0)
+        return denoised
+
+
+def draw_order(shape: tuple[int, int, int, int], generator: torch.Generator) -> Tensor:
+    """Draw a permutation of the pixels of every cell.
+
+    Parameters
+    ----------
+    shape : (int, int, int, int)
+        Of the noisy batch, (N, C, H, W), H and W multiples of `CELL`.
+    generator : torch.Generator
+        On the device of the batch.
+
+    Returns
+    -------
+    torch.Tensor
+        (cells, `CELL`²) int64, for `sub_samples`.
+    """
+    import torch
+
+    cells = shape[0] * (shape[2] // CELL) * (shape[3] // CELL)
+    keys = torch.rand(cells, CELL**2, generator=generator, device=generator.device)
+    return keys.argsort(1)
+
+
+def sub_samples(noisy: Tensor, order: Tensor) -> Tensor:
+    """Cut a batch into random sub-samples (random sub-samples generation, RSG).
+
+    Parameters
+    ----------
+    noisy : torch.Tensor
+        (N, C, H, W), H and W multiples of `CELL`.
+    order : torch.Tensor
+        (cells, `CELL`²) int64: which pixel of the cell, counted row by row, each
+        sub-sample takes. Cells are counted row by row, image after image.
+
+    Returns
+    -------
+    torch.Tensor
+        (`CELL`², N, C, H / `CELL`, W / `CELL`). Every pixel is in exactly one of them.
+    """
+    from einops import rearrange
+
+    count, channels, height, width = noisy.shape
+    cells = rearrange(noisy, "n c (h a) (w b) -> (n h w) (a b) c", a=CELL, b=CELL)
+    taken = cells.gather(1, order[:, :, None].expand(-1, -1, channels))
+    sizes = {"n": count, "h": height // CELL, "w": width // CELL}
+    return rearrange(taken, "(n h w) j c -> j n c h w", **sizes)
+
+
+def training_loss(net: nn.Module, noisy: Tensor, order: Tensor) -> Tensor:
+    """Return the cyclic loss: each sub-sample, denoised, against the next one as it is.
+
+    Parameters
+    ----------
+    net : BlindSpotNet
+        In training.
+    noisy : torch.Tensor
+        (N, C, H, W) on 0..1, H and W multiples of `CELL`.
+    order : torch.Tensor
+        From `draw_order`.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar: the sum over all sub-samples of the mean absolute difference.
+    """
+    subs = sub_samples(noisy, order)
+    denoised = net(subs.flatten(0, 1)).view_as(subs)
+    loss: Tensor = (denoised - subs.roll(-1, 0)).abs().mean() * len(subs)
+    return loss
+
+
+def _traits(config: Config, settings: Settings) -> Traits:
+    passes = 2 if settings["enhance"] else 1
+    # A pixel of a phase is PD pixels of the image; the second pass sees single ones.
+    reach = blind_spot.radius(config) * (PD + passes - 1)
+    return Traits(
+        # Tiles may begin anywhere: a tile that begins on an odd pixel has the same
+        # phases, in another order.
+        limits=Limits(multiple_of=PD, halo=-(-reach // PD) * PD),
+        flop_per_pixel=passes * blind_spot.flop_per_pixel(config),
+        bytes_per_pixel=blind_spot.bytes_per_pixel(config),
+        channels=config["channels"],
+    )
+
+
+def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
+    """Return the configuration of an official checkpoint, by its keys."""
+    config = blind_spot.recognise(shapes)
+    return config if config is not None and set(config["blocks"]) == {"single"} else None
+
+
+INFO = MethodInfo(
+    id="sdap",
+    title="SDAP (ICCV 2023), blind-spot network",
+    summary="dilated blind-spot network on the four phases of the image, then on the whole",
+    best_for="photographs with strong noise; exact tiles of any size",
+    citation=(
+        "Pan et al., Random Sub-Samples Generation for Self-Supervised Real Image Denoising, "
+        "ICCV 2023"
+    ),
+    scale=1.0,
+    config={"net": "blind_spot", "channels": 3, "width": 128, "blocks": ["single"] * 9},
+    default_weights="sdap.sidd",
+    traits=_traits,
+    build=Sdap,
+    recognise=_recognise,
+    rename=blind_spot.rename,
+    settings=(
+        Setting("enhance", True, "run the network once more on the result at full resolution"),
+    ),
+)

@@ -1,0 +1,185 @@
+"""SS-BSN: a blind-spot network with self-similarity attention, and random-replacing refinement.
+
+Han et al., "SS-BSN: Attentive Blind-Spot Network for Self-Supervised Denoising with
+Nonlocal Self-Similarity", IJCAI 2023. Trained on noisy images alone, with pixel-shuffle
+down-sampling by 5 to break the correlation of the noise; denoises with 2, to keep
+detail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from denoisekit.methods import blind_spot
+from denoisekit.methods.base import Config, Limits, MethodInfo, Setting, Settings, Traits
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from denoisekit.draws import Draws
+    from denoisekit.methods.base import State
+
+PD = 2
+"""Pixel-shuffle down-sampling of the first pass."""
+
+PD_TRAINING = 5
+"""The same in training."""
+
+PAD = 2
+"""Zeros around each phase; reflected pixels around the image in the refinement."""
+
+NATIVE = 256
+"""Side of the images that the published figures are of."""
+
+
+class SsBsn:
+    """The network with its weights. Values on 0..255."""
+
+    def __init__(self, config: Config, settings: Settings) -> None:
+        from denoisekit.nets.blind_spot import BlindSpotNet
+
+        self.net = BlindSpotNet(
+            config["channels"], config["width"], config["blocks"], config["grid"]
+        ).eval()
+        self._rounds = int(settings["refine_rounds"])
+        self._replace = float(settings["replace_p"])
+        self._run: Callable[[Tensor], Tensor] = self.net
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the keys and shapes that `load` expects."""
+        return {key: tuple(value.shape) for key, value in self.net.state_dict().items()}
+
+    def load(self, state: State) -> None:
+        """Take the weights, strictly: every key, every shape."""
+        self.net.load_state_dict(dict(state), strict=True)
+
+    def prepare(self, device: torch.device, precision: str) -> None:
+        """Move to a device and precision; the weights must be loaded before."""
+        self._run = blind_spot.prepared(self.net, device, precision)
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        *,
+        draws: Draws,
+        context: Any = None,  # noqa: ARG002 - each call has its own attention
+        on_part: Callable[[float], None] | None = None,
+    ) -> Tensor:
+        """Denoise (1, C, H, W) float32 on 0..255, H and W even."""
+        import torch
+
+        from denoisekit.methods.pd import from_mosaic, to_mosaic
+
+        tell = on_part or _nobody
+        parts = 1 + self._rounds
+        _, channels, height, width = noisy.shape
+        with torch.inference_mode():
+            first = from_mosaic(self._run(to_mosaic(noisy, PD, PAD)), PD, PAD)
+            tell(1 / parts)
+            if not self._rounds:
+                return first
+            total = torch.zeros_like(first)
+            for step in range(self._rounds):
+                drawn = torch.from_numpy(draws.uniform(step, (channels, height, width)))
+                mixed = torch.where(drawn.to(noisy.device) < self._replace, noisy, first)
+                refined = self._run(_reflected(mixed, PAD))
+                total += refined[:, :, PAD:-PAD, PAD:-PAD]
+                tell((2 + step) / parts)
+            return total / self._rounds
+
+
+def _nobody(_part: float) -> None:
+    """Hear of progress where nobody asked for it."""
+
+
+def _reflected(image: Tensor, pad: int) -> Tensor:
+    """Pad by reflection; an image smaller than the padding is reflected again and again."""
+    import torch.nn.functional as F
+
+    smallest = min(image.shape[2:])
+    while pad:
+        step = min(pad, smallest - 1)
+        image = F.pad(image, (step, step, step, step), mode="reflect")
+        pad -= step
+    return image
+
+
+def training_loss(net: nn.Module, noisy: Tensor) -> Tensor:
+    """Return the mean absolute difference to the noisy images themselves.
+
+    Parameters
+    ----------
+    net : BlindSpotNet
+        In training.
+    noisy : torch.Tensor
+        (N, C, H, W) on 0..255, H and W multiples of `PD_TRAINING`.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar.
+    """
+    from denoisekit.methods.pd import from_mosaic, to_mosaic
+
+    denoised = from_mosaic(net(to_mosaic(noisy, PD_TRAINING, PAD)), PD_TRAINING, PAD)
+    loss: Tensor = (denoised - noisy).abs().mean()
+    return loss
+
+
+def _traits(config: Config, settings: Settings) -> Traits:
+    passes = 1 + int(settings["refine_rounds"])
+    # In each sub-grid every pixel meets every other, twice: similarity, then average.
+    steps = [config["grid"] * stride for stride in blind_spot.STRIDES]
+    pairs = sum(4 * NATIVE**2 / step**2 for step in steps) * config["width"]
+    attention = config["blocks"].count("attention") * pairs
+    return Traits(
+        limits=Limits(multiple_of=PD, align=PD, halo=16, native=NATIVE, blend=16),
+        flop_per_pixel=passes * (blind_spot.flop_per_pixel(config) + attention),
+        bytes_per_pixel=blind_spot.bytes_per_pixel(config),
+        channels=config["channels"],
+    )
+
+
+def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
+    """Return the configuration of an official checkpoint, by its keys."""
+    inner = {key.removeprefix("bsn."): shape for key, shape in shapes.items()}
+    config = blind_spot.recognise(inner)
+    if config is None or "attention" not in config["blocks"]:
+        return None
+    # The sub-grids leave no trace in the weights: those of the paper.
+    return {**config, "grid": 2}
+
+
+def _rename(key: str, config: Config) -> str:
+    return blind_spot.rename(key.removeprefix("bsn."), config)
+
+
+INFO = MethodInfo(
+    id="ssbsn",
+    title="SS-BSN (IJCAI 2023), blind-spot network with self-similarity attention",
+    summary="looks for pixels alike all over a tile; nine passes, the slowest",
+    best_for="photographs with strong noise and repeating texture",
+    citation=(
+        "Han et al., SS-BSN: Attentive Blind-Spot Network for Self-Supervised Denoising with "
+        "Nonlocal Self-Similarity, IJCAI 2023"
+    ),
+    scale=255.0,
+    config={
+        "net": "blind_spot",
+        "channels": 3,
+        "width": 128,
+        "blocks": ["double"] * 6 + ["attention"] * 3,
+        "grid": 2,
+    },
+    default_weights="ssbsn.sidd",
+    traits=_traits,
+    build=SsBsn,
+    recognise=_recognise,
+    rename=_rename,
+    settings=(
+        Setting("refine_rounds", 8, "rounds of random-replacing refinement; 0: none", 0, 64),
+        Setting("replace_p", 0.16, "part of the pixels that a round takes from the noisy image"),
+    ),
+)
