@@ -24,7 +24,8 @@ def make(path: Path, weights: str) -> None:
     entry = find_entry(weights, load_manifest())
     generator = torch.Generator().manual_seed(0)
     state = {}
-    for key, shape in get_method(entry.method).build(entry.config).shapes().items():
+    method = get_method(entry.method)
+    for key, shape in method.build(entry.config, method.choose()).shapes().items():
         fan_in = math.prod(shape[1:])
         # He's scale keeps the values of a deep network finite.
         scale = math.sqrt(2 / fan_in) if len(shape) > 1 else 0.01

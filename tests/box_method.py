@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from denoisekit.methods.aprrd import INFO as APRRD
-from denoisekit.methods.base import Limits
+from denoisekit.methods.base import Limits, Traits
 from denoisekit.weights import LoadedWeights
 from denoisekit.weights.checkpoint import to_safetensors
 
@@ -27,7 +27,7 @@ class Box:
 
     hook = None
 
-    def __init__(self, config):
+    def __init__(self, config, settings):
         self.weight = torch.ones(1)
         self.precision = ""
 
@@ -40,7 +40,7 @@ class Box:
     def prepare(self, device, precision):
         self.precision = precision
 
-    def denoise(self, noisy, *, generator=None, on_part=None):
+    def denoise(self, noisy, *, draws, context=None, on_part=None):
         CALLS.append(tuple(noisy.shape))
         if Box.hook is not None:
             spoilt = Box.hook(self, noisy)
@@ -53,8 +53,12 @@ class Box:
 METHOD = replace(
     APRRD,
     id="box",
-    limits=Limits(multiple_of=4, align=4, halo=4),
-    bytes_per_pixel={"fp32": 60.0, "bf16": 60.0, "fp16": 60.0},
+    config=CONFIG,
+    traits=lambda config, settings: Traits(
+        limits=Limits(multiple_of=4, align=4, halo=4),
+        flop_per_pixel=18.0,
+        bytes_per_pixel={"fp32": 60.0, "bf16": 60.0, "fp16": 60.0},
+    ),
     default_weights="aprrd.sidd",
     build=Box,
     recognise=lambda shapes: CONFIG if "weight" in shapes else None,

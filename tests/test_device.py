@@ -20,7 +20,7 @@ from denoisekit.device import (
     tile_memory,
 )
 from denoisekit.errors import OutOfMemory, UsageError
-from denoisekit.methods import METHODS, Limits
+from denoisekit.methods import Limits, get_method
 
 
 @pytest.mark.parametrize(
@@ -83,18 +83,23 @@ def test_precisions():
     assert "fp16" in caught.value.hint
 
 
+def student():
+    info = get_method("aprrd")
+    return info.traits(info.config, {})
+
+
 @pytest.mark.parametrize("size", [(700, 900), (5000, 40), (40, 5000), (12000, 9000)])
 @pytest.mark.parametrize("memory", [80e6, 300e6, 5e9])
 def test_a_plan_stays_within_its_memory(size, memory):
-    (info,) = [m for m in METHODS if m.id == "aprrd"]
+    traits = student()
     try:
-        plan = choose_plan(*size, info, "fp32", int(memory))
+        plan = choose_plan(*size, traits, "fp32", int(memory))
     except OutOfMemory:
         assert memory == 80e6
         assert size[1] == 9000
         return
     tile, band = plan.largest_read[0] * plan.largest_read[1], plan.largest_read[0] * plan.padded[1]
-    assert tile * info.bytes_per_pixel["fp32"] + band * BAND_BYTES <= memory
+    assert tile * traits.bytes_per_pixel["fp32"] + band * BAND_BYTES <= memory
 
 
 def test_the_limit_is_what_the_process_may_hold(monkeypatch):
@@ -121,11 +126,12 @@ def test_smaller_plans_shrink_until_halos_leave_nothing():
 
 PROGRAM = """
 import pathlib, resource, sys, torch
+from denoisekit.draws import Draws
 from denoisekit.methods import get_method
 side, precision = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(2)
 info = get_method("aprrd")
-method = info.build({"net": "unet", "variant": sys.argv[3]})
+method = info.build({"net": "unet", "variant": sys.argv[3]}, {})
 method.prepare(torch.device("cpu"), precision)
 def peak():
     # Linux counts what the parent held at the fork into ru_maxrss, but not into VmHWM.
@@ -134,9 +140,9 @@ def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return next(int(l.split()[1]) for l in status.read_text().splitlines() if "VmHWM" in l) * 1024
 noisy = torch.rand(1, 3, side, side)
-method.denoise(torch.rand(1, 3, 64, 64))
+method.denoise(torch.rand(1, 3, 64, 64), draws=Draws())
 before = peak()
-method.denoise(noisy)
+method.denoise(noisy, draws=Draws())
 print(peak() - before)
 """
 
@@ -147,8 +153,7 @@ def measured(side, precision, variant="1.02M"):
 
 
 def check_claim(side, precision, variant="1.02M"):
-    (info,) = [m for m in METHODS if m.id == "aprrd"]
-    claimed = info.bytes_per_pixel[precision] * side**2
+    claimed = student().bytes_per_pixel[precision] * side**2
     real = measured(side, precision, variant)
     assert claimed / 2 <= real <= claimed + CALL_BYTES, (
         f"{real / side**2:.0f} bytes a pixel measured, {claimed / side**2:.0f} claimed"

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from denoisekit.draws import Draws
 from denoisekit.errors import OutOfMemory
 from denoisekit.methods.base import Limits
 from denoisekit.tiling import (
@@ -48,7 +49,7 @@ def convolve(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 KERNELS = np.random.default_rng(5).normal(0, 0.4, (3, 2, 2, 3, 3)).astype(np.float32)
 
 
-def pooling_net(pixels: np.ndarray) -> np.ndarray:
+def pooling_net(pixels: np.ndarray, draws: Draws | None = None) -> np.ndarray:
     """conv, 4x4 max-pool, conv, nearest upsampling, added to a conv of the input."""
     channels, height, width = pixels.shape
     assert height % 4 == 0
@@ -207,7 +208,9 @@ def test_geometry_and_tiles_need_no_torch():
 def test_tiled_equals_whole_on_any_size_and_tile(height, width, tile, ensemble):
     image = random_image(height, width)
     expected = whole_image(
-        (lambda t: self_ensemble(pooling_net, t)) if ensemble else pooling_net, image, POOLING
+        (lambda t: self_ensemble(pooling_net, t, Draws())) if ensemble else pooling_net,
+        image,
+        POOLING,
     )
     actual = tiled_image(pooling_net, image, POOLING, tile, ensemble=ensemble)
     assert actual.dtype == np.float32
@@ -226,7 +229,7 @@ def test_the_ensemble_is_the_mean_of_eight_different_answers():
     ]
     assert len({round(float(a[0, 0, 0]), 4) for a in answers}) == 8
     np.testing.assert_allclose(
-        self_ensemble(pooling_net, tile), np.mean(answers, 0), rtol=0, atol=1e-6
+        self_ensemble(pooling_net, tile, Draws()), np.mean(answers, 0), rtol=0, atol=1e-6
     )
 
 
@@ -278,7 +281,7 @@ def test_every_row_is_asked_for_once_and_in_order(height, width, limits, tile):
         return image[top:bottom]
 
     plan = plan_tiles(height, width, limits, tile)
-    out = np.concatenate([r for _, r in run_tiled(lambda t: t, rows, plan)])
+    out = np.concatenate([r for _, r in run_tiled(lambda t, draws: t, rows, plan)])
     assert asked[0][0] == 0
     assert asked[-1][1] == height
     assert all(a[1] == b[0] for a, b in pairwise(asked))
@@ -296,11 +299,11 @@ def test_only_a_band_of_rows_is_read_ahead():
         return np.zeros((bottom - top, 3, 1), np.float32)
 
     plan = plan_tiles(height, 3, Limits(8, 8, 24), (2 * ROWS_AT_ONCE, 3))
-    for top, out in run_tiled(lambda t: t, rows, plan):
+    for top, out in run_tiled(lambda t, draws: t, rows, plan):
         assert read <= top + len(out) + 24
 
 
 def test_an_answer_of_another_shape_is_refused():
     plan = plan_tiles(8, 8, Limits(), (8, 8))
     with pytest.raises(ValueError, match="came back as"):
-        list(run_tiled(lambda t: t[:1], lambda a, b: np.zeros((b - a, 8, 3)), plan))
+        list(run_tiled(lambda t, draws: t[:1], lambda a, b: np.zeros((b - a, 8, 3)), plan))

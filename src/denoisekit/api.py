@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import overload
 
@@ -20,6 +21,7 @@ def load(
     weights: str | None = None,
     strength: float = 1.0,
     self_ensemble: bool = False,
+    settings: Mapping[str, object] | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -40,6 +42,8 @@ def load(
         Blend with the input: 1 is the method's result, 0 exactly the input.
     self_ensemble : bool
         Average the eight flips and rotations: eight times the work.
+    settings : mapping of str to object, optional
+        The method's own knobs, by name; ``denoisekit methods NAME`` lists them.
     seed : int
         Of methods that draw at random.
     device : {'auto', 'cpu', 'cuda', 'cuda:N', 'mps'}
@@ -77,6 +81,7 @@ def load(
         weights=weights,
         strength=strength,
         self_ensemble=self_ensemble,
+        settings=settings or {},
         seed=seed,
         device=device,
         precision=precision,

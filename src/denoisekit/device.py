@@ -19,7 +19,7 @@ from denoisekit.geometry import Plan, choose_tile, plan_tiles
 if TYPE_CHECKING:
     import torch
 
-    from denoisekit.methods.base import Limits, MethodInfo
+    from denoisekit.methods.base import Limits, Traits
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -167,15 +167,15 @@ def tile_memory(device: torch.device, max_memory: int | None, reserved: int) -> 
     return left
 
 
-def choose_plan(height: int, width: int, info: MethodInfo, precision: str, memory: int) -> Plan:
+def choose_plan(height: int, width: int, traits: Traits, precision: str, memory: int) -> Plan:
     """Plan the tiles of an image that cost least within a memory limit.
 
     Parameters
     ----------
     height, width : int
         Size of the image.
-    info : MethodInfo
-        The method: its limits and bytes per pixel.
+    traits : Traits
+        Of the network: its limits and bytes per pixel.
     precision : str
         Of the network.
     memory : int
@@ -186,7 +186,9 @@ def choose_plan(height: int, width: int, info: MethodInfo, precision: str, memor
     OutOfMemory
         Not even the smallest tile fits.
     """
-    per_pixel = info.bytes_per_pixel[precision]
+    per_pixel, limits = traits.bytes_per_pixel[precision], traits.limits
+    if limits.native is not None:
+        return _native_plan(height, width, limits, per_pixel, memory)
     plans = []
     error: OutOfMemory | None = None
     # A tall tile needs tall bands: how to share the memory between the two is tried out.
@@ -194,14 +196,32 @@ def choose_plan(height: int, width: int, info: MethodInfo, precision: str, memor
         tile_pixels = int(memory * (1 - share) / per_pixel)
         band_pixels = int(memory * share / BAND_BYTES)
         try:
-            tile = choose_tile(height, width, info.limits, tile_pixels, band_pixels)
+            tile = choose_tile(height, width, limits, tile_pixels, band_pixels)
         except OutOfMemory as failed:
             error = failed
             continue
-        plans.append(plan_tiles(height, width, info.limits, tile))
+        plans.append(plan_tiles(height, width, limits, tile))
     if not plans:
         raise error or OutOfMemory("no tile fits in the memory allowed")
     return min(plans, key=lambda plan: (plan.read_pixels, plan.count))
+
+
+def _native_plan(height: int, width: int, limits: Limits, per_pixel: float, memory: int) -> Plan:
+    """Plan boxes of the network's own size, or the largest smaller ones that fit."""
+    assert limits.native is not None
+    side, smallest = limits.native, 0
+    while True:
+        plan = plan_tiles(height, width, limits, (side, side))
+        read = plan.largest_read
+        need = read[0] * read[1] * per_pixel + read[0] * plan.padded[1] * BAND_BYTES
+        if need <= memory:
+            return plan
+        if read[0] * read[1] == smallest:
+            raise OutOfMemory(
+                f"not even a tile of {read[1]}x{read[0]} pixels fits in the memory allowed",
+                "raise --max-memory, or use a method that needs less",
+            )
+        side, smallest = side // 2, read[0] * read[1]
 
 
 def smaller_plan(height: int, width: int, limits: Limits) -> Plan | None:

@@ -29,27 +29,46 @@ class Draws:
     ----------
     seed : int
         Of the whole image.
-    top, left : int
-        Where the box begins, in pixels from the image's origin.
-    transposed, down, across : bool
-        How the box was turned before the network saw it: transposed first, then flipped
-        upside down, then left to right. Its numbers are turned with it.
+    row, column : int
+        Where in the image the box's first pixel lies: along the rows and the columns of
+        the box as the network sees it.
+    row_step, column_step : int
+        -1 where the box was flipped along that axis.
+    transposed : bool
+        Whether the box's rows are the image's columns.
     """
 
     seed: int = 0
-    top: int = 0
-    left: int = 0
+    row: int = 0
+    column: int = 0
+    row_step: int = 1
+    column_step: int = 1
     transposed: bool = False
-    down: bool = False
-    across: bool = False
 
-    def at(self, top: int, left: int) -> Draws:
-        """Return the draws of a box that begins elsewhere in the image."""
-        return replace(self, top=top, left=left)
+    def part(self, top: int, left: int) -> Draws:
+        """Return the draws of a box cut out of this one."""
+        row = self.row + self.row_step * top
+        return replace(self, row=row, column=self.column + self.column_step * left)
 
-    def turned(self, *, transposed: bool, down: bool, across: bool) -> Draws:
-        """Return the draws of the same box seen turned."""
-        return replace(self, transposed=transposed, down=down, across=across)
+    def transpose(self) -> Draws:
+        """Return the draws of this box with rows and columns exchanged."""
+        return Draws(
+            self.seed,
+            self.column,
+            self.row,
+            self.column_step,
+            self.row_step,
+            not self.transposed,
+        )
+
+    def flip(self, height: int | None = None, width: int | None = None) -> Draws:
+        """Return the draws of this box flipped along each axis whose length is given."""
+        last = self.part((height or 1) - 1, (width or 1) - 1)
+        return replace(
+            last,
+            row_step=-self.row_step if height else self.row_step,
+            column_step=-self.column_step if width else self.column_step,
+        )
 
     def uniform(self, step: int, shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
         """Return numbers evenly spread over 0 <= x < 1.
@@ -64,28 +83,26 @@ class Draws:
         Returns
         -------
         numpy.ndarray
-            ``shape``, float32, contiguous.
+            ``shape``, float32.
         """
         channels, height, width = shape
+        y = _words(self.row, self.row_step, height)[:, None]
+        x = _words(self.column, self.column_step, width)[None, :]
         if self.transposed:
-            height, width = width, height
-        rows = _words(self.top, height)[:, None]
-        columns = _words(self.left, width)[None, :]
-        out = np.empty((channels, height, width), np.float32)
+            y, x = x, y
+        out = np.empty(shape, np.float32)
         for channel in range(channels):
             start = _mix(_word(self.seed + int(_mix(_word(step * 2**16 + channel))[0])))
             # The two coordinates are mixed one after the other: a sum would repeat
             # itself along diagonals.
-            word = _mix(_mix(start + rows * _STEP) + columns * _STEP)
+            word = _mix(_mix(start + y * _STEP) + x * _STEP)
             out[channel] = (word >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
-        turned = out.transpose(0, 2, 1) if self.transposed else out
-        flipped = turned[:, :: -1 if self.down else 1, :: -1 if self.across else 1]
-        return np.ascontiguousarray(flipped)
+        return out
 
 
-def _words(start: int, count: int) -> npt.NDArray[np.uint64]:
+def _words(start: int, step: int, count: int) -> npt.NDArray[np.uint64]:
     # Counted from 1, so that the origin too is mixed with something.
-    return np.arange(start + 1, start + count + 1, dtype=np.int64).astype(np.uint64)
+    return (start + 1 + step * np.arange(count, dtype=np.int64)).astype(np.uint64)
 
 
 def _mix(word: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:

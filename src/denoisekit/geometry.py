@@ -5,6 +5,9 @@ its right and bottom up to sizes the network accepts. Of every tile that the net
 reads (`Tile.read`) only the `Tile.core` is kept; the halo between them is as wide as the
 network can see, and every read box begins on the network's own grid, so the joined
 cores are what the network would have said of the whole image.
+
+A network that is not local has no such halo. It reads boxes of one size, evenly spread,
+and neighbours are blended across the middle of what they share.
 """
 
 from __future__ import annotations
@@ -115,6 +118,52 @@ class _Axis:
 
 
 @dataclass(frozen=True, slots=True)
+class _NativeAxis:
+    """Reads of one length ``side``, evenly spread from 0 to ``size``.
+
+    Neighbours share at least ``shared``; a core ends in the middle of that. Size and side
+    are multiples of ``align``.
+    """
+
+    size: int
+    side: int
+    shared: int
+    align: int
+
+    @property
+    def count(self) -> int:
+        if self.side >= self.size:
+            return 1
+        step = (self.side - self.shared) // self.align * self.align
+        return 1 - (self.side - self.size) // step
+
+    def _start(self, i: int) -> int:
+        steps = (self.size - self.side) // self.align
+        return steps * i // (self.count - 1) * self.align
+
+    def _border(self, i: int) -> int:
+        """Return where core ``i`` begins: amid the overlap of reads ``i`` - 1 and ``i``."""
+        if i in (0, self.count):
+            return self.size if i else 0
+        return (self._start(i) + self._start(i - 1) + self.side) // 2
+
+    def cut(self, i: int) -> tuple[int, int, int, int]:
+        """Return (read start, core start, core stop, read stop) of tile ``i``."""
+        start = self._start(i) if self.count > 1 else 0
+        return start, self._border(i), self._border(i + 1), start + self.largest
+
+    @property
+    def largest(self) -> int:
+        """Length of a read."""
+        return min(self.side, self.size)
+
+    @property
+    def total(self) -> int:
+        """Sum of the lengths of all reads."""
+        return self.count * self.largest
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How an image is cut. Bands are made as they are asked for.
 
@@ -128,6 +177,11 @@ class Plan:
         Height and width of a core; cores at the bottom and right may be smaller.
     halo : int
         By how much a read box exceeds its core, except at the image's border.
+    blend : int
+        Width over which neighbours are mixed; 0 where tiles are exact.
+    native : int or None
+        Not None: a network that is not local; ``tile`` is the size of its read boxes,
+        which begin on multiples of this.
     """
 
     height: int
@@ -135,14 +189,22 @@ class Plan:
     padded: tuple[int, int]
     tile: tuple[int, int]
     halo: int
+    blend: int = 0
+    native: int | None = None
+
+    def _axis(self, axis: int) -> _Axis | _NativeAxis:
+        size, side = self.padded[axis], self.tile[axis]
+        if self.native is None:
+            return _Axis(size, side, self.halo)
+        return _NativeAxis(size, side, 2 * self.halo + self.blend, self.native)
 
     @property
-    def _rows(self) -> _Axis:
-        return _Axis(self.padded[0], self.tile[0], self.halo)
+    def _rows(self) -> _Axis | _NativeAxis:
+        return self._axis(0)
 
     @property
-    def _columns(self) -> _Axis:
-        return _Axis(self.padded[1], self.tile[1], self.halo)
+    def _columns(self) -> _Axis | _NativeAxis:
+        return self._axis(1)
 
     @property
     def count(self) -> int:
@@ -190,7 +252,8 @@ def plan_tiles(height: int, width: int, limits: Limits, tile: tuple[int, int]) -
         What the network needs.
     tile : (int, int)
         Height and width wanted for a core, at least 1; rounded up to the network's
-        grid. A size as large as the image or larger does not cut along that axis.
+        grid. A size as large as the image or larger does not cut along that axis. Of a
+        network that is not local: of what it reads, at least twice what neighbours share.
 
     Returns
     -------
@@ -208,8 +271,14 @@ def plan_tiles(height: int, width: int, limits: Limits, tile: tuple[int, int]) -
         raise ValueError(f"sizes must be at least 1: image {height}x{width}, tile {tile}")
     grid = _grid(limits)
     padded = _round_up(height, grid), _round_up(width, grid)
-    core = min(padded[0], _round_up(tile[0], grid)), min(padded[1], _round_up(tile[1], grid))
-    return Plan(height, width, padded, core, _round_up(limits.halo, grid))
+    if limits.native is None:
+        core = min(padded[0], _round_up(tile[0], grid)), min(padded[1], _round_up(tile[1], grid))
+        return Plan(height, width, padded, core, _round_up(limits.halo, grid))
+    shared = 2 * limits.halo + limits.blend
+    least = shared + max(grid, shared)
+    sides = [_round_up(max(side, least), grid) for side in tile]
+    read = min(padded[0], sides[0]), min(padded[1], sides[1])
+    return Plan(height, width, padded, read, limits.halo, limits.blend, grid)
 
 
 def choose_tile(

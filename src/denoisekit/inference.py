@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from einops import rearrange
 
 from denoisekit.device import smaller_plan
+from denoisekit.draws import Draws
 from denoisekit.errors import DenoisekitError, OutOfMemory
-from denoisekit.methods import LoadedMethod, MethodInfo
-from denoisekit.tiling import Floats, run_tiled
+from denoisekit.methods import LoadedMethod, StudyingMethod, Traits
+from denoisekit.tiling import Floats, Plan, run_tiled, spread_boxes
 
 if TYPE_CHECKING:
     import torch
+
+STUDY_SIDE = 256
+"""Side of the boxes in which an image is shown to a method that studies it."""
+
+CALIBRATION_SECONDS = 0.3
+"""How long a network call must at least take for its speed to be believed."""
 
 _FULL = ("can't allocate memory", "out of memory", "_ALLOC_FAILED")
 """What torch and its libraries say in a RuntimeError when memory is used up."""
@@ -30,16 +37,16 @@ class Network:
 
     Parameters
     ----------
-    info : MethodInfo
-        The method.
+    scale : float
+        Value of white that the method expects.
+    traits : Traits
+        What is known of the network.
     prepare : callable
-        ``prepare(precision)`` returns it loaded, on the device.
+        ``prepare(precision)`` returns the method loaded, on the device.
     device : torch.device
         Where that is.
     precision : str
         Of the network.
-    seed : int
-        Of methods that draw at random.
     warn : callable
         Takes what the user should know.
 
@@ -54,28 +61,33 @@ class Network:
 
     def __init__(
         self,
-        info: MethodInfo,
+        scale: float,
+        traits: Traits,
         prepare: Callable[[str], LoadedMethod],
         device: torch.device,
         precision: str,
-        seed: int,
         warn: Callable[[str], None],
     ) -> None:
-        self.info, self.device, self.precision = info, device, precision
-        self._prepare, self._seed, self._warn = prepare, seed, warn
+        self.scale, self.traits = scale, traits
+        self.device, self.precision = device, precision
+        self._prepare, self._warn = prepare, warn
         self._method = prepare(precision)
         self._exact: LoadedMethod | None = None
         self._too_large: int | None = None
         self.work = 0.0
         self.on_work: Callable[[float], None] = _nobody
 
-    def __call__(self, noisy: Floats) -> Floats:
+    def __call__(self, noisy: Floats, draws: Draws, context: Any = None) -> Floats:
         """Denoise one tile.
 
         Parameters
         ----------
         noisy : numpy.ndarray
-            (C, h, w) float32 on 0..1, C the method's channels, sizes legal for it.
+            (C, h, w) float32 on 0..1, C the network's channels, sizes legal for it.
+        draws : Draws
+            The tile's random numbers.
+        context : object, optional
+            What `study` returned for the image.
 
         Returns
         -------
@@ -89,20 +101,48 @@ class Network:
         DenoisekitError
             The network returns values that are not numbers, in fp32 too.
         """
-        denoised = self._finite(noisy)
+        denoised = self._finite(noisy, draws, context)
         self.work += noisy.shape[1] * noisy.shape[2]
         self.on_work(self.work)
         return denoised
 
-    def _finite(self, noisy: Floats) -> Floats:
-        denoised = self._fitting(self._method, noisy)
+    def study(self, rows: Callable[[int, int], Any], plan: Plan, seed: int) -> Any:
+        """Show an image of several tiles to a method that wants to see all of it.
+
+        Parameters
+        ----------
+        rows : callable
+            As in `run_tiled`, of the network's channels.
+        plan : Plan
+            Of the image. As much of it is shown as its largest tile holds.
+        seed : int
+            Of what is drawn for the whole image.
+
+        Returns
+        -------
+        object
+            For ``context``.
+        """
+        height, width = plan.largest_read
+        grid = self.traits.limits.multiple_of
+        side = -(-STUDY_SIDE // grid) * grid
+        boxes = spread_boxes(rows, plan, side, grid, height * width)
+        parts = [self._to_device(box) for box in boxes]
+        return cast("StudyingMethod", self._method).study(parts, seed=seed)
+
+    def seconds_per_pixel(self, side: int) -> float:
+        """Measure what a pixel of a call of this side costs here, with smaller ones."""
+        return seconds_per_pixel(self._method, self.traits, self.device, side)
+
+    def _finite(self, noisy: Floats, draws: Draws, context: Any) -> Floats:
+        denoised = self._fitting(self._method, noisy, draws, context)
         if np.isfinite(denoised).all():
             return denoised
         if self.precision != "fp32":
             self._warn(f"a tile overflowed in {self.precision} and was computed again in fp32")
             if self._exact is None:
                 self._exact = self._prepare("fp32")
-            denoised = self._fitting(self._exact, noisy)
+            denoised = self._fitting(self._exact, noisy, draws, context)
             if np.isfinite(denoised).all():
                 return denoised
         raise DenoisekitError(
@@ -110,39 +150,46 @@ class Network:
             "check the weights with denoisekit weights verify, and --range",
         )
 
-    def seconds_per_pixel(self) -> float:
-        """Measure what a pixel costs here."""
-        return seconds_per_pixel(self.info, self._method, self.device)
-
-    def _fitting(self, method: LoadedMethod, noisy: Floats) -> Floats:
+    def _fitting(self, method: LoadedMethod, noisy: Floats, draws: Draws, context: Any) -> Floats:
         """Run the network, on parts of the tile where the whole does not fit in memory."""
         pixels = noisy.shape[1] * noisy.shape[2]
         if self._too_large is None or pixels < self._too_large:
-            denoised = self._attempt(method, noisy)
+            denoised = self._attempt(method, noisy, draws, context)
             # Only here, with the failed attempt's error gone, is its memory free again.
             if denoised is not None:
                 return denoised
             self._too_large = pixels
         self._warn("out of memory: went on with smaller tiles")
-        plan = smaller_plan(noisy.shape[1], noisy.shape[2], self.info.limits)
+        plan = smaller_plan(noisy.shape[1], noisy.shape[2], self.traits.limits)
         if plan is None:
             raise OutOfMemory(
                 f"a tile of {noisy.shape[2]}x{noisy.shape[1]} pixels does not fit in memory",
                 "close other programs, or use --device cpu",
             )
+        pixel_rows = rearrange(noisy, "c h w -> h w c")
+
+        def rows(top: int, bottom: int) -> Floats:
+            return pixel_rows[top:bottom]
+
+        if self.traits.studies and context is None:
+            context = self.study(rows, plan, draws.seed)
+
+        def run(part: Floats, place: Draws) -> Floats:
+            return self._fitting(method, part, place, context)
+
         denoised = np.empty_like(noisy)
-        rows = rearrange(noisy, "c h w -> h w c")
-        parts = run_tiled(lambda part: self._fitting(method, part), lambda a, b: rows[a:b], plan)
-        for top, band in parts:
+        for top, band in run_tiled(run, rows, plan, draws=draws):
             denoised[:, top : top + len(band)] = rearrange(band, "h w c -> c h w")
         return denoised
 
-    def _attempt(self, method: LoadedMethod, noisy: Floats) -> Floats | None:
+    def _attempt(
+        self, method: LoadedMethod, noisy: Floats, draws: Draws, context: Any
+    ) -> Floats | None:
         """Run the network on the whole tile; None: not enough memory."""
         import torch
 
         try:
-            return self._forward(method, noisy)
+            return self._forward(method, noisy, draws, context)
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
@@ -150,44 +197,63 @@ class Network:
             torch.cuda.empty_cache()
         return None
 
-    def _forward(self, method: LoadedMethod, noisy: Floats) -> Floats:
-        import torch
-
-        scale, before, pixels = self.info.scale, self.work, noisy.shape[1] * noisy.shape[2]
-        tile = torch.from_numpy(noisy)[None].to(self.device)
+    def _forward(self, method: LoadedMethod, noisy: Floats, draws: Draws, context: Any) -> Floats:
+        before, pixels = self.work, noisy.shape[1] * noisy.shape[2]
         denoised = method.denoise(
-            tile if scale == 1 else tile * scale,
-            generator=torch.Generator(self.device).manual_seed(self._seed),
+            self._to_device(noisy),
+            draws=draws,
+            context=context,
             on_part=lambda part: self.on_work(before + part * pixels),
         )
-        result: Floats = (denoised if scale == 1 else denoised / scale)[0].float().cpu().numpy()
+        if self.scale != 1:
+            denoised = denoised / self.scale
+        result: Floats = denoised[0].float().cpu().numpy()
         return result
+
+    def _to_device(self, noisy: Floats) -> torch.Tensor:
+        import torch
+
+        tile = torch.from_numpy(noisy)[None].to(self.device)
+        return tile if self.scale == 1 else tile * self.scale
 
 
 def _nobody(_work: float) -> None:
     """Hear of progress where nobody asked for it."""
 
 
-def seconds_per_pixel(info: MethodInfo, method: LoadedMethod, device: torch.device) -> float:
-    """Measure what a pixel costs a method on a device, with a small image.
+def seconds_per_pixel(
+    method: LoadedMethod, traits: Traits, device: torch.device, side: int
+) -> float:
+    """Measure what a pixel costs a method on a device, with small images.
 
     Parameters
     ----------
-    info : MethodInfo
-        The method.
     method : LoadedMethod
-        The same, prepared for the device.
+        The method, prepared for the device.
+    traits : Traits
+        Of its network; tells how the cost grows from a small call to a large one.
     device : torch.device
         Where it runs.
+    side : int
+        Of the call to tell the cost of.
     """
     import torch
 
-    side = -(-256 // info.limits.multiple_of) * info.limits.multiple_of
-    noisy = torch.zeros((1, info.channels, side, side), device=device)
-    method.denoise(noisy)
-    began = time.perf_counter()
-    method.denoise(noisy).cpu()  # copying back waits for a GPU to finish
-    return (time.perf_counter() - began) / side**2
+    grid = traits.limits.multiple_of
+    largest = max(grid, side // grid * grid)
+    small = min(largest, max(grid, 32 // grid * grid))
+    warm = False
+    while True:
+        noisy = torch.zeros((1, traits.channels, small, small), device=device)
+        began = time.perf_counter()
+        method.denoise(noisy, draws=Draws()).cpu()  # copying back waits for a GPU to finish
+        seconds = time.perf_counter() - began
+        if seconds > CALIBRATION_SECONDS or (warm and small == largest):
+            break
+        # The first call of all also pays for what the libraries set up.
+        small, warm = min(2 * small, largest) if warm else small, True
+    growth = traits.flop(side * side) / traits.flop(small * small)
+    return seconds / (small * small) * growth
 
 
 def _out_of_memory(error: BaseException) -> bool:

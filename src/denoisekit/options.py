@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from denoisekit.errors import UsageError
 from denoisekit.methods import get_method
@@ -23,12 +24,15 @@ class Options:
         Blend with the input: 1 is the method's result, 0 exactly the input.
     self_ensemble : bool
         Average the results of the eight flips and rotations: eight times the work.
+    settings : mapping of str to object
+        The method's own knobs, by name; see `denoisekit.methods.MethodInfo.settings`.
     seed : int
         Of methods that draw at random.
     device, precision : str
         As `denoisekit.device.resolve_device` and `choose_precision` take them.
     tile : int or None
-        Side of a tile's core in pixels; 0: the whole image; None: as memory allows.
+        Side of a tile in pixels: what is kept of it where tiles are exact, what the network
+        sees where they are not. 0: the whole image; None: as memory allows.
     max_memory : int or None
         Most bytes to hold; None: a part of what is free.
     range : str
@@ -39,6 +43,7 @@ class Options:
     weights: str | None = None
     strength: float = 1.0
     self_ensemble: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -55,5 +60,5 @@ class Options:
             )
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"a seed of {self.seed} makes no sense", "it is 0 or a whole number")
-        get_method(self.method)
+        get_method(self.method).choose(self.settings)
         parse_range(self.range)

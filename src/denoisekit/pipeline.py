@@ -19,6 +19,8 @@ from denoisekit.device import (
     resolve_device,
     tile_memory,
 )
+from denoisekit.draws import Draws
+from denoisekit.errors import WeightsError
 from denoisekit.image import ImageInfo, Pixels, Reader
 from denoisekit.inference import Network
 from denoisekit.methods import LoadedMethod, MethodInfo, get_method
@@ -79,6 +81,8 @@ class Denoiser:
         Where it runs.
     precision : str
         ``fp32``, ``bf16`` or ``fp16``.
+    traits : Traits
+        Facts of the network of those weights.
     network : Network
         The method there.
     """
@@ -87,13 +91,15 @@ class Denoiser:
         self.info, self.weights, self.options = info, weights, options
         self.device = resolve_device(options.device)
         self.precision = choose_precision(self.device, options.precision)
+        self.settings = info.choose(options.settings)
+        self.traits = info.traits(weights.config, self.settings)
         self._warnings: list[str] = []
         self.network = Network(
-            info, self._prepared, self.device, self.precision, options.seed, self.warn
+            info.scale, self.traits, self._prepared, self.device, self.precision, self.warn
         )
 
     def _prepared(self, precision: str) -> LoadedMethod:
-        method = self.info.build(self.weights.config)
+        method = self.info.build(self.weights.config, self.settings)
         method.load(self.weights.state)
         method.prepare(self.device, precision)
         return method
@@ -134,21 +140,21 @@ class Denoiser:
         # Another byte order than the machine's is kept too.
         return denoised.reshape(noisy.shape).astype(noisy.dtype, copy=False)
 
-    def plan(self, image: ImageInfo, reserved: int = 0) -> Plan:
-        """Return how the planes of an image would be cut.
+    def plan(self, height: int, width: int, reserved: int = 0) -> Plan:
+        """Return how a plane would be cut.
 
         Parameters
         ----------
-        image : ImageInfo
-            The image.
+        height, width : int
+            Its size.
         reserved : int
             Bytes it will take beside the tiles.
         """
         if self.options.tile is not None:
-            side = self.options.tile or max(image.height, image.width)
-            return plan_tiles(image.height, image.width, self.info.limits, (side, side))
+            side = self.options.tile or max(height, width)
+            return plan_tiles(height, width, self.traits.limits, (side, side))
         memory = tile_memory(self.device, self.options.max_memory, reserved)
-        return choose_plan(image.height, image.width, self.info, self.precision, memory)
+        return choose_plan(height, width, self.traits, self.precision, memory)
 
     def run(
         self,
@@ -181,10 +187,8 @@ class Denoiser:
         scale = resolve_range(parse_range(self.options.range), reader)
         if warning := narrow_warning(scale, reader):
             self._warnings.append(warning)
-        plan = self.plan(image, reserved)
-        passes = 1 if image.colour == "rgb" else image.samples - image.alpha
-        passes *= 8 if self.options.self_ensemble else 1
-        share = image.height * image.width / (plan.read_pixels * passes)
+        plan = self.plan(image.height, image.width, reserved)
+        share = image.height * image.width / (plan.read_pixels * self.passes(image))
         self.network.work = 0.0
         self.network.on_work = lambda work: on_progress(work * share) if on_progress else None
         for plane in range(image.planes):
@@ -196,9 +200,15 @@ class Denoiser:
         """Add a line to the report of the image under way."""
         self._warnings.append(text)
 
-    def seconds_per_pixel(self) -> float:
-        """Measure what a pixel costs here, self-ensemble included; for the time estimate."""
-        return (8 if self.options.self_ensemble else 1) * self.network.seconds_per_pixel()
+    def direct(self, image: ImageInfo) -> bool:
+        """Return whether the network takes all of an image's channels at once."""
+        colours = image.samples - image.alpha
+        return colours == self.traits.channels and (colours == 1 or image.colour == "rgb")
+
+    def passes(self, image: ImageInfo) -> int:
+        """Return how often the network reads each tile of an image."""
+        turns = 8 if self.options.self_ensemble else 1
+        return turns * (1 if self.direct(image) else image.samples - image.alpha)
 
 
 class _Plane:
@@ -209,14 +219,38 @@ class _Plane:
         self.info = reader.info
         self.colours = self.info.samples - self.info.alpha
         self.strength = denoiser.options.strength
+        self.contexts: list[Any] = [None] * self.colours
 
     def run(self, plan: Plan, write: WriteRows) -> None:
         if self.strength == 0:
             self._copy(plan, write)
             return
-        ensemble = self.denoiser.options.self_ensemble
-        for top, band in run_tiled(self._tile, self._unit, plan, ensemble=ensemble):
+        options = self.denoiser.options
+        draws = Draws(options.seed)
+        if self.denoiser.traits.studies and plan.count > 1:
+            self._study(plan)
+        bands = run_tiled(self._tile, self._unit, plan, draws=draws, ensemble=options.self_ensemble)
+        for top, band in bands:
             write(self.plane, top, self._file_values(top, band))
+
+    def _study(self, plan: Plan) -> None:
+        """Show the whole plane to a method that wants to see it, for each of its passes."""
+        denoiser = self.denoiser
+        channels = denoiser.traits.channels
+
+        def rows(top: int, bottom: int) -> Floats:
+            return self._unit(top, bottom)
+
+        def one(index: int) -> Callable[[int, int], Floats]:
+            def rows_of_one(top: int, bottom: int) -> Floats:
+                return repeat(self._unit(top, bottom)[..., index], "h w -> h w c", c=channels)
+
+            return rows_of_one
+
+        views = [rows] if denoiser.direct(self.info) else [one(i) for i in range(self.colours)]
+        self.contexts = [
+            denoiser.network.study(view, plan, denoiser.options.seed) for view in views
+        ]
 
     def _copy(self, plan: Plan, write: WriteRows) -> None:
         for band in plan.bands():
@@ -235,20 +269,20 @@ class _Plane:
             self.denoiser.warn("pixels that are not numbers were left as they are")
         return to_unit(filled, self.scale)
 
-    def _tile(self, noisy: Floats) -> Floats:
+    def _tile(self, noisy: Floats, draws: Draws) -> Floats:
         """Fit the image's channels to the network's.
 
         Colour goes through as it is. Any other channel goes through on its own: it is
         repeated for the network's channels, and their results are averaged.
         """
         denoiser = self.denoiser
-        channels = denoiser.info.channels
-        if self.info.colour == "rgb" and channels == len(noisy):
-            return denoiser.network(noisy)
+        channels = denoiser.traits.channels
+        if denoiser.direct(self.info):
+            return denoiser.network(noisy, draws, self.contexts[0])
         denoised = np.empty_like(noisy)
         for index, channel in enumerate(noisy):
             repeated = repeat(channel, "h w -> c h w", c=channels)
-            denoised[index] = denoiser.network(repeated).mean(0)
+            denoised[index] = denoiser.network(repeated, draws, self.contexts[index]).mean(0)
         return denoised
 
     def _file_values(self, top: int, band: Floats) -> Pixels:
@@ -301,8 +335,11 @@ def load(
     options = options or Options()
     info = get_method(options.method)
     resolve_device(options.device)
+    name = options.weights or info.default_weights
+    if name is None:
+        raise WeightsError(f"no weights for {info.id} are published", info.without_weights)
     weights = load_weights(
-        options.weights or info.default_weights,
+        name,
         info,
         allow_download=allow_download,
         progress=progress,

@@ -3,7 +3,8 @@
 The only place of the package that pads, cuts and joins pixels; where to cut is
 decided in `denoisekit.geometry`. The image is padded once, as a whole, by reflection
 at its right and bottom; tiles are cut from that, so no tile ever sees padding that
-the whole image would not have shown it.
+the whole image would not have shown it. (Boxes of a network that is not local are
+blended instead, and are as alike as such a network makes them.)
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from denoisekit.draws import Draws
 from denoisekit.geometry import Band, Box, Plan, Tile, choose_tile, plan_tiles
 
 __all__ = [
@@ -26,9 +28,13 @@ __all__ = [
     "reflect_index",
     "run_tiled",
     "self_ensemble",
+    "spread_boxes",
 ]
 
 Floats = npt.NDArray[np.float32]
+Run = Callable[[Floats, Draws], Floats]
+"""A network on a tile: a contiguous (C, h, w) float32 array, not to be written to, and the
+tile's random numbers -> an array of the same shape."""
 
 ROWS_AT_ONCE = 256
 """Most rows asked of a reader in one call: bounds what is held beside the band."""
@@ -94,7 +100,54 @@ class _RowWindow:
         view[:, :, self.plan.width :] = view[:, :, self.right]
 
 
-def self_ensemble(fn: Callable[[Floats], Floats], tile: Floats) -> Floats:
+def spread_boxes(
+    rows: Callable[[int, int], npt.NDArray[Any]], plan: Plan, side: int, grid: int, pixels: int
+) -> list[Floats]:
+    """Return square boxes spread evenly over an image, as many as allowed.
+
+    Parameters
+    ----------
+    rows : callable
+        As in `run_tiled`; asked from the top down, rows between boxes not at all.
+    plan : Plan
+        Of the image; tells its size and padding.
+    side : int
+        Of a box, where the padded image is that long; a multiple of ``grid``.
+    grid : int
+        Boxes begin on multiples of this.
+    pixels : int
+        Most pixels of all boxes together; one box is taken in any case.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        (C, h, w) float32 each, all of one size.
+    """
+    size = min(side, plan.padded[0]), min(side, plan.padded[1])
+    room = [length // box for length, box in zip(plan.padded, size, strict=True)]
+    count = min(max(1, pixels // (size[0] * size[1])), room[0] * room[1])
+    down = min(room[0], count, max(1, round((count * room[0] / room[1]) ** 0.5)))
+    across = min(room[1], count // down)
+    boxes = []
+    for top in _spread(plan.padded[0], size[0], down, grid):
+        index = reflect_index(top, top + size[0], plan.height)
+        first = int(index.min())
+        band = np.asarray(rows(first, int(index.max()) + 1), np.float32)[index - first]
+        for left in _spread(plan.padded[1], size[1], across, grid):
+            columns = reflect_index(left, left + size[1], plan.width)
+            boxes.append(np.ascontiguousarray(band[:, columns].transpose(2, 0, 1)))
+    return boxes
+
+
+def _spread(length: int, box: int, count: int, grid: int) -> list[int]:
+    """Return where ``count`` boxes begin: amid equal shares of the length."""
+    share = length / count
+    return [
+        int(min((i + 0.5) * share - box / 2, length - box)) // grid * grid for i in range(count)
+    ]
+
+
+def self_ensemble(fn: Run, tile: Floats, draws: Draws) -> Floats:
     """Return the mean of ``fn`` over the eight flips and transposes of a tile.
 
     Parameters
@@ -103,6 +156,8 @@ def self_ensemble(fn: Callable[[Floats], Floats], tile: Floats) -> Floats:
         As in `run_tiled`.
     tile : numpy.ndarray
         (C, h, w) float32.
+    draws : Draws
+        Of the tile.
 
     Returns
     -------
@@ -113,19 +168,23 @@ def self_ensemble(fn: Callable[[Floats], Floats], tile: Floats) -> Floats:
     for transposed in (False, True):
         seen = tile.transpose(0, 2, 1) if transposed else tile
         answer = total.transpose(0, 2, 1) if transposed else total
+        numbers = draws.transpose() if transposed else draws
+        _, height, width = seen.shape
         for down in (1, -1):
             for across in (1, -1):
                 turned = np.ascontiguousarray(seen[:, ::down, ::across])
-                answer += fn(turned)[:, ::down, ::across]
+                flipped = numbers.flip(height if down < 0 else None, width if across < 0 else None)
+                answer += fn(turned, flipped)[:, ::down, ::across]
     total /= 8
     return total
 
 
 def run_tiled(
-    fn: Callable[[Floats], Floats],
+    fn: Run,
     rows: Callable[[int, int], npt.NDArray[Any]],
     plan: Plan,
     *,
+    draws: Draws | None = None,
     ensemble: bool = False,
 ) -> Iterator[tuple[int, Floats]]:
     """Run a network over an image, tile by tile, and yield the finished rows.
@@ -135,13 +194,14 @@ def run_tiled(
     Parameters
     ----------
     fn : callable
-        Takes a contiguous (C, h, w) float32 array, not to be written to, and returns an
-        array of the same shape. h and w are multiples of what the network needs.
+        The network. h and w of its tiles are multiples of what it needs.
     rows : callable
         ``rows(top, bottom)`` returns rows of the image as (bottom - top, W, C). Every
         row is asked for exactly once, from the top down, at most `ROWS_AT_ONCE` a call.
     plan : Plan
         From `plan_tiles`.
+    draws : Draws, optional
+        The image's random numbers; every tile gets its part.
     ensemble : bool
         Average the eight flips and transposes of every tile. All read boxes lie on the
         network's grid also when mirrored, so this too equals the whole image's.
@@ -157,22 +217,50 @@ def run_tiled(
     ValueError
         ``fn`` returns another shape than it was given.
     """
-    window = _RowWindow(rows, plan)
+    draws = draws or Draws()
+    window, half = _RowWindow(rows, plan), plan.blend // 2
+    unfinished: Floats | None = None  # what the band below is still to be mixed into
     for band in plan.bands():
         index = window.move(band)
         pixels = window.pixels
-        bottom = min(band.core_bottom, plan.height)
-        out = np.empty((bottom - band.core_top, plan.width, pixels.shape[0]), np.float32)
+        first = max(0, band.core_top - half)
+        stop = min(band.core_bottom + half, plan.height)
+        out = np.zeros((stop - first, plan.width, pixels.shape[0]), np.float32)
+        if unfinished is not None:
+            out[: len(unfinished)] = unfinished
         for tile in band.tiles():
-            read, core = tile.read, tile.core
+            read = tile.read
             noisy = np.ascontiguousarray(pixels[:, index, read.left : read.right])
-            denoised = self_ensemble(fn, noisy) if ensemble else fn(noisy)
+            place = draws.part(read.top, read.left)
+            denoised = self_ensemble(fn, noisy, place) if ensemble else fn(noisy, place)
             if denoised.shape != noisy.shape:
                 raise ValueError(f"a tile of {noisy.shape} came back as {denoised.shape}")
-            right = min(core.right, plan.width)
-            out[:, core.left : right] = denoised[
-                :,
-                core.top - read.top : bottom - read.top,
-                core.left - read.left : right - read.left,
-            ].transpose(1, 2, 0)
-        yield band.core_top, out
+            _add(out, first, denoised, tile, plan)
+        ready = len(out) if band.core_bottom >= plan.padded[0] else band.core_bottom - half - first
+        unfinished = out[ready:]
+        yield first, out[:ready]
+
+
+def _add(out: Floats, first: int, denoised: Floats, tile: Tile, plan: Plan) -> None:
+    """Add a tile to the rows of its band, weighted where neighbours are mixed."""
+    read, core, half = tile.read, tile.core, plan.blend // 2
+    top, left = max(0, core.top - half), max(0, core.left - half)
+    bottom, right = min(core.bottom + half, plan.height), min(core.right + half, plan.width)
+    part = denoised[:, top - read.top : bottom - read.top, left - read.left : right - read.left]
+    if half:
+        down = _ramp(core.top, core.bottom, plan.padded[0], half)[: bottom - top]
+        across = _ramp(core.left, core.right, plan.padded[1], half)[: right - left]
+        part = part * down[:, None] * across
+    out[top - first : bottom - first, left:right] += part.transpose(1, 2, 0)
+
+
+def _ramp(start: int, stop: int, size: int, half: int) -> Floats:
+    """Return the weights of a core grown by ``half``; those of two neighbours add up to 1."""
+    rise = (np.arange(2 * half, dtype=np.float32) + 0.5) / (2 * half)
+    before, after = (start > 0), (stop < size)
+    weights = np.ones(stop - start + half * (before + after), np.float32)
+    if before:
+        weights[: 2 * half] *= rise
+    if after:
+        weights[-2 * half :] *= rise[::-1]
+    return weights

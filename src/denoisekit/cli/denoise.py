@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from denoisekit.cli import render
-from denoisekit.errors import DenoisekitError, InputError, UsageError
+from denoisekit.cli.plan import Plan
+from denoisekit.errors import DenoisekitError, UsageError
 
 if TYPE_CHECKING:
     from denoisekit.batch import Job, Outcome
-    from denoisekit.image import ImageInfo
     from denoisekit.options import Options
-    from denoisekit.outputs import Naming, Source
     from denoisekit.pipeline import Denoiser
 
 EPILOG = (
@@ -24,9 +23,6 @@ EPILOG = (
     "denoisekit denoise holiday/ --recursive -o clean/\n\n"
     "denoisekit denoise stack.tif --axes TYX --range percentile"
 )
-
-ESTIMATE_FROM = 2e6
-"""Pixels from which a time estimate is worth the half second that measuring takes."""
 
 
 def denoise(
@@ -64,6 +60,13 @@ def denoise(
         bool,
         typer.Option("--self-ensemble", help="Mean of eight flips and rotations; 8x the work."),
     ] = False,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A setting of the method, see denoisekit methods NAME; may be repeated.",
+        ),
+    ] = None,
     range: Annotated[
         str,
         typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI."),
@@ -95,6 +98,7 @@ def denoise(
         weights=weights,
         strength=strength,
         self_ensemble=self_ensemble,
+        settings=_settings(set or []),
         seed=seed,
         device=device,
         precision=precision,
@@ -102,12 +106,22 @@ def denoise(
         max_memory=None if max_memory is None else parse_memory(max_memory),
         range=range,
     )
-    plan = _Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
+    plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
     plan.make(inputs, recursive)
     codes = _Speaker(quiet, as_json).run(plan, options)
     if codes:
         # One cause for all has its own code; several are "some input failed".
-        raise typer.Exit(codes[0] if len(set(codes)) == 1 else 1)
+        raise typer.Exit(codes[0] if min(codes) == max(codes) else 1)
+
+
+def _settings(texts: list[str]) -> dict[str, object]:
+    settings: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text} is not NAME=VALUE", "see denoisekit methods NAME")
+        settings[name.strip().replace("-", "_")] = value
+    return settings
 
 
 def _tile(text: str) -> int | None:
@@ -121,94 +135,13 @@ def _tile(text: str) -> int | None:
         ) from None
 
 
-class _Plan:
-    """What will be read and written, settled before any work."""
-
-    def __init__(
-        self, naming: Naming, axes: str | None, overwrite: bool, skip_existing: bool
-    ) -> None:
-        self.naming, self.axes = naming, axes
-        self.overwrite, self.skip_existing = overwrite, skip_existing
-        self.jobs: list[Job] = []
-        self.images: list[ImageInfo] = []
-        self.failures: list[tuple[Path, DenoisekitError]] = []
-        self.skipped: list[Path] = []
-
-    def make(self, inputs: list[str], recursive: bool) -> None:
-        from denoisekit.batch import Job, survey, target_info
-        from denoisekit.outputs import (
-            SUFFIX,
-            check_count,
-            check_free,
-            find_sources,
-            name_outputs,
-        )
-
-        naming = self.naming
-        naming.format_for("")  # a wrong name fails before any file is opened
-        ours = SUFFIX if naming.suffix is None else naming.suffix
-        images: dict[Path, ImageInfo] = {}
-        readable: list[Source] = []
-        sources = find_sources(
-            inputs, recursive=recursive, ours=ours or SUFFIX, output=naming.output
-        )
-        check_count(naming, len(sources))
-        for source in sources:
-            try:
-                if source.error:
-                    raise source.error
-                images[source.path] = survey(source.path, self.axes)
-                readable.append(source)
-            except UsageError as error:  # axes that do not fit this file
-                self._fail(source.path, InputError(error.message, error.hint))
-            except DenoisekitError as error:
-                self._fail(source.path, error)
-
-        def format_of(source: Source) -> str:
-            return naming.format_for(images[source.path].format)
-
-        pairs = name_outputs(readable, naming, format_of)
-        for source, target in pairs:
-            image = images[source.path]
-            format = format_of(source)
-            if self.skip_existing and target.exists():
-                self.skipped.append(source.path)
-                continue
-            try:
-                check_free(target, overwrite=self.overwrite)
-                target_info(image, format)
-            except DenoisekitError as error:
-                self._fail(source.path, error)
-                continue
-            self.jobs.append(Job(source.path, target, format, self.axes, self.overwrite))
-            self.images.append(image)
-
-    def _fail(self, path: Path, error: DenoisekitError) -> None:
-        self.failures.append((path, error))
-
-    @property
-    def pixels(self) -> float:
-        """Pixels of all images."""
-        return float(sum(i.planes * i.height * i.width for i in self.images))
-
-    @property
-    def passes(self) -> float:
-        """Pixels times how often each goes through the network."""
-        return float(
-            sum(
-                i.planes * i.height * i.width * (1 if i.colour == "rgb" else i.samples - i.alpha)
-                for i in self.images
-            )
-        )
-
-
 class _Speaker:
     """Runs a plan and says what happens, for people or as JSON."""
 
     def __init__(self, quiet: bool, as_json: bool) -> None:
         self.quiet, self.as_json = quiet, as_json
 
-    def run(self, plan: _Plan, options: Options) -> list[int]:
+    def run(self, plan: Plan, options: Options) -> list[int]:
         """Return the exit codes of the files that failed."""
         for path, error in plan.failures:
             self._failure(path, error)
@@ -237,21 +170,30 @@ class _Speaker:
             self._say(f"warning: {warning}")
         return denoiser
 
-    def _announce(self, plan: _Plan, denoiser: Denoiser) -> None:
+    def _announce(self, plan: Plan, denoiser: Denoiser) -> None:
         from denoisekit.device import describe_device
+        from denoisekit.timing import LONG, cheaper, estimate_seconds, measure_work
 
         if self.quiet:
             return
-        text = (
+        megapixels = sum(i.planes * i.height * i.width for i in plan.images) / 1e6
+        work = measure_work(denoiser, plan.images)
+        seconds = estimate_seconds(denoiser, work) if denoiser.options.strength else None
+        self._say(
             f"{denoiser.info.id} with {denoiser.weights.id} on "
-            f"{describe_device(denoiser.device)}, {denoiser.precision}"
+            f"{describe_device(denoiser.device)}, {denoiser.precision}; "
+            f"{megapixels:.3g} megapixels, "
+            + ("a few seconds" if seconds is None else f"about {render.duration(seconds)}")
         )
-        if denoiser.options.strength and plan.pixels >= ESTIMATE_FROM:
-            seconds = denoiser.seconds_per_pixel() * plan.passes
-            text += f"; {plan.pixels / 1e6:.1f} megapixels, about {render.duration(seconds)}"
-        self._say(text)
+        if seconds is not None and seconds > LONG and denoiser.device.type == "cpu":
+            ways = [
+                f"{option} (about {render.duration(less)})"
+                for option, less in cheaper(denoiser, work, seconds)
+            ]
+            if ways:
+                self._say(f"warning: this takes long on a CPU; cheaper: {', or '.join(ways)}")
 
-    def _work(self, plan: _Plan, denoiser: Denoiser) -> list[int]:
+    def _work(self, plan: Plan, denoiser: Denoiser) -> list[int]:
         from denoisekit.batch import run_batch
 
         before = {}

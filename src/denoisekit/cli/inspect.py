@@ -129,9 +129,9 @@ def _seconds_per_pixel(method: MethodInfo) -> float:
     """Time the method's network untrained: its weights need not be here."""
     from denoisekit.device import choose_precision, resolve_device
     from denoisekit.inference import seconds_per_pixel
-    from denoisekit.weights import find_entry, load_manifest
 
-    device = resolve_device("auto")
-    network = method.build(find_entry(method.default_weights, load_manifest()).config)
+    device, settings = resolve_device("auto"), method.choose()
+    network = method.build(method.config, settings)
     network.prepare(device, choose_precision(device, "auto"))
-    return seconds_per_pixel(method, network, device)
+    traits = method.traits(method.config, settings)
+    return seconds_per_pixel(network, traits, device, traits.limits.native or 512)

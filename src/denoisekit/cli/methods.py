@@ -2,60 +2,100 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from denoisekit.cli import render
-from denoisekit.methods import METHODS
-from denoisekit.methods.base import MethodInfo
+from denoisekit.methods import MethodInfo, all_methods, get_method
 
-EPILOG = "Examples:\n\ndenoisekit methods\n\ndenoisekit methods --json"
+EPILOG = "Examples:\n\ndenoisekit methods\n\ndenoisekit methods ssbsn\n\ndenoisekit methods --json"
 
 
 def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="Tell all about this one.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per method.")] = False,
 ) -> None:
     """List the denoising methods, what each is best for and what it costs."""
+    infos = all_methods() if name is None else (get_method(name),)
     if as_json:
-        for info in METHODS:
+        for info in infos:
             render.json_line(_facts(info))
-        return
-    render.table(
-        (
-            "id",
-            "title",
-            "best for",
-            "GFLOP per megapixel",
-            "GB per megapixel of a tile",
-            "exact tiles",
-            "default weights",
-        ),
-        [
-            (
-                info.id,
-                info.title,
-                info.best_for,
-                f"{info.flop_per_pixel / 1e3:.3g}",
-                ", ".join(f"{b / 1e3:.2g} {name}" for name, b in info.bytes_per_pixel.items()),
-                f"yes, halo {info.limits.halo} px",
-                info.default_weights,
-            )
-            for info in METHODS
-        ],
+    elif name is None:
+        columns = ("id", "title", "best for", "cost", "tiles", "default weights")
+        render.table(columns, [_row(info) for info in infos])
+    else:
+        _tell(infos[0])
+
+
+def _row(info: MethodInfo) -> tuple[str, ...]:
+    facts = _facts(info)
+    return (
+        info.id,
+        info.title,
+        info.best_for,
+        f"{facts['tflop_per_megapixel']:.3g} TFLOP a megapixel",
+        "exact" if facts["exact_tiles"] else "blended",
+        info.default_weights or "none published",
     )
 
 
-def _facts(info: MethodInfo) -> dict[str, object]:
+def _tell(info: MethodInfo) -> None:
+    facts = _facts(info)
+    memory = ", ".join(f"{b:.0f} ({name})" for name, b in facts["bytes_per_pixel"].items())
+    rows = [
+        ("title", info.title),
+        ("what it is", info.summary),
+        ("best for", info.best_for),
+        ("source", info.citation),
+        ("default weights", info.default_weights or f"none published: {info.without_weights}"),
+        ("cost", f"{facts['tflop_per_megapixel']:.3g} TFLOP a megapixel"),
+        ("memory", f"{memory} bytes a pixel of a tile"),
+        ("tiles", facts["tiles"]),
+    ]
+    rows += [
+        (f"--set {setting.name}={_shown(setting.default)}", setting.help)
+        for setting in info.settings
+    ]
+    render.table((info.id, ""), rows)
+
+
+def _shown(value: float) -> str:
+    words = {True: "on", False: "off"}
+    return words[value] if isinstance(value, bool) else f"{value:g}"
+
+
+def _facts(info: MethodInfo) -> dict[str, Any]:
+    traits = info.traits(info.config, info.choose())
+    limits = traits.limits
+    if limits.native is None:
+        tiles = f"equal to the whole image, halo {limits.halo} pixels"
+    else:
+        tiles = f"of {limits.native} pixels, blended: the network sees a tile as a whole"
+    if traits.studies:
+        tiles += "; the image is studied as a whole first"
     return {
         "id": info.id,
         "title": info.title,
         "summary": info.summary,
         "best_for": info.best_for,
         "citation": info.citation,
-        "gflop_per_megapixel": info.flop_per_pixel / 1e3,
-        "bytes_per_pixel": dict(info.bytes_per_pixel),
-        "halo": info.limits.halo,
-        "align": info.limits.align,
+        "tflop_per_megapixel": traits.flop((limits.native or 0) ** 2) / 1e6,
+        "bytes_per_pixel": dict(traits.bytes_per_pixel),
+        "exact_tiles": limits.native is None and not traits.studies,
+        "tiles": tiles,
+        "halo": limits.halo,
+        "align": limits.align,
         "default_weights": info.default_weights,
+        "settings": {
+            setting.name: {
+                "default": setting.default,
+                "minimum": setting.minimum,
+                "maximum": setting.maximum,
+                "help": setting.help,
+            }
+            for setting in info.settings
+        },
     }

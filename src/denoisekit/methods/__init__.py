@@ -2,11 +2,38 @@
 
 from denoisekit.errors import UsageError, did_you_mean
 from denoisekit.methods import aprrd
-from denoisekit.methods.base import Limits, LoadedMethod, MethodInfo
+from denoisekit.methods.base import (
+    Limits,
+    LoadedMethod,
+    MethodInfo,
+    Setting,
+    Settings,
+    StudyingMethod,
+    Traits,
+)
 
-__all__ = ["METHODS", "Limits", "LoadedMethod", "MethodInfo", "get_method"]
+__all__ = [
+    "METHODS",
+    "Limits",
+    "LoadedMethod",
+    "MethodInfo",
+    "Setting",
+    "Settings",
+    "StudyingMethod",
+    "Traits",
+    "all_methods",
+    "get_method",
+]
 
 METHODS: tuple[MethodInfo, ...] = (aprrd.INFO,)
+"""Those of this package."""
+
+
+def all_methods() -> tuple[MethodInfo, ...]:
+    """Return the methods of this package and of others that are installed."""
+    from denoisekit.methods.plugins import load_plugins
+
+    return METHODS + load_plugins()[0]
 
 
 def get_method(name: str) -> MethodInfo:
@@ -20,5 +47,10 @@ def get_method(name: str) -> MethodInfo:
     for info in METHODS:
         if info.id == name:
             return info
-    known = [info.id for info in METHODS]
-    raise UsageError(f"there is no method '{name}'", did_you_mean(name, known))
+    # Other packages are asked only where ours do not know the name.
+    every = all_methods()
+    for info in every:
+        if info.id == name:
+            return info
+    hint = did_you_mean(name, [info.id for info in every])
+    raise UsageError(f"there is no method '{name}'", hint)

@@ -70,6 +70,9 @@ class Traits:
     bytes_per_pixel : mapping of str to float
         Peak working memory of a network call per input pixel and precision, in
         bytes, measured; a test checks it.
+    flop_per_pair : float
+        Operations that an output pixel costs more for every pixel that the call sees:
+        the price of attention.
     channels : int
         Channels the network takes; the kit fits other images to it.
     studies : bool
@@ -80,8 +83,13 @@ class Traits:
     limits: Limits
     flop_per_pixel: float
     bytes_per_pixel: Mapping[str, float]
+    flop_per_pair: float = 0.0
     channels: int = 3
     studies: bool = False
+
+    def flop(self, pixels: float) -> float:
+        """Return the operations an output pixel costs in a call of so many pixels."""
+        return self.flop_per_pixel + self.flop_per_pair * pixels
 
 
 @dataclass(frozen=True, slots=True)

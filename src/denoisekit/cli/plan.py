@@ -1,0 +1,107 @@
+"""What a run will read and write, settled before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from denoisekit.errors import DenoisekitError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from denoisekit.batch import Job
+    from denoisekit.image import ImageInfo
+    from denoisekit.outputs import Naming, Source
+
+
+class Plan:
+    """Files to denoise, and those that cannot be.
+
+    Parameters
+    ----------
+    naming : Naming
+        How outputs are called.
+    axes : str or None
+        What the axes are, where the user knows better than the files.
+    overwrite, skip_existing : bool
+        What to do with outputs that exist.
+
+    Attributes
+    ----------
+    jobs : list of Job
+        What will be done.
+    images : list of ImageInfo
+        What each job's file holds.
+    failures : list of (Path, DenoisekitError)
+        Files that cannot be denoised, and why.
+    skipped : list of Path
+        Files whose output exists.
+    """
+
+    def __init__(
+        self, naming: Naming, axes: str | None, overwrite: bool, skip_existing: bool
+    ) -> None:
+        self.naming, self.axes = naming, axes
+        self.overwrite, self.skip_existing = overwrite, skip_existing
+        self.jobs: list[Job] = []
+        self.images: list[ImageInfo] = []
+        self.failures: list[tuple[Path, DenoisekitError]] = []
+        self.skipped: list[Path] = []
+
+    def make(self, inputs: list[str], recursive: bool) -> None:
+        """Find the files, look into each, and name its output.
+
+        Raises
+        ------
+        DenoisekitError
+            Two inputs would write one file, or an output would replace an input.
+        """
+        from denoisekit.batch import Job, survey, target_info
+        from denoisekit.outputs import (
+            SUFFIX,
+            check_count,
+            check_free,
+            find_sources,
+            name_outputs,
+        )
+
+        naming = self.naming
+        naming.format_for("")  # a wrong name fails before any file is opened
+        ours = SUFFIX if naming.suffix is None else naming.suffix
+        images: dict[Path, ImageInfo] = {}
+        readable: list[Source] = []
+        sources = find_sources(
+            inputs, recursive=recursive, ours=ours or SUFFIX, output=naming.output
+        )
+        check_count(naming, len(sources))
+        for source in sources:
+            try:
+                if source.error:
+                    raise source.error
+                images[source.path] = survey(source.path, self.axes)
+                readable.append(source)
+            except UsageError as error:  # axes that do not fit this file
+                self._fail(source.path, InputError(error.message, error.hint))
+            except DenoisekitError as error:
+                self._fail(source.path, error)
+
+        def format_of(source: Source) -> str:
+            return naming.format_for(images[source.path].format)
+
+        pairs = name_outputs(readable, naming, format_of)
+        for source, target in pairs:
+            image = images[source.path]
+            format = format_of(source)
+            if self.skip_existing and target.exists():
+                self.skipped.append(source.path)
+                continue
+            try:
+                check_free(target, overwrite=self.overwrite)
+                target_info(image, format)
+            except DenoisekitError as error:
+                self._fail(source.path, error)
+                continue
+            self.jobs.append(Job(source.path, target, format, self.axes, self.overwrite))
+            self.images.append(image)
+
+    def _fail(self, path: Path, error: DenoisekitError) -> None:
+        self.failures.append((path, error))
