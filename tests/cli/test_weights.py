@@ -32,7 +32,8 @@ def published(tmp_path, monkeypatch):
     folder = tmp_path / "published"
     folder.mkdir()
     config = {"net": "unet", "variant": "1.02M"}
-    network = get_method("aprrd").build(config)
+    method = get_method("aprrd")
+    network = method.build(config, method.choose())
     draw = torch.Generator().manual_seed(1)
     state = {k: torch.randn(shape, generator=draw) for k, shape in network.shapes().items()}
     file = io.BytesIO()

@@ -159,7 +159,7 @@ def test_tensor_saved_under_two_names():
         ({"layer.weight": STATE["layer.weight"]}, r"1 missing \(mix\.bias \[2\]\)"),
         (STATE | {"more": torch.zeros(3)}, r"1 unexpected \(more \[3\]\)"),
         (STATE | {"layer.bias": torch.zeros(5)}, r"mix\.bias: \[5\] in the file, \[2\] in the net"),
-        ({"x": torch.zeros(1)}, r"those of another network \(x \[1\]\)"),
+        ({"x": torch.zeros(1)}, r"mix\.weight \[2, 3\], mix\.bias \[2\]\); 1 unexpected \(x \[1\]"),
         (STATE | {"layer.bias": torch.tensor([0.0, torch.nan])}, "not finite"),
         (STATE | {"layer.bias": torch.zeros(2, dtype=torch.complex64)}, "not a plain dense"),
         (STATE | {"layer.bias": torch.zeros(2).to_sparse()}, "not a plain dense"),

@@ -241,7 +241,7 @@ def test_weights_of_another_method(file, entry):
     stored = import_file(file, entry, METHOD)
     with pytest.raises(WeightsError, match="of the method tiny, not aprrd"):
         load_weights(stored.path, other)
-    with pytest.raises(WeightsError, match="does not fit the method aprrd"):
+    with pytest.raises(WeightsError, match="does not fit the network of aprrd"):
         load_weights(file, other)
 
 
@@ -269,7 +269,7 @@ def test_published_checkpoints_import_by_hash_and_load(shared):
         method = get_method(entry.method)
         assert import_file(path, entry, method).verified
         loaded = load_weights(entry.id, method, allow_download=False)
-        method.build(loaded.config).load(loaded.state)
+        method.build(loaded.config, method.choose()).load(loaded.state)
         official = torch.load(path, weights_only=True, map_location="cpu")
         official = official.get("model_state_dict", official)
         assert sum(v.sum(dtype=torch.float64) for v in loaded.state.values()) == pytest.approx(

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import torch
 
-from denoisekit.methods.base import Limits, MethodInfo
+from denoisekit.methods.base import Limits, MethodInfo, Setting, Traits
 from denoisekit.weights.manifest import UrlSource, WeightEntry
 
 CONFIG = {"net": "tiny"}
 
 
 class Tiny:
-    def __init__(self, config):
+    def __init__(self, config, settings):
         if config["net"] != "tiny":
             raise ValueError("no such net")
+        self.gain = settings["gain"]
         self.state = {}
 
     def shapes(self):
@@ -42,15 +43,14 @@ METHOD = MethodInfo(
     summary="",
     best_for="",
     citation="",
-    channels=3,
-    limits=Limits(),
     scale=1.0,
+    config=CONFIG,
     default_weights="tiny.test",
-    flop_per_pixel=0.0,
-    bytes_per_pixel={},
+    traits=lambda config, settings: Traits(Limits(), 0.0, {}),
     build=Tiny,
     recognise=recognise,
     rename=rename,
+    settings=(Setting("gain", 1.0, "what the result is multiplied by"),),
 )
 
 

@@ -36,7 +36,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 )
 def list_weights(as_json: Json = False) -> None:
     """List the weights that denoisekit knows, and which of them are here."""
-    from denoisekit.weights import find, load_manifest
+    from denoisekit.methods import all_methods
+    from denoisekit.weights import find, load_manifest, unpublished
 
     entries = [(entry, find(entry)) for entry in load_manifest()]
     if as_json:
@@ -46,10 +47,13 @@ def list_weights(as_json: Json = False) -> None:
     render.table(
         ("id", "here", "size", "trained on", "licence"),
         [
-            (entry.id, _state(stored), _size(entry), entry.trained_on, entry.licence)
+            (entry.id, _state(entry, stored), _size(entry), entry.trained_on, entry.licence)
             for entry, stored in entries
         ],
     )
+    for method in all_methods():
+        if method.default_weights is None:
+            render.out(f"note: {unpublished(method).message}: {method.without_weights}")
 
 
 @app.command(epilog="Examples:\n\ndenoisekit weights info aprrd.sidd")
@@ -65,6 +69,9 @@ def info(name: Id, as_json: Json = False) -> None:
         return
     title = facts.pop("title")
     del facts["results"]  # a table of their own
+    facts["how to get it"] = facts.pop("how_to_get") or None
+    if facts["verified"] is False:
+        facts["verified"] = "no, unverified source"
     rows = []
     for key, value in facts.items():
         # Some weights have several sources; each gets a line.
@@ -102,7 +109,7 @@ def pull(names: Ids, quiet: Quiet = False, as_json: Json = False) -> None:
                 get_method(entry.method),
                 lambda done, _: bar.update(done / 1e6),
             )
-        if fetched and entry.licence == "none stated":
+        if fetched and "none stated" in entry.licence:
             render.err(f"note: {entry.id} has no stated licence: use it, but do not pass it on")
         if as_json:
             render.json_line({**_facts(entry, stored), "fetched": fetched})
@@ -114,6 +121,7 @@ def pull(names: Ids, quiet: Quiet = False, as_json: Json = False) -> None:
 @app.command(
     "import",
     epilog="Examples:\n\ndenoisekit weights import NBSN_SIDD_Medium.pth\n\n"
+    "denoisekit weights import SSBSN_SIDD.pth\n\n"
     "denoisekit weights import student.pth --as aprrd.sidd",
 )
 def import_weights(
@@ -130,6 +138,11 @@ def import_weights(
 
     entry = choose_entry(file, load_manifest(), name)
     stored = import_file(file, entry, get_method(entry.method))
+    if not name and not stored.verified:
+        render.err(
+            f"note: taken for {entry.id}, whose keys and shapes it has; no hash is published "
+            "that could confirm it"
+        )
     if as_json:
         render.json_line(_facts(entry, stored))
         return
@@ -148,8 +161,8 @@ def verify(
 ) -> None:
     """Hash stored weights and compare; exit code 3 if any are damaged."""
     from denoisekit.weights import find, load_manifest
+    from denoisekit.weights.advice import absent
     from denoisekit.weights.cache import damaged
-    from denoisekit.weights.fetch import absent
 
     entries = [_entry(name)] if name else load_manifest()
     problems = []
@@ -179,7 +192,7 @@ def path(
 ) -> None:
     """Print where weights lie, or the folder of all of them."""
     from denoisekit.weights import cache_folder, locate
-    from denoisekit.weights.fetch import absent
+    from denoisekit.weights.advice import absent
 
     if name is None:
         render.out(str(cache_folder()))
@@ -205,12 +218,15 @@ def remove(names: Ids, as_json: Json = False) -> None:
 
 
 def _entry(name: str) -> WeightEntry:
-    from denoisekit.weights import find_entry, load_manifest
+    from denoisekit.methods import all_methods
+    from denoisekit.weights import find_weights, load_manifest
 
-    return find_entry(name, load_manifest())
+    return find_weights(name, load_manifest(), all_methods())
 
 
 def _facts(entry: WeightEntry, stored: Stored | None) -> dict[str, Any]:
+    from denoisekit.weights.advice import ways
+
     # Of a damaged file nothing is believed.
     header = stored.header() if stored and not stored.damage else {}
     return {
@@ -227,6 +243,7 @@ def _facts(entry: WeightEntry, stored: Stored | None) -> dict[str, Any]:
         "sources": [str(source) for source in entry.sources],
         "page": entry.page,
         "present": stored is not None and stored.damage is None,
+        "how_to_get": [] if stored and not stored.damage else ways(entry),
         "verified": stored.verified if stored else None,
         "damage": stored.damage if stored else None,
         "path": str(stored.path) if stored else None,
@@ -236,9 +253,9 @@ def _facts(entry: WeightEntry, stored: Stored | None) -> dict[str, Any]:
     }
 
 
-def _state(stored: Stored | None) -> str:
+def _state(entry: WeightEntry, stored: Stored | None) -> str:
     if stored is None:
-        return "no"
+        return "no" if entry.sources else f"no, get it by hand: weights info {entry.id}"
     if stored.damage:
         return f"damaged: {stored.damage}"
     return "yes" if stored.verified else "yes, unverified source"

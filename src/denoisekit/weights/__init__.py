@@ -1,5 +1,6 @@
 """Weights: which exist, which are here, and how they get here. No torch until one is loaded."""
 
+from denoisekit.weights.advice import find_weights, unpublished
 from denoisekit.weights.cache import Stored, cache_folder, find, locate, weights_present
 from denoisekit.weights.loading import LoadedWeights, is_path, load_weights
 from denoisekit.weights.manifest import WeightEntry, find_entry, load_manifest
@@ -13,6 +14,7 @@ __all__ = [
     "choose_entry",
     "find",
     "find_entry",
+    "find_weights",
     "import_file",
     "is_path",
     "load_manifest",
@@ -20,5 +22,6 @@ __all__ = [
     "locate",
     "pull",
     "remove",
+    "unpublished",
     "weights_present",
 ]

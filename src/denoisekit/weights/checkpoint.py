@@ -16,10 +16,10 @@ import torch
 
 from denoisekit.errors import WeightsError
 from denoisekit.methods.base import MethodInfo
+from denoisekit.weights.advice import Guess, Misfit, Shapes
 from denoisekit.weights.header import read_header
 
 State = dict[str, torch.Tensor]
-Shapes = Mapping[str, tuple[int, ...]]
 
 _WRAPPERS = ("params_ema", "params", "model_state_dict", "state_dict", "model_weight", "denoiser")
 """Keys under which training codes keep the weights, the better one first."""
@@ -75,7 +75,8 @@ def fit(
     method : MethodInfo
         Whose network.
     config : mapping or None
-        Configuration that the weights must have; None takes the one their keys show.
+        Configuration that the weights must have; None takes the one their keys show, or
+        the published one where they show none.
     name : str
         What to call them in an error.
 
@@ -88,25 +89,27 @@ def fit(
 
     Raises
     ------
+    Misfit
+        They belong to another network: names the first keys and shapes that differ.
     WeightsError
-        They belong to another network (names the first keys and shapes that differ),
-        or hold values that are not finite.
+        They hold values that are not finite, or there is no network of `config`.
     """
-    shapes = {key: tuple(value.shape) for key, value in state.items()}
-    seen = method.recognise(shapes)
+    shapes = shapes_of(state)
     if config is None:
-        config = seen
-    if config is None:
-        raise WeightsError(
-            f"{name} does not fit the method {method.id}: its keys are those of another network "
-            f"({_some(shapes, shapes)})",
-            "check --method, or that the file is a checkpoint of this method",
-        )
+        config = method.recognise(shapes) or method.config
     expected = _expected(method, config, name)
     if shapes.keys() != expected.keys():
         state = _rename(state, method, config, name)
-    _compare({key: tuple(value.shape) for key, value in state.items()}, expected, method, name)
+    differences = _differences(shapes_of(state), expected)
+    if differences:
+        message = f"{name} does not fit the network of {method.id}: {differences}"
+        raise Misfit(message, shapes, Guess(method, config))
     return plain(state, name), config
+
+
+def shapes_of(state: Mapping[str, torch.Tensor]) -> Shapes:
+    """Return the shapes of tensors, by key."""
+    return {key: tuple(value.shape) for key, value in state.items()}
 
 
 def plain(state: Mapping[str, torch.Tensor], name: str) -> State:
@@ -172,7 +175,7 @@ def _unwrap(content: Any, path: Path) -> State:
 
 def _expected(method: MethodInfo, config: Mapping[str, Any], name: str) -> Shapes:
     try:
-        return method.build(config).shapes()
+        return method.build(config, method.choose()).shapes()
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"{name}: the method {method.id} has no network of the configuration {dict(config)}",
@@ -195,7 +198,7 @@ def _rename(
     return renamed
 
 
-def _compare(found: Shapes, expected: Shapes, method: MethodInfo, name: str) -> None:
+def _differences(found: Shapes, expected: Shapes) -> str:
     missing = [key for key in expected if key not in found]
     unexpected = [key for key in found if key not in expected]
     wrong = [key for key in expected if key in found and found[key] != expected[key]]
@@ -210,11 +213,7 @@ def _compare(found: Shapes, expected: Shapes, method: MethodInfo, name: str) -> 
             f"{len(wrong)} of another shape ({first}: {list(found[first])} in the file, "
             f"{list(expected[first])} in the network)"
         )
-    if parts:
-        raise WeightsError(
-            f"{name} does not fit the network of {method.id}: {'; '.join(parts)}",
-            "it is a checkpoint of another network, or of another variant of this one",
-        )
+    return "; ".join(parts)
 
 
 def _some(keys: Iterable[str], shapes: Shapes) -> str:

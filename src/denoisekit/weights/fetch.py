@@ -11,6 +11,7 @@ from pathlib import Path
 
 from denoisekit.errors import WeightsError
 from denoisekit.weights import hub, transfer
+from denoisekit.weights.advice import absent
 from denoisekit.weights.manifest import HubSource, UrlSource, WeightEntry
 from denoisekit.weights.transfer import Progress, SourceFailed
 
@@ -74,17 +75,6 @@ def fetch(entry: WeightEntry, folder: Path, progress: Progress | None = None) ->
     if not (folder / "file.part").exists() and not any(folder.rglob("*.incomplete")):
         shutil.rmtree(folder)
     raise absent(entry, "; ".join(failures))
-
-
-def absent(entry: WeightEntry, reason: str) -> WeightsError:
-    """Return the error for weights that are not here; its hint says how to get them."""
-    ways = []
-    if entry.sources:
-        ways.append(f"with a network: denoisekit weights pull {entry.id}")
-    origin = entry.page or next((s.url for s in entry.sources if isinstance(s, UrlSource)), None)
-    fetched = f"with the file from {origin}" if origin else "with the published file"
-    ways.append(f"{fetched}: denoisekit weights import FILE --as {entry.id}")
-    return WeightsError(f"the weights {entry.id} are not available: {reason}", "; or ".join(ways))
 
 
 def unwritable(entry: WeightEntry, folder: Path, error: OSError) -> WeightsError:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoisekit.errors import UsageError, WeightsError
+from denoisekit.methods import all_methods
 from denoisekit.methods.base import MethodInfo
+from denoisekit.weights.advice import Misfit, absent, explained, find_weights, unpublished
 from denoisekit.weights.cache import Stored, damaged, find
-from denoisekit.weights.fetch import absent, offline
+from denoisekit.weights.fetch import offline
 from denoisekit.weights.header import read_header
-from denoisekit.weights.manifest import WeightEntry, find_entry, load_manifest
+from denoisekit.weights.manifest import WeightEntry, load_manifest
 from denoisekit.weights.store import pull
 from denoisekit.weights.transfer import Progress
 
@@ -54,7 +56,7 @@ class LoadedWeights:
 
 
 def load_weights(
-    name: str | Path,
+    name: str | Path | None,
     method: MethodInfo,
     *,
     allow_download: bool = True,
@@ -65,9 +67,10 @@ def load_weights(
 
     Parameters
     ----------
-    name : str or Path
+    name : str, Path or None
         An id from the manifest, or a file. A string is a file's path if it contains
-        a separator or ends in ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``.
+        a separator or ends in ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``. None: the
+        method's own.
     method : MethodInfo
         Whose network they must fit.
     allow_download : bool
@@ -80,24 +83,29 @@ def load_weights(
     Returns
     -------
     LoadedWeights
-        Ready for ``method.build(config).load(state)``.
+        Ready for ``method.build(config, settings).load(state)``.
 
     Raises
     ------
     UsageError
         No weights have this id, or they are of another method.
     WeightsError
-        They are absent and cannot be fetched, are damaged, or do not fit.
+        They are absent and cannot be fetched, are damaged, or do not fit; or the method
+        has none.
     """
+    if name is None:
+        if method.default_weights is None:
+            raise unpublished(method)
+        name = method.default_weights
     if is_path(name):
         return _from_file(Path(name), method)
     entries = load_manifest(manifest)
-    entry = find_entry(str(name), entries)
+    entry = find_weights(str(name), entries, (method,))
     if entry.method != method.id:
-        fitting = ", ".join(e.id for e in entries if e.method == method.id) or "none yet"
+        fitting = ", ".join(e.id for e in entries if e.method == method.id)
         raise UsageError(
             f"the weights {entry.id} are of the method {entry.method}, not {method.id}",
-            f"add --method {entry.method}, or choose from: {fitting}",
+            f"add --method {entry.method}" + (f", or choose from: {fitting}" if fitting else ""),
         )
     stored = find(entry)
     repaired = []
@@ -158,7 +166,10 @@ def _from_file(path: Path, method: MethodInfo) -> LoadedWeights:
                 f"add --method {header.get('method')}",
             )
         config = _config(path, header)
-    state, config = fit(read_state(path), method, config, str(path))
+    try:
+        state, config = fit(read_state(path), method, config, str(path))
+    except Misfit as misfit:
+        raise explained(misfit, all_methods()) from misfit
     return LoadedWeights(state, config, path.name, sha256, method.id)
 
 

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from denoisekit.errors import UsageError, WeightsError
+from denoisekit.methods import all_methods
 from denoisekit.methods.base import MethodInfo
+from denoisekit.weights.advice import Misfit, explained, find_weights, guesses, only_by_hand
 from denoisekit.weights.cache import (
     Stored,
     cache_folder,
@@ -17,9 +19,9 @@ from denoisekit.weights.cache import (
     path_for,
     record_of,
 )
-from denoisekit.weights.fetch import absent, fetch, hash_file, mismatch, unwritable
+from denoisekit.weights.fetch import fetch, hash_file, mismatch, unwritable
 from denoisekit.weights.header import provenance
-from denoisekit.weights.manifest import WeightEntry, find_entry
+from denoisekit.weights.manifest import WeightEntry, load_manifest
 from denoisekit.weights.transfer import Progress
 
 _LOCK_SECONDS = 1800.0
@@ -51,12 +53,12 @@ def pull(
     WeightsError
         Offline, unreachable, another hash, another network, or no room.
     """
-    target = path_for(entry, verified=True)
-    if target is None or not entry.sources:
-        raise absent(entry, "they are not published where a program can fetch them")
     present = _pulled(entry)
     if present:
         return present, False
+    target = path_for(entry, verified=True)
+    if target is None or not entry.sources:
+        raise only_by_hand(entry)
     with _locked(entry):
         present = _pulled(entry)  # by the process that held the lock
         if present:
@@ -73,16 +75,19 @@ def pull(
 
 
 def choose_entry(path: Path, entries: Sequence[WeightEntry], name: str | None) -> WeightEntry:
-    """Say which weights a user's file is: by its hash, or as the user says.
+    """Say which weights a user's file is: by its hash, as the user says, or by its keys.
+
+    Its keys and shapes decide only where no more than one set of weights can be meant, and
+    these have no hash.
 
     Raises
     ------
     WeightsError
-        The file cannot be read, or its hash is none of those known and `name` is None.
+        The file cannot be read, or it is not clear what it is.
     UsageError
         `name` is unknown, or the file has the hash of other weights.
     """
-    named = find_entry(name, entries) if name else None
+    named = find_weights(name, entries, all_methods()) if name else None
     sha256 = _hash_input(path)
     known = next((e for e in entries if e.pinned and not mismatch(e, path, sha256)), None)
     if known and named and known != named:
@@ -90,13 +95,32 @@ def choose_entry(path: Path, entries: Sequence[WeightEntry], name: str | None) -
             f"{path} is {known.id} by its hash, not {named.id}",
             "leave out --as, or give another file",
         )
-    chosen = known or named
-    if chosen is None:
+    return known or named or _by_its_keys(path, entries, sha256)
+
+
+def _by_its_keys(path: Path, entries: Sequence[WeightEntry], sha256: str) -> WeightEntry:
+    from denoisekit.weights.checkpoint import read_state, shapes_of
+
+    found = guesses(shapes_of(read_state(path)), all_methods())
+    fitting = [entry for guess in found for entry in entries if guess.fits(entry)]
+    unpinned = [entry for entry in fitting if entry.pinned is None]
+    if len(found) == 1 and len(unpinned) == 1:
+        return unpinned[0]
+    unknown = f"{path} is none of the known files (sha256 {sha256})"
+    if not found:
+        hint = "if you know what it is, add --as ID; its keys and shapes will be checked"
+        raise WeightsError(f"{unknown}, and its keys are of no network that is known here", hint)
+    itself = f"use the file itself: --method {found[0].method.id} --weights {path}"
+    if not fitting:
         raise WeightsError(
-            f"{path} is none of the known files (sha256 {sha256})",
-            "if you know what it is, add --as ID; its keys and shapes will be checked",
+            f"{unknown}; it looks like a checkpoint of {found[0].method.id}, but of no weights "
+            "in the list",
+            itself,
         )
-    return chosen
+    raise WeightsError(
+        f"{unknown}; by its keys and shapes it fits {', '.join(e.id for e in fitting)}",
+        f"say which it is with --as ID, or {itself}",
+    )
 
 
 def import_file(path: Path, entry: WeightEntry, method: MethodInfo) -> Stored:
@@ -120,7 +144,7 @@ def import_file(path: Path, entry: WeightEntry, method: MethodInfo) -> Stored:
     sha256 = _hash_input(path)
     verified = not mismatch(entry, path, sha256)
     with _locked(entry):
-        if not verified and _pulled(entry):
+        if not verified and entry.pinned and _pulled(entry):
             raise WeightsError(
                 f"the verified weights {entry.id} are here already; {path} has another hash",
                 f"use the file itself (--weights {path}), or first: "
@@ -162,7 +186,9 @@ def remove(entry: WeightEntry) -> list[Path]:
 
 def _pulled(entry: WeightEntry) -> Stored | None:
     stored = find(entry)
-    return stored if stored and stored.verified and not stored.damage else None
+    # Where no hash is known, the user's word is all there will ever be.
+    final = stored and not stored.damage and (stored.verified or not entry.pinned)
+    return stored if final else None
 
 
 def _hash_input(path: Path) -> str:
@@ -207,7 +233,10 @@ def _store(
 
     name = entry.id if verified else str(published)
     state = read_state(published)
-    _, config = fit(state, method, entry.config, name)
+    try:
+        _, config = fit(state, method, entry.config, name)
+    except Misfit as misfit:
+        raise explained(misfit, all_methods(), load_manifest()) from misfit
     header = provenance(entry, config, source=source, sha256=sha256, verified=verified)
     # Under the authors' keys: a network of ours that changes must not spoil the cache.
     data = to_safetensors(plain(state, name), header)
