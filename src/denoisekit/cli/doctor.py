@@ -38,13 +38,14 @@ Facts = dict[str, Any]
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show versions, devices, memory, formats and weights, and what would be used and why."""
+    """Show versions, devices, memory, weights, plugins and formats, and what would be used."""
     facts: Facts = {
         "versions": _versions(),
         "system": _system(),
         "devices": _devices(),
         "weights_cache": _cache(),
         "weights": _weights(),
+        "plugins": _plugins(),
         "formats": _formats(),
     }
     facts["would_use"] = _choice(facts)
@@ -52,8 +53,9 @@ def doctor(
     if as_json:
         render.json_line(facts)
         return
-    for section in ("versions", "system", "devices", "weights_cache", "weights", "formats"):
+    for section in ("versions", "system", "devices", "weights_cache", "weights", "plugins"):
         _show(section, facts[section])
+    _show("formats", facts["formats"])
     choice = facts["would_use"]
     render.out(
         f"denoise would use {choice['device']} ({choice['device_why']}), "
@@ -68,8 +70,10 @@ def _show(section: str, entries: Facts | list[Facts]) -> None:
     if isinstance(entries, dict):
         columns = [section, ""]
         rows = [[_words(name), _text(value)] for name, value in entries.items()]
+    elif not entries:
+        columns, rows = [section, ""], [["none", ""]]
     else:
-        columns = [_words(name) for name in (entries[0] if entries else [section])]
+        columns = [_words(name) for name in entries[0]]
         rows = [[_text(value) for value in entry.values()] for entry in entries]
     columns[0] = _words(columns[0])
     render.table(columns, rows)
@@ -158,6 +162,16 @@ def _weights() -> list[Facts]:
         state = "missing" if stored is None else stored.damage or "present"
         found.append({"weights": entry.id, "method": entry.method, "state": state})
     return found
+
+
+def _plugins() -> list[Facts]:
+    from denoisekit.methods.plugins import installed_plugins
+
+    plugins, failures = installed_plugins()
+    found = [(p.info.id, p.package, p.version, "works") for p in plugins]
+    found += [(f.name, f.package, f.version, f"left out: {f.reason}") for f in failures]
+    columns = ("plugin", "package", "version", "state")
+    return [dict(zip(columns, row, strict=True)) for row in found]
 
 
 def _formats() -> list[Facts]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -255,7 +256,7 @@ def _facts(entry: WeightEntry, stored: Stored | None) -> dict[str, Any]:
 
 def _state(entry: WeightEntry, stored: Stored | None) -> str:
     if stored is None:
-        return "no" if entry.sources else f"no, get it by hand: weights info {entry.id}"
+        return "no" if entry.sources else "no, only by hand: see info"
     if stored.damage:
         return f"damaged: {stored.damage}"
     return "yes" if stored.verified else "yes, unverified source"
@@ -267,7 +268,10 @@ def _size(entry: WeightEntry) -> str:
 
 def _words(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
+        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        runs = [(name, len(list(run))) for name, run in groupby(map(str, value))]
+        return " / ".join(name if count == 1 else f"{count} x {name}" for name, count in runs)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None else str(value)

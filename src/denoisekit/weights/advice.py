@@ -151,4 +151,4 @@ def absent(entry: WeightEntry, reason: str) -> WeightsError:
 
 def only_by_hand(entry: WeightEntry) -> WeightsError:
     """Return the error for weights that no program can fetch."""
-    return absent(entry, "they are not here, and can only be downloaded by hand, in a browser")
+    return absent(entry, "they can only be downloaded by hand, in a browser")
