@@ -9,12 +9,15 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from denoisekit.cli import app as frame
 from denoisekit.methods import get_method
-from denoisekit.weights import manifest
+from denoisekit.weights import find_entry, load_manifest, manifest
+from golden_weights import GOLDEN, shapes_of
 
 ID = "aprrd.test"
 
@@ -70,15 +73,21 @@ def published(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def weights(published, capsys):
-    """Run ``denoisekit weights …``; return exit code, stdout and stderr."""
+def denoisekit(capsys):
+    """Run a command; return exit code, stdout and stderr."""
 
     def run(*arguments):
-        code = frame.run(["weights", *map(str, arguments)])
+        code = frame.run([*map(str, arguments)])
         done = capsys.readouterr()
         return code, done.out, done.err
 
     return run
+
+
+@pytest.fixture
+def weights(published, denoisekit):
+    """Run ``denoisekit weights …`` with the manifest of `published`."""
+    return partial(denoisekit, "weights")
 
 
 def test_list_tells_what_is_here(weights):
@@ -202,3 +211,84 @@ def test_path_and_remove(weights):
     assert (code, out) == (3, "")
     assert f"the weights {ID} are not here" in err
     assert weights("verify", ID)[0] == 3
+
+
+@pytest.fixture
+def ssbsn_file(tmp_path):
+    """A file such as a browser would have fetched, with other numbers."""
+    state = {
+        key: torch.tensor(1e-4).expand(shape)
+        for key, shape in shapes_of(GOLDEN / "ssbsn_full.safetensors").items()
+    }
+    path = tmp_path / "SSBSN_SIDD.pth"
+    torch.save({"epoch": 20, "model_weight": {"denoiser": state}}, path)
+    return path
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    path = tmp_path / "noisy.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8)).save(path)
+    return path
+
+
+def test_weights_for_a_browser_say_where_to_go_and_what_to_do_then(denoisekit, noisy):
+    page = find_entry("ssbsn.sidd", load_manifest()).page
+    code, out, err = denoisekit("weights", "info", "ssbsn.sidd")
+    assert (code, err) == (0, "")
+    told = (
+        f"open {page} in a browser, download the file, then: "
+        "denoisekit weights import FILE --as ssbsn.sidd"
+    )
+    assert told in out
+    assert "only by hand" in denoisekit("weights", "list")[1]
+    for command in (["weights", "pull", "ssbsn.sidd"], ["denoise", noisy, "--method", "ssbsn"]):
+        code, out, err = denoisekit(*command)
+        assert (code, out) == (3, "")
+        assert f"hint: {told}\n" in err
+        assert "weights pull" not in err
+
+
+def test_file_without_a_known_hash_is_taken_by_its_keys_and_stays_doubtful(
+    denoisekit, ssbsn_file, noisy
+):
+    code, out, err = denoisekit("weights", "import", ssbsn_file)
+    assert code == 0
+    assert out.startswith("ssbsn.sidd: imported (unverified source; ")
+    assert "note: taken for ssbsn.sidd, whose keys and shapes it has; no hash" in err
+    assert "yes, unverified source" in denoisekit("weights", "list")[1]
+    assert "no, unverified source" in denoisekit("weights", "info", "ssbsn.sidd")[1]
+    assert json.loads(denoisekit("weights", "info", "ssbsn.sidd", "--json")[1])["verified"] is False
+    assert "already here" in denoisekit("weights", "pull", "ssbsn.sidd")[1]
+    command = ("denoise", noisy, "--method", "ssbsn", "--set", "refine_rounds=0")
+    code, _, err = denoisekit(*command)
+    assert code == 0
+    assert "warning: ssbsn.sidd was imported from an unverified source" in err
+
+
+def test_file_that_fits_several_is_asked_about(denoisekit, tmp_path):
+    path = tmp_path / "mine.pth"
+    shapes = shapes_of(GOLDEN / "aprrd_student_1_02M.safetensors")
+    torch.save({key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}, path)
+    code, out, err = denoisekit("weights", "import", path)
+    assert (code, out) == (3, "")
+    assert "it fits aprrd.sidd, aprrd.tmbsn-sidd, aprrd.tmbsn-dnd\n" in err
+    assert "hint: say which it is with --as ID, or use the file itself: --method aprrd" in err
+    code, out, err = denoisekit("weights", "import", path, "--as", "ssbsn.sidd")
+    assert (code, out) == (3, "")
+    assert "; it looks like a checkpoint of aprrd\nhint: try --as aprrd.sidd or " in err
+
+
+def test_file_of_no_network_is_refused(denoisekit, tmp_path):
+    path = tmp_path / "odd.pth"
+    torch.save({"a": torch.zeros(3)}, path)
+    code, out, err = denoisekit("weights", "import", path)
+    assert (code, out) == (3, "")
+    assert "its keys are of no network that is known here" in err
+    assert "hint: if you know what it is, add --as ID" in err
+
+
+def test_name_of_a_method_is_answered_with_its_weights(denoisekit):
+    code, out, err = denoisekit("weights", "pull", "sdap")
+    assert (code, out) == (2, "")
+    assert "hint: the weights of sdap: sdap.sidd, sdap.s-sidd, sdap.s-dnd" in err

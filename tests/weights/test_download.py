@@ -17,7 +17,16 @@ from safetensors.torch import load_file
 from tiny_method import METHOD, entry_for, official, pickled
 
 from denoisekit.errors import WeightsError
-from denoisekit.weights import cache_folder, find, load_weights, pull, transfer
+from denoisekit.weights import (
+    cache_folder,
+    choose_entry,
+    find,
+    import_file,
+    load_weights,
+    loading,
+    pull,
+    transfer,
+)
 from denoisekit.weights.manifest import UrlSource
 
 DATA = pickled(official())
@@ -171,6 +180,46 @@ def test_git_blob_pins_a_file_of_unknown_size(site):
     wrong = entry_for(DATA, source, sha256=None, git_blob="0" * 40, bytes=None)
     with pytest.raises(WeightsError, match=f"expected git blob {'0' * 40}, found {blob}"):
         pull(wrong, METHOD)
+
+
+@pytest.fixture
+def by_blob(site):
+    """An entry of which only the id in a git repository is known, not even the size."""
+    site.files["/w.pth"] = DATA
+    blob = hashlib.sha1(b"blob %d\0" % len(DATA) + DATA).hexdigest()
+    source = UrlSource(site.url("/w.pth"))
+    return entry_for(DATA, source, sha256=None, git_blob=blob, bytes=None)
+
+
+@pytest.mark.parametrize(("length", "cuts"), [(False, []), (True, [CUT]), (True, [CUT, CUT])])
+def test_git_blob_of_a_file_that_comes_in_pieces(site, by_blob, length, cuts, monkeypatch):
+    site.length = length
+    site.faults = [("cut", cut) for cut in cuts]
+    stored, _ = pull(by_blob, METHOD)
+    assert_complete(by_blob, stored)
+    assert site.count("/w.pth") == 1 + len(cuts)
+    monkeypatch.setattr(loading, "load_manifest", lambda path: (by_blob,))
+    loaded = load_weights("tiny.test", METHOD)
+    assert (loaded.sha256, loaded.warnings) == (hashlib.sha256(DATA).hexdigest(), ())
+
+
+@pytest.mark.parametrize(
+    "change", [lambda data: data[:-1], lambda data: data + b"\0", lambda data: data[:-1] + b"\1"]
+)
+@pytest.mark.parametrize("length", [True, False])
+def test_git_blob_refuses_any_other_file(site, by_blob, change, length):
+    site.files["/w.pth"] = change(DATA)
+    site.length = length
+    with pytest.raises(WeightsError, match=f"expected git blob {by_blob.git_blob}, found"):
+        pull(by_blob, METHOD)
+    assert left_over() == []
+
+
+def test_git_blob_identifies_a_file_that_is_imported(by_blob, tmp_path):
+    path = tmp_path / "any name"
+    path.write_bytes(DATA)
+    assert choose_entry(path, [by_blob], None) == by_blob
+    assert import_file(path, by_blob, METHOD).verified
 
 
 def test_second_source_serves_where_the_first_fails(site):
@@ -333,8 +382,6 @@ def test_published_file_of_another_network_is_not_stored(site):
 
 
 def test_damaged_weights_are_fetched_again_when_loaded(entry, site, tmp_path, monkeypatch):
-    from denoisekit.weights import loading
-
     monkeypatch.setattr(loading, "load_manifest", lambda path: (entry,))
     stored, _ = pull(entry, METHOD)
     stored.path.write_bytes(b"damage")
