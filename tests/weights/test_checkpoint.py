@@ -161,6 +161,7 @@ def test_tensor_saved_under_two_names():
         (STATE | {"layer.bias": torch.zeros(5)}, r"mix\.bias: \[5\] in the file, \[2\] in the net"),
         ({"x": torch.zeros(1)}, r"mix\.weight \[2, 3\], mix\.bias \[2\]\); 1 unexpected \(x \[1\]"),
         (STATE | {"layer.bias": torch.tensor([0.0, torch.nan])}, "not finite"),
+        (STATE | {"layer.bias": torch.zeros(0)}, "'layer.bias' is an empty tensor"),
         (STATE | {"layer.bias": torch.zeros(2, dtype=torch.complex64)}, "not a plain dense"),
         (STATE | {"layer.bias": torch.zeros(2).to_sparse()}, "not a plain dense"),
         # Twelve bytes in the file, petabytes if it were unfolded before the shapes are compared.

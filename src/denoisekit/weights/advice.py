@@ -85,15 +85,16 @@ def explained(
 
 def guesses(shapes: Shapes, methods: Iterable[MethodInfo]) -> tuple[Guess, ...]:
     """Return the networks that know an official checkpoint with these keys and shapes."""
-    found = []
-    for method in methods:
-        try:
-            config = method.recognise(shapes)
-        except Exception:  # noqa: BLE001 - a plugin's slip must not hide the error at hand
-            continue
-        if config is not None:
-            found.append(Guess(method, config))
-    return tuple(found)
+    found = ((method, recognised(shapes, method)) for method in methods)
+    return tuple(Guess(method, config) for method, config in found if config is not None)
+
+
+def recognised(shapes: Shapes, method: MethodInfo) -> Config | None:
+    """Return what the method recognises; a file that it stumbles over is none of its own."""
+    try:
+        return method.recognise(shapes)
+    except Exception:  # noqa: BLE001 - whatever a stranger's file holds, the error is ours
+        return None
 
 
 def unpublished(method: MethodInfo) -> WeightsError:

@@ -16,7 +16,7 @@ import torch
 
 from denoisekit.errors import WeightsError
 from denoisekit.methods.base import MethodInfo
-from denoisekit.weights.advice import Guess, Misfit, Shapes
+from denoisekit.weights.advice import Guess, Misfit, Shapes, recognised
 from denoisekit.weights.header import read_header
 
 State = dict[str, torch.Tensor]
@@ -95,8 +95,12 @@ def fit(
         They hold values that are not finite, or there is no network of `config`.
     """
     shapes = shapes_of(state)
+    empty = next((key for key, shape in shapes.items() if 0 in shape), None)
+    if empty is not None:
+        hint = "this is not what training leaves"
+        raise WeightsError(f"{name}: '{empty}' is an empty tensor", hint)
     if config is None:
-        config = method.recognise(shapes) or method.config
+        config = recognised(shapes, method) or method.config
     expected = _expected(method, config, name)
     if shapes.keys() != expected.keys():
         state = _rename(state, method, config, name)
@@ -176,7 +180,7 @@ def _unwrap(content: Any, path: Path) -> State:
 def _expected(method: MethodInfo, config: Mapping[str, Any], name: str) -> Shapes:
     try:
         return method.build(config, method.choose()).shapes()
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise WeightsError(
             f"{name}: the method {method.id} has no network of the configuration {dict(config)}",
             "a newer denoisekit may know it",
