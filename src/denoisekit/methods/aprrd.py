@@ -1,15 +1,16 @@
-"""APR-RD: the distilled student network, one pass, local.
+"""APR-RD: a student network, one pass; and the blind-spot teacher that it learned from. Local.
 
 Kim et al., "APR-RD: Complemental Two Steps for Self-Supervised Real Image
-Denoising", AAAI 2025. A blind-spot teacher is trained on noisy images alone
-(adjacent pixel replacer), then distilled into a plain U-Net (recharged
-distillation). Only the student runs here.
+Denoising", AAAI 2025. The teacher is trained on noisy images alone (adjacent pixel
+replacer), then distilled into a plain U-Net (recharged distillation); what they learn
+from is in `denoisekit.methods.aprrd_objective`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from denoisekit.methods.base import Config, Limits, MethodInfo, Settings, Traits
@@ -19,17 +20,36 @@ if TYPE_CHECKING:
 
     from denoisekit.draws import Draws
     from denoisekit.methods.base import State
-    from denoisekit.nets.unet_blocks import BlockUNet
+
+    Fast = Callable[[torch.Tensor, Callable[[float], None] | None], torch.Tensor]
 
 
-class Student:
-    """The student U-Net with its weights. Values on 0..1."""
+class OnePass:
+    """Student or teacher with its weights. Values on 0..1.
 
-    def __init__(self, config: Config, settings: Settings) -> None:  # noqa: ARG002 - none
-        from denoisekit.nets.unet import UNet
+    Attributes
+    ----------
+    net : torch.nn.Module
+        The network in the form that is trained.
 
-        self.net = UNet(config["variant"]).eval()
-        self._fast: BlockUNet | None = None
+    Parameters
+    ----------
+    net, whole : torch.nn.Module
+        The network, and all that is done to denoise an image, in the plain form.
+    make_fast : callable
+        Makes the form for inference, of a dtype.
+    """
+
+    def __init__(
+        self,
+        net: torch.nn.Module,
+        whole: torch.nn.Module,
+        make_fast: Callable[[torch.dtype], torch.nn.Module],
+    ) -> None:
+        self.net = net.eval()
+        self._whole = whole.eval()
+        self._make_fast = make_fast
+        self._fast: Fast | None = None
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the keys and shapes that `load` expects."""
@@ -43,10 +63,8 @@ class Student:
         """Move to a device and precision; the weights must be loaded before."""
         import torch
 
-        from denoisekit.nets.unet_blocks import BlockUNet
-
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        self._fast = BlockUNet(self.net, dtypes[precision]).to(device)
+        self._fast = self._make_fast(dtypes[precision]).to(device)
 
     def denoise(
         self,
@@ -56,62 +74,135 @@ class Student:
         context: Any = None,  # noqa: ARG002 - nothing beyond the tile matters
         on_part: Callable[[float], None] | None = None,
     ) -> torch.Tensor:
-        """Denoise (N, 3, H, W) float32, H and W multiples of 32, in one pass."""
+        """Denoise (N, C, H, W) float32, H and W multiples of 32, in one pass."""
         import torch
 
         with torch.inference_mode():
             denoised: torch.Tensor = (
-                self.net(noisy) if self._fast is None else self._fast(noisy, on_part)
+                self._whole(noisy) if self._fast is None else self._fast(noisy, on_part)
             )
         return denoised
 
+    def module(self) -> torch.nn.Module:
+        """Return all of `denoise` as one module, in the plain form and float32."""
+        return self._whole
 
-def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - one size
+
+def _build(config: Config, settings: Settings) -> OnePass:  # noqa: ARG001 - no settings
+    if config["net"] == "bsn":
+        from denoisekit.nets.atbsn import ATBSN, PaddedATBSN
+        from denoisekit.nets.atbsn_blocks import BlockATBSN
+
+        teacher = ATBSN(*_sizes(config))
+        return OnePass(teacher, PaddedATBSN(teacher), partial(BlockATBSN, teacher))
+    from denoisekit.nets.unet import UNet
+    from denoisekit.nets.unet_blocks import BlockUNet
+
+    student = UNet(config["variant"], *_sizes(config))
+    return OnePass(student, student, partial(BlockUNet, student))
+
+
+def _sizes(config: Config) -> tuple[int, int]:
+    """Return the channels of the image and the width; the published ones where not said."""
+    return config.get("channels", 3), config.get("width", 48)
+
+
+def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no settings
+    channels, width = _sizes(config)
+    part = width / 48
+    if config["net"] == "bsn":
+        return Traits(
+            limits=Limits(multiple_of=32, align=32, halo=320),
+            flop_per_pixel=_teacher_flop(channels, width),
+            bytes_per_pixel={"fp32": 900.0 * part, "bf16": 480.0 * part, "fp16": 480.0 * part},
+            channels=channels,
+        )
     return Traits(
         limits=Limits(multiple_of=32, align=32, halo=160),
-        flop_per_pixel=0.41e6,
-        bytes_per_pixel={"fp32": 230.0, "bf16": 130.0, "fp16": 130.0},
+        flop_per_pixel=_student_flop(config["variant"], channels, width),
+        bytes_per_pixel={"fp32": 230.0 * part, "bf16": 130.0 * part, "fp16": 130.0 * part},
+        channels=channels,
     )
 
 
+def _student_flop(variant: str, channels: int, width: int) -> float:
+    intro = 1 if variant == "1.00M" else 0
+    skip = channels if intro else width
+    return 18 * (
+        (channels + intro * width) * width  # the way down, at full resolution
+        + (2 * width + skip + channels) * 2 * width  # the way up
+        + _coarse_products(width)
+    )
+
+
+def _teacher_flop(channels: int, width: int) -> float:
+    wide = 2 * width
+    side = (channels + width) * width + (wide + channels + wide) * wide + _coarse_products(width)
+    merge = (4 * wide) ** 2 + 4 * wide * wide + wide * channels
+    return 4 * 18 * side + 2 * merge
+
+
+def _coarse_products(width: int) -> float:
+    """Return the products of weights per image pixel below full resolution, per kernel tap."""
+    down = sum(0.25**level for level in range(1, 6))
+    up = sum((10 if level < 4 else 8) * 0.25**level for level in range(1, 5))
+    return (down + up) * width * width
+
+
 def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
-    """Return the configuration of an official student checkpoint, by its keys."""
-    if shapes.get("dec1_2.conv.weight") == (96, 144, 3, 3):
-        return {"net": "unet", "variant": "1.02M"}
-    if shapes.get("unet.dec1.conv1.conv.weight") == (96, 99, 3, 3):
-        return {"net": "unet", "variant": "1.00M"}
+    """Return the configuration of an official checkpoint, by its keys."""
+    if "dec1_2.conv.weight" in shapes:
+        first, told = "enc1.conv.weight", {"net": "unet", "variant": "1.02M"}
+    elif "nin_A.weight" in shapes:
+        first, told = "unet.intro.conv.weight", {"net": "bsn"}
+    else:
+        first, told = "unet.intro.conv.weight", {"net": "unet", "variant": "1.00M"}
+    match shapes.get(first):
+        case (width, channels, 3, 3):
+            return {**told, "channels": channels, "width": width}
     return None
 
 
-_RENAME: Mapping[str, list[tuple[str, Callable[[re.Match[str]], str]]]] = {
-    "1.02M": [
-        (r"enc6\.conv", lambda _: "bottom"),
-        (r"enc(\d)\.conv", lambda m: f"down.{int(m[1]) - 1}"),
-        (r"dec(\d)_2\.conv", lambda m: f"join.{int(m[1]) - 1}.conv"),
-        (r"dec(\d)_1(?:\.conv)?", lambda m: f"up.{int(m[1]) - 1}"),
-    ],
-    "1.00M": [
-        (r"unet\.intro\.conv", lambda _: "intro"),
-        (r"unet\.enc6\.conv1\.conv", lambda _: "bottom"),
-        (r"unet\.enc(\d)\.conv1\.conv", lambda m: f"down.{int(m[1]) - 1}"),
-        (r"unet\.dec(\d)\.conv1\.conv", lambda m: f"join.{int(m[1]) - 1}.conv"),
-        (r"unet\.dec(\d)\.conv2\.conv", lambda m: f"up.{int(m[1]) - 1}"),
-    ],
+_LAYERS: Mapping[str, Mapping[str, str]] = {
+    "1.02M": {
+        r"enc6\.conv": "bottom",
+        r"enc(\d)\.conv": "down.{}",
+        r"dec(\d)_2\.conv": "join.{}.conv",
+        r"dec(\d)_1(?:\.conv)?": "up.{}",
+    },
+    "1.00M": {
+        r"unet\.intro\.conv": "intro",
+        r"unet\.enc6\.conv1\.conv": "bottom",
+        r"unet\.enc(\d)\.conv1\.conv": "down.{}",
+        r"unet\.dec(\d)\.conv1\.conv": "join.{}.conv",
+        r"unet\.dec(\d)\.conv2\.conv": "up.{}",
+    },
+    "bsn": {
+        r"unet\.intro\.conv": "intro",
+        r"unet\.enc6\.conv1\.conv": "bottom",
+        r"unet\.enc(\d)\.conv1\.conv": "down.{}",
+        r"unet\.dec(\d)\.conv1\.conv": "join.{}",
+        r"unet\.dec(\d)\.conv2\.conv": "up.{}",
+        r"nin_A": "merge.0",
+        r"nin_B": "merge.1",
+        r"nin_C": "merge.2",
+    },
 }
+"""Layers of the official networks, which count levels from 1, and ours, from 0."""
 
 
 def _rename(key: str, config: Config) -> str:
     """Give our key for a key of the official checkpoint; unknown keys stay as they are."""
     layer, _, kind = key.rpartition(".")
-    for pattern, ours in _RENAME[config["variant"]]:
+    for pattern, ours in _LAYERS[config.get("variant", "bsn")].items():
         if match := re.fullmatch(pattern, layer):
-            return f"{ours(match)}.{kind}"
+            return f"{ours.format(*(int(level) - 1 for level in match.groups()))}.{kind}"
     return key
 
 
 INFO = MethodInfo(
     id="aprrd",
-    title="APR-RD (AAAI 2025), student network",
+    title="APR-RD (AAAI 2025), student network; its teacher by weights",
     summary="plain U-Net distilled from a blind-spot network; one pass",
     best_for="photographs with visible noise, phones above all; the fastest",
     citation=(
@@ -119,10 +210,10 @@ INFO = MethodInfo(
         "AAAI 2025"
     ),
     scale=1.0,
-    config={"net": "unet", "variant": "1.02M"},
+    config={"net": "unet", "variant": "1.02M", "channels": 3, "width": 48},
     default_weights="aprrd.sidd",
     traits=_traits,
-    build=Student,
+    build=_build,
     recognise=_recognise,
     rename=_rename,
 )
