@@ -1,0 +1,130 @@
+"""Self-similarity attention in the form that is fast at inference; features last in memory.
+
+The similarities s of SS-BSN are cosines divided by √width, so they are small, and the
+weights exp(s) are nearly 1 + s. That part of the average needs no matrix of all pairs:
+Σ (1 + q·k) v = Σ v + q · Σ k v. What remains, s²/2 + s³/6 + …, is some thousandths, and
+bf16 has enough digits for it: the whole is as exact as float32, and where the processor
+multiplies bf16 matrices it is faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from denoisekit.nets.self_similarity import EPSILON, SelfSimilarity
+
+STRIP = 2**13
+"""Pixels of a strip of rows on the processor, for what is done pixel by pixel."""
+
+CHUNK = 2**21
+"""Pairs of pixels whose similarities are held at a time."""
+
+NARROW = 64
+"""Below this width similarities are too large for the series to end after its third power."""
+
+
+class FastAttention:
+    """Features plus the average that `SelfSimilarity` makes of them.
+
+    Parameters
+    ----------
+    attention : SelfSimilarity
+        With its weights; left as it is.
+    dtype : torch.dtype
+        Precision.
+    """
+
+    def __init__(self, attention: SelfSimilarity, dtype: torch.dtype) -> None:
+        self.grid = attention.grid
+        self.embed = attention.embed.detach().to(dtype)
+        width = self.embed.shape[1]
+        # Nothing to ask before torch 2.8: then the fused attention has to do.
+        known = getattr(torch.cpu, "get_capabilities", dict)()
+        bf16 = self.embed.device.type == "cpu" and known.get("avx512_bf16", False)
+        self.average = _by_series if bf16 and width >= NARROW else _fused
+
+    def over(self, x: Tensor) -> Callable[[Tensor, int], Tensor]:
+        """Look at a whole map.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            (H, W, C).
+
+        Returns
+        -------
+        callable
+            ``attend(x[first::sets], sets)`` gives features plus average of every
+            ``sets``-th row, ``sets`` being a divisor of the grid.
+        """
+        mean, deviation = _moments(x)
+        cells = -(-x.shape[0] // self.grid) * -(-x.shape[1] // self.grid)
+
+        def attend(some: Tensor, sets: int) -> Tensor:
+            y = torch.empty_like(some)
+            step = self.grid // sets
+            for top in range(min(step, some.shape[0])):
+                for left in range(min(self.grid, some.shape[1])):
+                    value = some[top::step, left :: self.grid]
+                    flat = value.reshape(-1, value.shape[-1])
+                    like = (flat - mean.to(flat)) @ self.embed
+                    norm = torch.linalg.vector_norm(like, dim=1, keepdim=True, dtype=mean.dtype)
+                    average = self.average(like / (norm + EPSILON * deviation), flat, cells)
+                    torch.add(value, average.view(value.shape), out=y[top::step, left :: self.grid])
+            return y
+
+        return attend
+
+
+def _fused(like: Tensor, value: Tensor, cells: int) -> Tensor:
+    """Return the average of (pixels, C) for each pixel, by similarity of unit vectors."""
+    # Zeros that fill sub-grids up to the size of the largest take part.
+    query, fill = like.to(value)[None, None], (0, 0, 0, cells - len(value))
+    key, full = F.pad(query, fill), F.pad(value[None, None], fill)
+    return F.scaled_dot_product_attention(query, key, full)[0, 0]
+
+
+def _by_series(like: Tensor, value: Tensor, cells: int) -> Tensor:
+    """Return the same as `_fused`, taken apart as said above."""
+    pixels, width = value.shape
+    value = value.float()
+    # Weights that sum to 1 leave a constant as it is; without it fewer digits are lost.
+    mean = value.sum(0) / cells
+    rest = value - mean
+    query = like * width**-0.5
+    # The zeros that fill the sub-grid are similar to nothing: their weight is 1.
+    total = rest.sum(0) - (cells - pixels) * mean
+    average = torch.addmm(total, query, like.t() @ rest)
+    weight = query @ like.sum(0) + cells
+    # exp(s) - 1 - s ≈ half s² + s³/6 for |s| ≤ 1/√width; half makes up for s⁴/24.
+    half = 0.5 + 1 / (48 * width)
+    keys = like.t().bfloat16()
+    ends = F.pad(rest, (0, 1), value=1.0).mul_(half).bfloat16()
+    query = query.bfloat16()
+    rows = max(1, CHUNK // pixels)
+    for top in range(0, pixels, rows):
+        similar = query[top : top + rows] @ keys
+        square = similar * similar
+        square.addcmul_(square, similar, value=1 / (6 * half))
+        part = (square @ ends).float()
+        average[top : top + rows] += part[:, :-1]
+        weight[top : top + rows] += part[:, -1]
+    return average.div_(weight[:, None]).add_(mean)
+
+
+def strips(x: Tensor) -> Iterator[slice]:
+    """Cut (H, W, C) into strips of rows, small on the processor."""
+    height = STRIP // x.shape[1] + 1 if x.device.type == "cpu" else len(x)
+    for top in range(0, len(x), height):
+        yield slice(top, min(top + height, len(x)))
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of all values, as layer normalisation has them."""
+    mean = x.mean(dtype=torch.float32)
+    square = torch.stack([(x[rows].float() - mean).square_().sum() for rows in strips(x)]).sum()
+    return mean, (square / x.numel() + 1e-5).sqrt()
