@@ -25,7 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "image": set(),
     "estimate": set(),
     "draws": set(),
-    "geometry": {"methods.base"},
+    "cuts": set(),
+    "geometry": {"cuts", "methods.base"},
     "formats": {"image"},
     "tiling": {"draws", "geometry"},
     "nets": set(),
@@ -35,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ranges": {"image"},
     "options": {"methods", "ranges"},
     "inference": {"device", "draws", "methods", "tiling"},
-    "pipeline": {"device", "draws", "formats", "image", "inference", "methods", "options"}
+    "plane": {"draws", "image", "ranges", "tiling"},
+    "pipeline": {"device", "formats", "image", "inference", "methods", "options", "plane"}
     | {"ranges", "tiling", "weights"},
     "timing": {"device", "image", "methods", "pipeline"},
     "batch": {"formats", "image", "pipeline"},

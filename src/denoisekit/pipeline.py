@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from einops import repeat
 
 from denoisekit.device import (
     choose_plan,
@@ -19,26 +18,15 @@ from denoisekit.device import (
     resolve_device,
     tile_memory,
 )
-from denoisekit.draws import Draws
 from denoisekit.errors import WeightsError
 from denoisekit.image import ImageInfo, Pixels, Reader
 from denoisekit.inference import Network
 from denoisekit.methods import LoadedMethod, MethodInfo, get_method
 from denoisekit.options import Options
-from denoisekit.ranges import (
-    Range,
-    fill_nonfinite,
-    from_unit,
-    narrow_warning,
-    parse_range,
-    resolve_range,
-    to_unit,
-)
-from denoisekit.tiling import Floats, Plan, plan_tiles, run_tiled
+from denoisekit.plane import Plane, WriteRows
+from denoisekit.ranges import narrow_warning, parse_range, resolve_range
+from denoisekit.tiling import Plan, plan_tiles
 from denoisekit.weights import LoadedWeights, load_weights
-
-WriteRows = Callable[[int, int, Pixels], None]
-"""``write(plane, top, rows)``, as `denoisekit.image.Writer.write_rows`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +180,7 @@ class Denoiser:
         self.network.work = 0.0
         self.network.on_work = lambda work: on_progress(work * share) if on_progress else None
         for plane in range(image.planes):
-            _Plane(self, reader, plane, scale).run(plan, write)
+            Plane(self, reader, plane, scale).run(plan, write)
         unique = tuple(dict.fromkeys(self._warnings))
         return Report(plan.tile, plan.count, (scale.low, scale.high), unique)
 
@@ -209,98 +197,6 @@ class Denoiser:
         """Return how often the network reads each tile of an image."""
         turns = 8 if self.options.self_ensemble else 1
         return turns * (1 if self.direct(image) else image.samples - image.alpha)
-
-
-class _Plane:
-    """One plane on its way: file values to 0..1, through the network, and back."""
-
-    def __init__(self, denoiser: Denoiser, reader: Reader, plane: int, scale: Range) -> None:
-        self.denoiser, self.reader, self.plane, self.scale = denoiser, reader, plane, scale
-        self.info = reader.info
-        self.colours = self.info.samples - self.info.alpha
-        self.strength = denoiser.options.strength
-        self.contexts: list[Any] = [None] * self.colours
-
-    def run(self, plan: Plan, write: WriteRows) -> None:
-        if self.strength == 0:
-            self._copy(plan, write)
-            return
-        options = self.denoiser.options
-        draws = Draws(options.seed)
-        if self.denoiser.traits.studies and plan.count > 1:
-            self._study(plan)
-        bands = run_tiled(self._tile, self._unit, plan, draws=draws, ensemble=options.self_ensemble)
-        for top, band in bands:
-            write(self.plane, top, self._file_values(top, band))
-
-    def _study(self, plan: Plan) -> None:
-        """Show the whole plane to a method that wants to see it, for each of its passes."""
-        denoiser = self.denoiser
-        channels = denoiser.traits.channels
-
-        def rows(top: int, bottom: int) -> Floats:
-            return self._unit(top, bottom)
-
-        def one(index: int) -> Callable[[int, int], Floats]:
-            def rows_of_one(top: int, bottom: int) -> Floats:
-                return repeat(self._unit(top, bottom)[..., index], "h w -> h w c", c=channels)
-
-            return rows_of_one
-
-        views = [rows] if denoiser.direct(self.info) else [one(i) for i in range(self.colours)]
-        self.contexts = [
-            denoiser.network.study(view, plan, denoiser.options.seed) for view in views
-        ]
-
-    def _copy(self, plan: Plan, write: WriteRows) -> None:
-        for band in plan.bands():
-            bottom = min(band.core_bottom, plan.height)
-            # A copy, because a reader may hand out the same buffer again.
-            write(self.plane, band.core_top, np.array(self._read(band.core_top, bottom)))
-
-    def _read(self, top: int, bottom: int) -> Pixels:
-        return self.reader.read_rows(self.plane, top, bottom)
-
-    def _unit(self, top: int, bottom: int) -> Floats:
-        """Return rows for the network: (n, W, C) float32 on 0..1, finite."""
-        rows = self._read(top, bottom)[..., : self.colours]
-        filled, holes = fill_nonfinite(rows)
-        if holes is not None:
-            self.denoiser.warn("pixels that are not numbers were left as they are")
-        return to_unit(filled, self.scale)
-
-    def _tile(self, noisy: Floats, draws: Draws) -> Floats:
-        """Fit the image's channels to the network's.
-
-        Colour goes through as it is. Any other channel goes through on its own: it is
-        repeated for the network's channels, and their results are averaged.
-        """
-        denoiser = self.denoiser
-        channels = denoiser.traits.channels
-        if denoiser.direct(self.info):
-            return denoiser.network(noisy, draws, self.contexts[0])
-        denoised = np.empty_like(noisy)
-        for index, channel in enumerate(noisy):
-            repeated = repeat(channel, "h w -> c h w", c=channels)
-            denoised[index] = denoiser.network(repeated, draws, self.contexts[index]).mean(0)
-        return denoised
-
-    def _file_values(self, top: int, band: Floats) -> Pixels:
-        """Return denoised rows as the file keeps them, with the input's alpha and holes."""
-        info = self.info
-        floats = info.dtype.kind == "f"
-        if self.strength == 1 and not info.alpha and not floats:
-            return from_unit(band, self.scale, info)
-        noisy = self._read(top, top + len(band))
-        rows = np.array(noisy)
-        colour = noisy[..., : self.colours]
-        filled, holes = fill_nonfinite(colour)
-        if self.strength < 1:
-            unit = to_unit(filled, self.scale)
-            band = unit + np.float32(self.strength) * (band - unit)
-        denoised = from_unit(band, self.scale, info)
-        rows[..., : self.colours] = denoised if holes is None else np.where(holes, colour, denoised)
-        return rows
 
 
 def load(
