@@ -16,7 +16,10 @@ from denoisekit.tiling import plan_tiles, run_tiled
 from denoisekit.weights import find_entry, load_manifest
 from helpers import assert_limits_are_true
 
-SMALL = {}
+SMALL = {
+    "sdap": ({**get_method("sdap").config, "width": 8}, {}),
+    "ssbsn": ({**get_method("ssbsn").config, "width": 8}, {"refine_rounds": 2}),
+}
 """Configurations and settings as deep as the published networks, but narrow: these are quick.
 A method that is not here runs as published."""
 

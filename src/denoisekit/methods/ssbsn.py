@@ -132,11 +132,12 @@ def _traits(config: Config, settings: Settings) -> Traits:
     passes = 1 + int(settings["refine_rounds"])
     # In each sub-grid every pixel meets every other, twice: similarity, then average.
     steps = [config["grid"] * stride for stride in blind_spot.STRIDES]
-    pairs = sum(4 * NATIVE**2 / step**2 for step in steps) * config["width"]
+    pairs = sum(4 / step**2 for step in steps) * config["width"]
     attention = config["blocks"].count("attention") * pairs
     return Traits(
         limits=Limits(multiple_of=PD, align=PD, halo=16, native=NATIVE, blend=16),
-        flop_per_pixel=passes * (blind_spot.flop_per_pixel(config) + attention),
+        flop_per_pixel=passes * blind_spot.flop_per_pixel(config),
+        flop_per_pair=passes * attention,
         bytes_per_pixel=blind_spot.bytes_per_pixel(config),
         channels=config["channels"],
     )
