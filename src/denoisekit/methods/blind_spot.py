@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from denoisekit.methods.base import Config
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+
+    from denoisekit.nets.blind_spot import BlindSpotNet
+    from denoisekit.nets.blind_spot_fast import FastBlindSpot
 
 STRIDES = (2, 3)
 """Dilation of the two branches."""
@@ -90,16 +91,11 @@ def bytes_per_pixel(config: Config) -> Mapping[str, float]:
     return {"fp32": 32.0 * width, "bf16": 16.0 * width, "fp16": 16.0 * width}
 
 
-def prepared(net: nn.Module, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
-    """Return the network on a device and in a precision; it takes and returns float32."""
+def prepared(net: BlindSpotNet, device: torch.device, precision: str) -> FastBlindSpot:
+    """Return the network in its fast form; it takes and returns float32."""
     import torch
 
+    from denoisekit.nets.blind_spot_fast import FastBlindSpot
+
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = dtypes[precision]
-    ready = copy.deepcopy(net).to(device, dtype)
-
-    def run(noisy: Tensor) -> Tensor:
-        denoised: Tensor = ready(noisy.to(dtype)).float()
-        return denoised
-
-    return run
+    return FastBlindSpot(net.to(device), dtypes[precision])
