@@ -292,3 +292,33 @@ def test_name_of_a_method_is_answered_with_its_weights(denoisekit):
     code, out, err = denoisekit("weights", "pull", "sdap")
     assert (code, out) == (2, "")
     assert "hint: the weights of sdap: sdap.sidd, sdap.s-sidd, sdap.s-dnd" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("weights", "info", "promptsid"),
+        ("weights", "pull", "promptsid.sidd"),
+        ("denoise", "noisy.png", "--method", "promptsid"),
+        ("denoise", "noisy.png", "--method", "promptsid", "--weights", "promptsid.sidd"),
+    ],
+)
+def test_method_of_which_no_weights_are_published(denoisekit, noisy, monkeypatch, command):
+    monkeypatch.chdir(noisy.parent)
+    code, out, err = denoisekit(*command)
+    assert (code, out) == (3, "")
+    assert "error: no weights " in err
+    assert "promptsid are published\n" in err
+    assert f"hint: {get_method('promptsid').without_weights}" in err
+    assert "no weights of the method promptsid are published" in denoisekit("weights", "list")[1]
+
+
+def test_file_of_a_method_without_weights_is_used_as_it_is(denoisekit, tmp_path):
+    path = tmp_path / "net_g_400000.pth"
+    shapes = shapes_of(GOLDEN / "promptsid_full.safetensors")
+    state = {key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}
+    torch.save({"params": state, "params_ema": state}, path)
+    code, out, err = denoisekit("weights", "import", path)
+    assert (code, out) == (3, "")
+    assert "it looks like a checkpoint of promptsid, but of no weights in the list" in err
+    assert f"hint: use the file itself: --method promptsid --weights {path}" in err

@@ -201,7 +201,7 @@ def test_one_key_too_few_or_too_many_is_an_error(save, name):
         load_weights(save({**state, key: torch.zeros(*state[key].shape, 2)}), method)
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (3,), (0, 0, 0, 0), (1, 1, 1, 1, 1)])
+@pytest.mark.parametrize("shape", [(), (3,), (0, 0, 0, 0)])
 def test_odd_shapes_break_neither_recognition_nor_loading(save, shape):
     for shapes in NETWORKS.values():
         for key in shapes:
