@@ -15,7 +15,7 @@ but
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, cast
 
 import torch
@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from denoisekit.nets.blind_spot import BlindSpotNet, Block, Branch
-from denoisekit.nets.self_similarity_fast import FastAttention, strips
-from denoisekit.nets.winograd import Take, WinogradConv
+from denoisekit.nets.self_similarity_fast import FastAttention, strip_height, strips
+from denoisekit.nets.winograd import Take, WinogradConv, slide
 
 
 class _Conv(Protocol):
@@ -46,7 +46,8 @@ class FastBlindSpot:
 
     Notes
     -----
-    Called with (N, channels, H, W) float32, any H and W; returns the same.
+    Called with (N, channels, H, W) float32, any H and W; returns the same. Tells
+    ``on_part``, where given, which part of the work is done, block by block.
     """
 
     def __init__(self, net: BlindSpotNet, dtype: torch.dtype) -> None:
@@ -59,11 +60,21 @@ class FastBlindSpot:
         self.tail = [_Pointwise(conv, dtype) for conv in inner]
         self.last = _Pointwise(last, torch.float32)
 
-    def __call__(self, noisy: Tensor) -> Tensor:
+    def __call__(self, noisy: Tensor, on_part: Callable[[float], None] | None = None) -> Tensor:
         """Denoise (N, channels, H, W)."""
-        return torch.stack([self._one(image.movedim(0, -1)) for image in noisy]).movedim(-1, 1)
+        blocks = len(noisy) * sum(len(branch.blocks) for branch in self.branches)
+        done = 0
 
-    def _one(self, image: Tensor) -> Tensor:
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            if on_part is not None:
+                on_part(done / blocks)
+
+        denoised = [self._one(image.movedim(0, -1), tick) for image in noisy]
+        return torch.stack(denoised).movedim(-1, 1)
+
+    def _one(self, image: Tensor, tick: Callable[[], None]) -> Tensor:
         """(H, W, channels) -> the same."""
         height, width = image.shape[:2]
         denoised = torch.empty_like(image)
@@ -73,7 +84,7 @@ class FastBlindSpot:
             return F.relu_(self.head(image[top:bottom])).to(self.dtype)
 
         for index, (branch, join) in enumerate(zip(self.branches, self.join, strict=True)):
-            x = branch(features, height, width)
+            x = branch(features, height, width, tick)
             for rows in strips(x):
                 part = join(F.relu_(branch.out(x[rows])))
                 if index:
@@ -101,7 +112,7 @@ class _FastBranch:
         self.blocks = [_FastBlock(cast("Block", block), dtype) for block in branch.blocks]
         self.out = _Pointwise(branch.out, dtype)
 
-    def __call__(self, features: Take, height: int, width: int) -> Tensor:
+    def __call__(self, features: Take, height: int, width: int, tick: Callable[[], None]) -> Tensor:
         """Return (H, W, C) for the features of the head."""
         x = features(0, 0).new_empty(height, width, self.out.channels)
         for rows, y in self.masked.rows(features, height):
@@ -110,6 +121,7 @@ class _FastBranch:
             x[rows] = y
         for block in self.blocks:
             block(x)
+            tick()
         return x
 
 
@@ -141,7 +153,7 @@ class _FastBlock:
 
 
 class _DirectConv:
-    """ReLU of a square convolution with zeros around; all rows at once."""
+    """ReLU of a square convolution with zeros around."""
 
     def __init__(self, weight: Tensor, bias: Tensor, dilation: int) -> None:
         self.dilation = dilation
@@ -149,11 +161,19 @@ class _DirectConv:
         self.bias = bias
 
     def rows(self, take: Take, height: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield all rows, and the result there, as `WinogradConv` does strip by strip."""
+        """Yield rows and the result there, as `WinogradConv` does."""
         pad = self.weight.shape[-1] // 2 * self.dilation
-        x = take(0, height).movedim(-1, 0)[None]
-        y = F.conv2d(x, self.weight, self.bias, padding=pad, dilation=self.dilation)
-        yield slice(0, height), F.relu_(y)[0].movedim(0, -1)
+        first = take(0, 1)
+        count = min(height, max(2 * pad, strip_height(first)))
+        known = first.new_zeros(1, count + 2 * pad, *first.shape[1:])
+
+        def fill(rows: Tensor, out: Tensor) -> None:
+            out[0] = rows
+
+        for rows in slide(take, height, known, pad, fill):
+            window = known[:, : rows.stop - rows.start + 2 * pad].movedim(-1, 1)
+            y = F.conv2d(window, self.weight, self.bias, 1, (0, pad), self.dilation)
+            yield rows, F.relu_(y)[0].movedim(0, -1)
 
 
 class _Pointwise:

@@ -20,8 +20,8 @@ from denoisekit.nets.self_similarity import EPSILON, SelfSimilarity
 STRIP = 2**13
 """Pixels of a strip of rows on the processor, for what is done pixel by pixel."""
 
-CHUNK = 2**21
-"""Pairs of pixels whose similarities are held at a time."""
+CHUNK = 2**19
+"""Pairs of pixels and thread whose similarities are held at a time."""
 
 NARROW = 64
 """Below this width similarities are too large for the series to end after its third power."""
@@ -103,23 +103,28 @@ def _by_series(like: Tensor, value: Tensor, cells: int) -> Tensor:
     # exp(s) - 1 - s ≈ half s² + s³/6 for |s| ≤ 1/√width; half makes up for s⁴/24.
     half = 0.5 + 1 / (48 * width)
     keys = like.t().bfloat16()
-    ends = F.pad(rest, (0, 1), value=1.0).mul_(half).bfloat16()
-    query = query.bfloat16()
-    rows = max(1, CHUNK // pixels)
+    query, rest = query.bfloat16(), rest.bfloat16()
+    rows = min(pixels, max(1, CHUNK * torch.get_num_threads() // pixels))
+    room = query.new_empty(2, rows, pixels)
     for top in range(0, pixels, rows):
-        similar = query[top : top + rows] @ keys
-        square = similar * similar
+        some = query[top : top + rows]
+        similar, square = room[:, : len(some)]
+        torch.mm(some, keys, out=similar)
+        torch.mul(similar, similar, out=square)
         square.addcmul_(square, similar, value=1 / (6 * half))
-        part = (square @ ends).float()
-        average[top : top + rows] += part[:, :-1]
-        weight[top : top + rows] += part[:, -1]
+        average[top : top + rows].add_(square @ rest, alpha=half)
+        weight[top : top + rows].add_(square.sum(1, dtype=torch.float32), alpha=half)
     return average.div_(weight[:, None]).add_(mean)
 
 
+def strip_height(x: Tensor) -> int:
+    """Return how many rows of (H, W, C) to work on at a time: few on the processor."""
+    return STRIP // x.shape[1] + 1 if x.device.type == "cpu" else 2**30
+
+
 def strips(x: Tensor) -> Iterator[slice]:
-    """Cut (H, W, C) into strips of rows, small on the processor."""
-    height = STRIP // x.shape[1] + 1 if x.device.type == "cpu" else len(x)
-    for top in range(0, len(x), height):
+    """Cut (H, W, C) into strips of rows."""
+    for top in range(0, len(x), height := strip_height(x)):
         yield slice(top, min(top + height, len(x)))
 
 

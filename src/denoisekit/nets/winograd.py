@@ -51,9 +51,7 @@ class WinogradConv:
     def rows(self, take: Take, height: int) -> Iterator[tuple[slice, Tensor]]:
         """Yield which rows, and the result there, (rows, W, C_out), from top to bottom.
 
-        A row is taken once, before the result of any row below it is yielded, so the
-        map may be overwritten with what is made of the result. The result lives until
-        the next one.
+        The map may be overwritten, up to there, with what is made of the result.
         """
         first = take(0, 1)
         width, channels = first.shape[1:]
@@ -66,20 +64,14 @@ class WinogradConv:
         )
         known = first.new_zeros(_SIZE, count + side - 1, *shape)
         products = first.new_empty(_SIZE * count * groups * dilation * self.bias.numel())
-        # The transformed rows that two strips share are kept, not made again.
-        ready = pad
-        for top in range(0, height, count):
-            rows = min(count, height - top)
-            begin, end = top - pad + ready, min(top + rows + pad, height)
-            if end > begin:
-                part = spread[: end - begin]
-                flat = part.flatten(1, 2)
-                flat[:, pad * dilation : pad * dilation + width] = take(begin, end)
-                self._transform(part, known[:, ready : ready + end - begin])
-            known[:, end - top + pad :] = 0
-            yield slice(top, top + rows), self._outputs(known, products, rows, width)
-            known[:, : side - 1] = known[:, rows : rows + side - 1].clone()
-            ready = side - 1
+
+        def fill(rows: Tensor, out: Tensor) -> None:
+            part = spread[: len(rows)]
+            part.flatten(1, 2)[:, pad * dilation : pad * dilation + width] = rows
+            self._transform(part, out)
+
+        for rows in slide(take, height, known, pad, fill):
+            yield rows, self._outputs(known, products, rows.stop - rows.start, width)
 
     def _transform(self, padded: Tensor, out: Tensor) -> None:
         """(rows, columns, dilation, C) -> (6, rows, groups, dilation, C)."""
@@ -119,6 +111,44 @@ class WinogradConv:
             torch.add(near, far, alpha=4, out=y[:, :, 2])
             torch.add(near_odd, far_odd, alpha=8, out=y[:, :, 3]).add_(f)
         return y.flatten(1, 3).relu_()[:, :width]
+
+
+def slide(
+    take: Take, height: int, known: Tensor, pad: int, fill: Callable[[Tensor, Tensor], None]
+) -> Iterator[slice]:
+    """Slide a window of rows down a map, strip by strip, with zeros above and below it.
+
+    Parameters
+    ----------
+    take : callable
+        Gives rows of the map; it is asked for each once, and for no row below a strip's
+        window before that strip is yielded.
+    height : int
+        Of the map.
+    known : torch.Tensor
+        (n, rows of a strip + 2 pad, ...), zeros: the window, made of the map's rows.
+    pad : int
+        Rows that the window reaches beyond the strip, at both ends.
+    fill : callable
+        ``fill(rows, out)`` makes of rows of the map their part of the window.
+
+    Yields
+    ------
+    slice
+        The strip; its window begins at the begin of ``known``.
+    """
+    count = known.shape[1] - 2 * pad
+    # What two windows share is kept, not made again.
+    ready = pad
+    for top in range(0, height, count):
+        rows = min(count, height - top)
+        begin, end = top - pad + ready, min(top + rows + pad, height)
+        if end > begin:
+            fill(take(begin, end), known[:, ready : ready + end - begin])
+        known[:, end - top + pad :] = 0
+        yield slice(top, top + rows)
+        known[:, : 2 * pad] = known[:, rows : rows + 2 * pad].clone()
+        ready = 2 * pad
 
 
 def _kernel_matrix(taps: int) -> Tensor:
