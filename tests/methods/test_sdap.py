@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from blind_spot_parity import BOTH_FORMS, close, load_case, settings_of
+from denoisekit.device import CALL_BYTES
 from denoisekit.draws import Draws
 from denoisekit.methods import aprrd, sdap, ssbsn
 from golden_weights import GOLDEN, shapes_of
 from helpers import assert_limits_are_true
+from peak_memory import call_memory
 
 FIXTURES = sorted(GOLDEN.glob("sdap_*.safetensors"))
 KEYS = sorted(GOLDEN.glob("sdap_*_keys.json"))
@@ -157,7 +159,26 @@ def test_the_first_pass_does_not_see_its_own_pixel():
 
 def test_progress_rises_to_the_whole():
     parts = []
-    built().denoise(torch.rand(1, 3, 8, 8), draws=Draws(), on_part=parts.append)
+    method = built()
+    method.prepare(torch.device("cpu"), "fp32")
+    method.denoise(torch.rand(1, 3, 8, 8), draws=Draws(), on_part=parts.append)
     assert parts == sorted(parts)
-    assert len(parts) > 1
+    assert len(parts) > 8
     assert parts[-1] == pytest.approx(1)
+
+
+def expect_memory(config, side, precision):
+    claimed = sdap.INFO.traits(config, {"enhance": True}).bytes_per_pixel[precision] * side**2
+    found, _ = call_memory("sdap", config, {"enhance": True}, side, precision)
+    assert claimed / 2 <= found <= claimed + CALL_BYTES, f"{found / side**2:.0f} bytes a pixel"
+
+
+def test_the_memory_of_a_call_is_as_claimed():
+    expect_memory({**sdap.INFO.config, "width": 64}, 512, "fp32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("side", [512, 1024])
+def test_the_memory_of_the_published_network_is_as_claimed(side, precision):
+    expect_memory(sdap.INFO.config, side, precision)

@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from blind_spot_parity import BOTH_FORMS, close, load_case, settings_of
+from denoisekit.device import CALL_BYTES
 from denoisekit.draws import Draws
 from denoisekit.methods import aprrd, sdap, ssbsn
 from denoisekit.methods.pd import from_mosaic, to_mosaic
 from golden_weights import GOLDEN, shapes_of
+from peak_memory import call_memory
 
 FIXTURES = sorted(GOLDEN.glob("ssbsn_*.safetensors"))
 KEYS = sorted(GOLDEN.glob("ssbsn_*_keys.json"))
@@ -208,9 +210,10 @@ def test_reflection_of_an_image_smaller_than_the_padding_goes_on():
 def test_progress_rises_to_the_whole():
     parts = []
     method = built(refine_rounds=3)
+    method.prepare(torch.device("cpu"), "fp32")
     method.denoise(torch.rand(1, 3, 8, 8), draws=Draws(), on_part=parts.append)
     assert parts == sorted(parts)
-    assert len(parts) > 3
+    assert len(parts) > 8
     assert parts[-1] == pytest.approx(1)
 
 
@@ -244,3 +247,22 @@ def test_the_centre_is_not_seen_and_still_gets_a_gradient():
     assert torch.equal(conv(x)[:, :, 4, 4], conv(changed)[:, :, 4, 4])
     conv(x).sum().backward()
     assert (conv.weight.grad[:, :, 2, 2] != 0).all()
+
+
+def expect_memory(config, side, precision):
+    settings = {"refine_rounds": 1, "replace_p": 0.16}
+    claimed = ssbsn.INFO.traits(config, settings).bytes_per_pixel[precision] * side**2
+    found, whole = call_memory("ssbsn", config, settings, side, precision)
+    assert claimed / 2 <= found <= claimed + CALL_BYTES, f"{found / side**2:.0f} bytes a pixel"
+    return whole
+
+
+def test_the_memory_of_a_call_is_as_claimed():
+    expect_memory({**ssbsn.INFO.config, "width": 64}, 256, "fp32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_memory_of_the_published_network_is_as_claimed(precision):
+    """Rounds of refinement follow one another, so one is as good as eight."""
+    assert expect_memory(ssbsn.INFO.config, 512, precision) <= 2.5 * 2**30

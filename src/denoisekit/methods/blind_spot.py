@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from denoisekit.methods.base import Config
@@ -85,10 +85,11 @@ def flop_per_pixel(config: Config) -> float:
     return 2 * (squares * width**2 + 1.5 * channels * width)
 
 
-def bytes_per_pixel(config: Config) -> Mapping[str, float]:
-    """Return the peak working memory per pixel and precision."""
-    width = config["width"]
-    return {"fp32": 32.0 * width, "bf16": 16.0 * width, "fp16": 16.0 * width}
+def share(
+    on_part: Callable[[float], None] | None, done: float, count: int
+) -> Callable[[float], None] | None:
+    """Return what tells of one of ``count`` passes, when ``done`` of them are over."""
+    return None if on_part is None else lambda part: on_part((done + part) / count)
 
 
 def prepared(net: BlindSpotNet, device: torch.device, precision: str) -> FastBlindSpot:

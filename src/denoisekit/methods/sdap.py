@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from denoisekit.draws import Draws
     from denoisekit.methods.base import State
+    from denoisekit.nets.blind_spot_fast import FastBlindSpot
 
 PD = 2
 """Pixel-shuffle down-sampling of the first pass."""
@@ -35,7 +36,7 @@ class Sdap:
 
         self.net = BlindSpotNet(config["channels"], config["width"], config["blocks"]).eval()
         self._enhance = bool(settings["enhance"])
-        self._run: Callable[[Tensor], Tensor] = self.net
+        self._fast: FastBlindSpot | None = None
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the keys and shapes that `load` expects."""
@@ -47,7 +48,7 @@ class Sdap:
 
     def prepare(self, device: torch.device, precision: str) -> None:
         """Move to a device and precision; the weights must be loaded before."""
-        self._run = blind_spot.prepared(self.net, device, precision)
+        self._fast = blind_spot.prepared(self.net, device, precision)
 
     def denoise(
         self,
@@ -62,14 +63,16 @@ class Sdap:
 
         from denoisekit.methods.pd import from_batch, to_batch
 
+        passes = 2 if self._enhance else 1
         with torch.inference_mode():
-            denoised = from_batch(self._run(to_batch(noisy, PD)), PD)
+            phases = self._pass(to_batch(noisy, PD), blind_spot.share(on_part, 0, passes))
+            denoised = from_batch(phases, PD)
             if self._enhance:
-                if on_part is not None:
-                    on_part(0.5)
-                denoised = self._run(denoised)
-        if on_part is not None:
-            on_part(1.0)
+                denoised = self._pass(denoised, blind_spot.share(on_part, 1, passes))
+        return denoised
+
+    def _pass(self, noisy: Tensor, on_part: Callable[[float], None] | None) -> Tensor:
+        denoised: Tensor = self._fast(noisy, on_part) if self._fast else self.net(noisy)
         return denoised
 
 
@@ -144,6 +147,7 @@ def training_loss(net: nn.Module, noisy: Tensor, order: Tensor) -> Tensor:
 
 
 def _traits(config: Config, settings: Settings) -> Traits:
+    width = float(config["width"])
     passes = 2 if settings["enhance"] else 1
     # A pixel of a phase is PD pixels of the image; the second pass sees single ones.
     reach = blind_spot.radius(config) * (PD + passes - 1)
@@ -152,7 +156,7 @@ def _traits(config: Config, settings: Settings) -> Traits:
         # phases, in another order.
         limits=Limits(multiple_of=PD, halo=-(-reach // PD) * PD),
         flop_per_pixel=passes * blind_spot.flop_per_pixel(config),
-        bytes_per_pixel=blind_spot.bytes_per_pixel(config),
+        bytes_per_pixel={"fp32": 10.0 * width, "bf16": 17.0 * width, "fp16": 17.0 * width},
         channels=config["channels"],
     )
 

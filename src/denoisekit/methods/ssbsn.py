@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from denoisekit.draws import Draws
     from denoisekit.methods.base import State
+    from denoisekit.nets.blind_spot_fast import FastBlindSpot
 
 PD = 2
 """Pixel-shuffle down-sampling of the first pass."""
@@ -45,7 +46,7 @@ class SsBsn:
         ).eval()
         self._rounds = int(settings["refine_rounds"])
         self._replace = float(settings["replace_p"])
-        self._run: Callable[[Tensor], Tensor] = self.net
+        self._fast: FastBlindSpot | None = None
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the keys and shapes that `load` expects."""
@@ -57,7 +58,7 @@ class SsBsn:
 
     def prepare(self, device: torch.device, precision: str) -> None:
         """Move to a device and precision; the weights must be loaded before."""
-        self._run = blind_spot.prepared(self.net, device, precision)
+        self._fast = blind_spot.prepared(self.net, device, precision)
 
     def denoise(
         self,
@@ -72,26 +73,24 @@ class SsBsn:
 
         from denoisekit.methods.pd import from_mosaic, to_mosaic
 
-        tell = on_part or _nobody
-        parts = 1 + self._rounds
+        passes = 1 + self._rounds
         _, channels, height, width = noisy.shape
         with torch.inference_mode():
-            first = from_mosaic(self._run(to_mosaic(noisy, PD, PAD)), PD, PAD)
-            tell(1 / parts)
+            mosaic = self._pass(to_mosaic(noisy, PD, PAD), blind_spot.share(on_part, 0, passes))
+            first = from_mosaic(mosaic, PD, PAD)
             if not self._rounds:
                 return first
             total = torch.zeros_like(first)
             for step in range(self._rounds):
                 drawn = torch.from_numpy(draws.uniform(step, (channels, height, width)))
                 mixed = torch.where(drawn.to(noisy.device) < self._replace, noisy, first)
-                refined = self._run(_reflected(mixed, PAD))
-                total += refined[:, :, PAD:-PAD, PAD:-PAD]
-                tell((2 + step) / parts)
+                told = blind_spot.share(on_part, 1 + step, passes)
+                total += self._pass(_reflected(mixed, PAD), told)[:, :, PAD:-PAD, PAD:-PAD]
             return total / self._rounds
 
-
-def _nobody(_part: float) -> None:
-    """Hear of progress where nobody asked for it."""
+    def _pass(self, noisy: Tensor, on_part: Callable[[float], None] | None) -> Tensor:
+        denoised: Tensor = self._fast(noisy, on_part) if self._fast else self.net(noisy)
+        return denoised
 
 
 def _reflected(image: Tensor, pad: int) -> Tensor:
@@ -129,6 +128,7 @@ def training_loss(net: nn.Module, noisy: Tensor) -> Tensor:
 
 
 def _traits(config: Config, settings: Settings) -> Traits:
+    width = float(config["width"])
     passes = 1 + int(settings["refine_rounds"])
     # In each sub-grid every pixel meets every other, twice: similarity, then average.
     steps = [config["grid"] * stride for stride in blind_spot.STRIDES]
@@ -138,7 +138,7 @@ def _traits(config: Config, settings: Settings) -> Traits:
         limits=Limits(multiple_of=PD, align=PD, halo=16, native=NATIVE, blend=16),
         flop_per_pixel=passes * blind_spot.flop_per_pixel(config),
         flop_per_pair=passes * attention,
-        bytes_per_pixel=blind_spot.bytes_per_pixel(config),
+        bytes_per_pixel={"fp32": 19.0 * width, "bf16": 19.0 * width, "fp16": 19.0 * width},
         channels=config["channels"],
     )
 
