@@ -98,7 +98,7 @@ def denoise(
         weights=weights,
         strength=strength,
         self_ensemble=self_ensemble,
-        settings=_settings(set or []),
+        settings=parse_settings(set or []),
         seed=seed,
         device=device,
         precision=precision,
@@ -114,7 +114,8 @@ def denoise(
         raise typer.Exit(codes[0] if min(codes) == max(codes) else 1)
 
 
-def _settings(texts: list[str]) -> dict[str, object]:
+def parse_settings(texts: list[str]) -> dict[str, object]:
+    """Return the values of ``--set NAME=VALUE``, by name."""
     settings: dict[str, object] = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import render
+from denoisekit.cli.export import EPILOG as EXPORT_EPILOG
+from denoisekit.cli.export import export_weights
 
 if TYPE_CHECKING:
     from denoisekit.weights import Stored, WeightEntry
@@ -20,7 +22,7 @@ EPILOG = (
 )
 
 app = typer.Typer(
-    help="List, fetch, import, check and remove weights.",
+    help="List, fetch, import, check, export and remove weights.",
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -216,6 +218,9 @@ def remove(names: Ids, as_json: Json = False) -> None:
             render.json_line({"id": entry.id, "removed": removed})
         else:
             render.out(f"{entry.id}: removed")
+
+
+app.command("export", epilog=EXPORT_EPILOG)(export_weights)
 
 
 def _entry(name: str) -> WeightEntry:
