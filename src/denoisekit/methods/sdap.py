@@ -156,7 +156,7 @@ def _traits(config: Config, settings: Settings) -> Traits:
         # phases, in another order.
         limits=Limits(multiple_of=PD, halo=-(-reach // PD) * PD),
         flop_per_pixel=passes * blind_spot.flop_per_pixel(config),
-        bytes_per_pixel={"fp32": 10.0 * width, "bf16": 17.0 * width, "fp16": 17.0 * width},
+        bytes_per_pixel={"fp32": 10.0 * width, "bf16": 7.0 * width, "fp16": 7.0 * width},
         channels=config["channels"],
     )
 

@@ -34,6 +34,12 @@ PAD = 2
 NATIVE = 256
 """Side of the images that the published figures are of."""
 
+RIM = 24
+"""Beyond this distance the border of a call changes less than that attention sees less."""
+
+BLEND = 16
+"""Width over which neighbouring calls are mixed."""
+
 
 class SsBsn:
     """The network with its weights. Values on 0..255."""
@@ -135,7 +141,7 @@ def _traits(config: Config, settings: Settings) -> Traits:
     pairs = sum(4 / step**2 for step in steps) * config["width"]
     attention = config["blocks"].count("attention") * pairs
     return Traits(
-        limits=Limits(multiple_of=PD, align=PD, halo=16, native=NATIVE, blend=16),
+        limits=Limits(multiple_of=PD, align=PD, halo=RIM, native=NATIVE, blend=BLEND),
         flop_per_pixel=passes * blind_spot.flop_per_pixel(config),
         flop_per_pair=passes * attention,
         bytes_per_pixel={"fp32": 19.0 * width, "bf16": 19.0 * width, "fp16": 19.0 * width},
