@@ -18,7 +18,6 @@ from denoisekit.device import (
     resolve_device,
     tile_memory,
 )
-from denoisekit.errors import WeightsError
 from denoisekit.image import ImageInfo, Pixels, Reader
 from denoisekit.inference import Network
 from denoisekit.methods import LoadedMethod, MethodInfo, get_method
@@ -231,11 +230,8 @@ def load(
     options = options or Options()
     info = get_method(options.method)
     resolve_device(options.device)
-    name = options.weights or info.default_weights
-    if name is None:
-        raise WeightsError(f"no weights for {info.id} are published", info.without_weights)
     weights = load_weights(
-        name,
+        options.weights or info.default_weights,
         info,
         allow_download=allow_download,
         progress=progress,
