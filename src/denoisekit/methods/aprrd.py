@@ -109,20 +109,23 @@ def _sizes(config: Config) -> tuple[int, int]:
 
 def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no settings
     channels, width = _sizes(config)
-    part = width / 48
     if config["net"] == "bsn":
         return Traits(
             limits=Limits(multiple_of=32, align=32, halo=320),
             flop_per_pixel=_teacher_flop(channels, width),
-            bytes_per_pixel={"fp32": 900.0 * part, "bf16": 480.0 * part, "fp16": 480.0 * part},
+            bytes_per_pixel=_measured(50 * channels + 15.5 * width, 30 * channels + 8.2 * width),
             channels=channels,
         )
     return Traits(
         limits=Limits(multiple_of=32, align=32, halo=160),
         flop_per_pixel=_student_flop(config["variant"], channels, width),
-        bytes_per_pixel={"fp32": 230.0 * part, "bf16": 130.0 * part, "fp16": 130.0 * part},
+        bytes_per_pixel=_measured(9 * channels + 4.25 * width, 14 * channels + 1.85 * width),
         channels=channels,
     )
+
+
+def _measured(full: float, half: float) -> Mapping[str, float]:
+    return {"fp32": full, "bf16": half, "fp16": half}
 
 
 def _student_flop(variant: str, channels: int, width: int) -> float:
