@@ -9,7 +9,8 @@ multiplies bf16 matrices it is faster.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,10 @@ from torch import Tensor
 from denoisekit.nets.self_similarity import EPSILON, SelfSimilarity
 
 STRIP = 2**13
-"""Pixels of a strip of rows on the processor, for what is done pixel by pixel."""
+"""Pixels of a strip of rows: enough for the processor, little enough for its cache."""
+
+STRIP_GPU = 2**18
+"""The same where there is no such cache, and thousands of pixels are worked on at once."""
 
 CHUNK = 2**19
 """Pairs of pixels and thread whose similarities are held at a time."""
@@ -42,10 +46,10 @@ class FastAttention:
         self.grid = attention.grid
         self.embed = attention.embed.detach().to(dtype)
         width = self.embed.shape[1]
-        # Nothing to ask before torch 2.8: then the fused attention has to do.
-        known = getattr(torch.cpu, "get_capabilities", dict)()
+        # An older torch cannot be asked: then the fused attention has to do.
+        known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         bf16 = self.embed.device.type == "cpu" and known.get("avx512_bf16", False)
-        self.average = _by_series if bf16 and width >= NARROW else _fused
+        self.average = by_series if bf16 and width >= NARROW else fused
 
     def over(self, x: Tensor) -> Callable[[Tensor, int], Tensor]:
         """Look at a whole map.
@@ -80,7 +84,7 @@ class FastAttention:
         return attend
 
 
-def _fused(like: Tensor, value: Tensor, cells: int) -> Tensor:
+def fused(like: Tensor, value: Tensor, cells: int) -> Tensor:
     """Return the average of (pixels, C) for each pixel, by similarity of unit vectors."""
     # Zeros that fill sub-grids up to the size of the largest take part.
     query, fill = like.to(value)[None, None], (0, 0, 0, cells - len(value))
@@ -88,8 +92,8 @@ def _fused(like: Tensor, value: Tensor, cells: int) -> Tensor:
     return F.scaled_dot_product_attention(query, key, full)[0, 0]
 
 
-def _by_series(like: Tensor, value: Tensor, cells: int) -> Tensor:
-    """Return the same as `_fused`, taken apart as said above."""
+def by_series(like: Tensor, value: Tensor, cells: int) -> Tensor:
+    """Return the same as `fused`, taken apart as said above."""
     pixels, width = value.shape
     value = value.float()
     # Weights that sum to 1 leave a constant as it is; without it fewer digits are lost.
@@ -118,8 +122,8 @@ def _by_series(like: Tensor, value: Tensor, cells: int) -> Tensor:
 
 
 def strip_height(x: Tensor) -> int:
-    """Return how many rows of (H, W, C) to work on at a time: few on the processor."""
-    return STRIP // x.shape[1] + 1 if x.device.type == "cpu" else 2**30
+    """Return how many rows of (H, W, C) to work on at a time."""
+    return (STRIP if x.device.type == "cpu" else STRIP_GPU) // x.shape[1] + 1
 
 
 def strips(x: Tensor) -> Iterator[slice]:

@@ -19,7 +19,7 @@ from torch import Tensor
 Take = Callable[[int, int], Tensor]
 """``take(top, bottom)`` gives these rows of a map, (bottom - top, W, C)."""
 
-STRIP = 1024
+STRIP = 2048
 """Pixels of a strip of rows and thread: their transforms fill the second-level cache."""
 
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0)
