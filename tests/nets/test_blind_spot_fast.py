@@ -105,12 +105,15 @@ def test_a_convolution_of_fewer_products_is_the_convolution(side, dilation):
 
 @pytest.mark.parametrize("spread", [0.01, 0.3, 3.0], ids=["alike", "mixed", "opposite"])
 @pytest.mark.parametrize("width", [self_similarity_fast.NARROW, 128])
-def test_the_series_is_as_exact_as_the_fused_attention(spread, width, monkeypatch):
+def test_the_series_is_nearly_exact_however_alike_the_pixels_are(spread, width, monkeypatch):
     monkeypatch.setattr(self_similarity_fast, "CHUNK", 20_000)
     torch.manual_seed(width)
     like = torch.randn(width) + spread * torch.randn(500, width)
     like = torch.nn.functional.normalize(like * torch.randn(500, 1).sign())
     value = 100 + like * 50 + torch.randn(500, width)
     expected = self_similarity_fast.fused(like.double(), value.double(), 530)
-    for average in (self_similarity_fast.fused, self_similarity_fast.by_series):
-        assert (average(like, value, 530) - expected).abs().max() <= 1e-6 * value.abs().max()
+    # What the weights contribute, beyond the mean of all.
+    detail = (expected - expected.mean(0)).abs().max()
+    found = self_similarity_fast.by_series(like, value, 530)
+    assert (found - expected).abs().max() <= 3e-4 * detail
+    assert (found - expected).abs().max() <= 1e-5 * (value.max() - value.min())
