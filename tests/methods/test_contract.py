@@ -20,6 +20,7 @@ from helpers import assert_limits_are_true
 SMALL = {
     "sdap": ({**get_method("sdap").config, "width": 8}, {}),
     "ssbsn": ({**get_method("ssbsn").config, "width": 8}, {"refine_rounds": 2}),
+    "promptsid": ({**get_method("promptsid").config, "width": 16}, {}),
 }
 """Configurations and settings as deep as the published networks, but narrow: these are quick.
 A method that is not here runs as published."""

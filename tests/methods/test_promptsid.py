@@ -8,10 +8,16 @@ from functools import cache
 import pytest
 import torch
 
+from denoisekit.device import CALL_BYTES
+from denoisekit.draws import Draws
+from denoisekit.methods import promptsid
 from denoisekit.methods import promptsid_names as names
 from denoisekit.methods.promptsid_objective import draw_orders, objective, sub_images
-from denoisekit.nets.promptsid import PUBLISHED, PromptSID
+from denoisekit.nets.promptsid import PromptSID
+from denoisekit.nets.promptsid_fast import denoise
 from golden_weights import GOLDEN, fixture, formula_weights, shapes_of
+from helpers import assert_limits_are_true
+from peak_memory import call_memory
 
 FIXTURES = sorted(GOLDEN.glob("promptsid_*.safetensors"))
 EVERY = pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
@@ -143,7 +149,7 @@ def test_there_are_keys():
 def test_every_key_of_the_reference_has_its_place(path):
     shapes = shapes_of(path.with_name(path.name.replace("_keys.json", ".safetensors")))
     config = names.recognise(shapes)
-    assert config == dict(PUBLISHED)
+    assert config == dict(names.PUBLISHED)
     renamed = {names.rename(key, config): shape for key, shape in shapes.items()}
     renamed.pop("")
     net = PromptSID(config)
@@ -153,3 +159,121 @@ def test_every_key_of_the_reference_has_its_place(path):
 def test_other_checkpoints_are_not_recognised():
     assert names.recognise({"bsn.head.0.weight": (128, 3, 1, 1)}) is None
     assert names.recognise({"G.patch_embed.proj.weight": (48, 3, 3, 3)}) is None
+
+
+SMALL = {
+    **names.PUBLISHED,
+    "channels": 2,
+    "width": 16,
+    "blocks": [2, 1],
+    "refine_blocks": 1,
+    "features": 8,
+}
+
+
+def method(config=SMALL, precision="fp32", **settings):
+    torch.manual_seed(1)
+    made = promptsid.INFO.build(config, promptsid.INFO.choose(settings))
+    made.prepare(torch.device("cpu"), precision)
+    return made
+
+
+def picture(height, width, channels=2):
+    return torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(3))
+
+
+@EVERY
+def test_the_method_equals_its_networks(path):
+    tensors, config, net, _ = loaded(path)
+    made = method(config)
+    made.load(net.state_dict())
+    noise = torch.randn(1, 4 * config["features"], generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        expected = net(tensors["input"], noise)
+    assert_close(made.denoise(tensors["input"], draws=Draws(5)), expected, 1e-5)
+
+
+def test_prompts_are_drawn_from_the_seed_and_averaged():
+    noisy = picture(64, 96)
+    made = method(prompts=3)
+    noise = torch.randn(3, 4 * SMALL["features"], generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        each = [made.net(noisy, one[None]) for one in noise]
+    assert (each[1] - each[0]).abs().max() > 0
+    found = made.denoise(noisy, draws=Draws(5))
+    assert_close(found, torch.stack(each).mean(0), 1e-5)
+    assert torch.equal(found, made.denoise(noisy, draws=Draws(5)))
+    assert not torch.equal(found, made.denoise(noisy, draws=Draws(6)))
+
+
+def test_a_studied_image_is_denoised_like_a_whole_one():
+    noisy = picture(64, 96)
+    made = method(prompts=2)
+    context = made.study([noisy], seed=5)
+    found = made.denoise(noisy, draws=Draws(0), context=context)
+    assert_close(found, made.denoise(noisy, draws=Draws(5)), 1e-5)
+
+
+def test_tiles_are_exact_once_the_image_is_studied():
+    noisy = picture(96, 160)
+    made = method()
+    limits = promptsid.INFO.traits(SMALL, promptsid.INFO.choose()).limits
+    context = made.study([noisy[..., :64, :64], noisy[..., 32:, 96:]], seed=5)
+    whole = made.denoise(noisy, draws=Draws(5), context=context)
+    tile = made.denoise(noisy[..., 32:, 32:], draws=Draws(5), context=context)
+    core = slice(32 + limits.halo, None)
+    assert limits.halo < 32
+    expected = whole[..., core, core]
+    assert_close(tile[..., limits.halo :, limits.halo :], expected, 1e-6)
+
+
+@pytest.mark.parametrize("blocks", [[2, 1], [1, 2]])
+def test_the_halo_is_the_reach_of_the_network(blocks):
+    config = {**SMALL, "blocks": blocks}
+    made = method(config)
+    limits = promptsid.INFO.traits(config, promptsid.INFO.choose()).limits
+    context = made.study([picture(64, 64)], seed=0)
+
+    def run(pixels):
+        noisy = torch.from_numpy(pixels)[None]
+        return made.denoise(noisy, draws=Draws(), context=context)[0].numpy()
+
+    assert_limits_are_true(run, limits, channels=2)
+
+
+@pytest.mark.parametrize("blocks", [[2, 1], [1, 2]])
+def test_the_network_does_reach_as_far_as_the_halo(blocks):
+    config = {**SMALL, "blocks": blocks}
+    halo = promptsid.INFO.traits(config, promptsid.INFO.choose()).limits.halo
+    net = method(config).net.double()  # what comes from that far is lost in float32
+    noisy, prompt = picture(32, 192).double(), torch.ones(32, dtype=torch.double)
+    with torch.inference_mode():
+        whole, known = denoise(net.denoiser, noisy, prompt, dtype=torch.double)
+
+        def changes(at, distance):
+            other = noisy.clone()
+            other[..., at + distance] += 10
+            found, _ = denoise(net.denoiser, other, prompt, known, torch.double)
+            return bool((found - whole)[..., at].any())
+
+        for side in (-1, 1):
+            # Which of two neighbours sees further depends on where halving cuts.
+            assert any(changes(at, side * halo) for at in (96, 97))
+            assert not any(changes(at, side * (halo + 1)) for at in (96, 97))
+
+
+def test_operations_are_counted_as_published():
+    # The published code multiplies by attention and what follows it one after the other.
+    traits = promptsid.INFO.traits(names.PUBLISHED, promptsid.INFO.choose())
+    assert traits.flop(256**2) == pytest.approx(2 * 69.6e9 / 256**2, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "change", [{}, pytest.param({"width": 16}, marks=pytest.mark.slow)], ids=str
+)
+def test_memory_is_as_claimed(change):
+    config = {**names.PUBLISHED, "blocks": [1, 1], "refine_blocks": 1, **change}
+    claimed = promptsid.INFO.traits(config, {"prompts": 1}).bytes_per_pixel["fp32"]
+    side = 512
+    found, _ = call_memory("promptsid", config, {"prompts": 1}, side, "fp32")
+    assert claimed / 2 <= found / side**2 <= claimed + CALL_BYTES / side**2

@@ -1,4 +1,4 @@
-"""Names in the published code's checkpoints of Prompt-SID, and ours."""
+"""What the published code of Prompt-SID calls its layers, the sizes it has, and our names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,24 @@ import re
 from collections.abc import Mapping
 
 from denoisekit.methods.base import Config
+
+PUBLISHED: Config = {
+    "net": "promptsid",
+    "channels": 3,
+    "width": 48,
+    "blocks": [6, 8],
+    "heads": [4, 8],
+    "refine_blocks": 4,
+    "expansion": 2,
+    "bias": False,
+    "norm_bias": True,
+    "features": 64,
+    "encoder_blocks": 4,
+    "prior_blocks": 1,
+    "steps": 4,
+    "betas": [0.1, 0.99],
+}
+"""The configuration of the published code; every size may be another."""
 
 _PLACES = {
     "patch_embed.proj": "first",
@@ -97,6 +115,8 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
     one, two = "G.encoder_level1.0.", "G.encoder_level2.0."
     needed = [one + "attn.temperature", two + "attn.temperature", one + "gate.encode.weight"]
     if len(first) != 4 or len(inner) != 4 or not all(shapes.get(key) for key in needed):
+        return None
+    if not first[0]:
         return None
     few, many, hidden = (shapes[key][0] for key in needed)
     expansion = hidden / first[0]

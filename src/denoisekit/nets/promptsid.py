@@ -17,30 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from denoisekit.nets.promptsid_parts import SLOPE, Block, Encoder
-
-PUBLISHED: Mapping[str, Any] = {
-    "net": "promptsid",
-    "channels": 3,
-    "width": 48,
-    "blocks": [6, 8],
-    "heads": [4, 8],
-    "refine_blocks": 4,
-    "expansion": 2,
-    "bias": False,
-    "norm_bias": True,
-    "features": 64,
-    "encoder_blocks": 4,
-    "prior_blocks": 1,
-    "steps": 4,
-    "betas": [0.1, 0.99],
-}
-"""The configuration of the published code; every size may be another."""
 
 
 class Denoiser(nn.Module):
@@ -52,7 +33,7 @@ class Denoiser(nn.Module):
     Parameters
     ----------
     config : mapping
-        As `PUBLISHED`.
+        As `denoisekit.methods.promptsid_names.PUBLISHED`.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -136,14 +117,14 @@ class Schedule:
     @staticmethod
     def between(start: float, end: float, steps: int) -> Schedule:
         """Return the schedule whose variances' roots are evenly spaced."""
-        betas = np.linspace(np.sqrt(start), np.sqrt(end), steps) ** 2
-        left = np.cumprod(1 - betas)
-        before = np.append(1.0, left[:-1])
+        betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
+        left = (1 - betas).cumprod(0)
+        before = torch.cat([left.new_ones(1), left[:-1]])
         columns = (
-            np.sqrt(left),
-            np.sqrt(1 - left),
-            betas * np.sqrt(before) / (1 - left),
-            (1 - before) * np.sqrt(1 - betas) / (1 - left),
+            left.sqrt(),
+            (1 - left).sqrt(),
+            betas * before.sqrt() / (1 - left),
+            (1 - before) * (1 - betas).sqrt() / (1 - left),
         )
         return Schedule(*(tuple(column.tolist()) for column in columns))
 
@@ -154,10 +135,10 @@ class PromptSID(nn.Module):
     Parameters
     ----------
     config : mapping
-        As `PUBLISHED`.
+        As `denoisekit.methods.promptsid_names.PUBLISHED`.
     """
 
-    def __init__(self, config: Mapping[str, Any] = PUBLISHED) -> None:
+    def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         channels, features = config["channels"], config["features"]
         self.denoiser = Denoiser(config)
