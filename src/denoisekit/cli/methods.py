@@ -37,7 +37,7 @@ def _row(info: MethodInfo) -> tuple[str, ...]:
         info.title,
         info.best_for,
         f"{facts['tflop_per_megapixel']:.3g} TFLOP a megapixel",
-        "exact" if facts["exact_tiles"] else "blended",
+        facts["tiling"],
         info.default_weights or "none published",
     )
 
@@ -70,12 +70,15 @@ def _shown(value: float) -> str:
 def _facts(info: MethodInfo) -> dict[str, Any]:
     traits = info.traits(info.config, info.choose())
     limits = traits.limits
-    if limits.native is None:
-        tiles = f"equal to the whole image, halo {limits.halo} pixels"
-    else:
+    if limits.native is not None:
+        tiling = "blended"
         tiles = f"of {limits.native} pixels, blended: the network sees a tile as a whole"
-    if traits.studies:
-        tiles += "; the image is studied as a whole first"
+    elif traits.studies:
+        tiling = "after a study"
+        tiles = f"exact, halo {limits.halo} pixels, once the image has been studied as a whole"
+    else:
+        tiling = "exact"
+        tiles = f"equal to the whole image, halo {limits.halo} pixels"
     return {
         "id": info.id,
         "title": info.title,
@@ -84,7 +87,7 @@ def _facts(info: MethodInfo) -> dict[str, Any]:
         "citation": info.citation,
         "tflop_per_megapixel": traits.flop((limits.native or 0) ** 2) / 1e6,
         "bytes_per_pixel": dict(traits.bytes_per_pixel),
-        "exact_tiles": limits.native is None and not traits.studies,
+        "tiling": tiling,
         "tiles": tiles,
         "halo": limits.halo,
         "align": limits.align,
