@@ -9,17 +9,22 @@ from denoisekit.methods.base import (
     Setting,
     Settings,
     StudyingMethod,
+    TrainableMethod,
     Traits,
 )
+from denoisekit.methods.recipe import Batch, Stage
 
 __all__ = [
     "METHODS",
+    "Batch",
     "Limits",
     "LoadedMethod",
     "MethodInfo",
     "Setting",
     "Settings",
+    "Stage",
     "StudyingMethod",
+    "TrainableMethod",
     "Traits",
     "all_methods",
     "get_method",

@@ -11,15 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from denoisekit.methods import aprrd_objective as objective
 from denoisekit.methods.base import Config, Limits, MethodInfo, Settings, Traits
+from denoisekit.methods.recipe import Batch, Stage, cosine, supervised
 
 if TYPE_CHECKING:
     import torch
 
     from denoisekit.draws import Draws
     from denoisekit.methods.base import State
+    from denoisekit.nets.atbsn import ATBSN
 
     Fast = Callable[[torch.Tensor, Callable[[float], None] | None], torch.Tensor]
 
@@ -128,6 +131,35 @@ def _measured(full: float, half: float) -> Mapping[str, float]:
     return {"fp32": full, "bf16": half, "fp16": half}
 
 
+def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
+    """Return the stages: teacher and student, or what the configuration asks for."""
+    if paired:
+        return (Stage("supervised", config, supervised, 200_000, 8, 128, 3e-4, **_ADAM),)
+    channels, width = _sizes(config)
+    teacher = {"net": "bsn", "channels": channels, "width": width}
+    first = Stage("teacher", teacher, _teacher_loss, 400_000, 8, 256, 3e-4, **_ADAM)
+    if config["net"] == "bsn":
+        return (first,)
+    return (first, Stage("student", config, _student_loss, 200_000, 8, 128, 3e-4, **_ADAM))
+
+
+_ADAM: Mapping[str, Any] = {"schedule": cosine, "multiple": 32}
+
+
+def _teacher_loss(net: Any, batch: Batch) -> torch.Tensor:
+    number, _, height, width = batch.noisy.shape
+    pairs = objective.draw_pairs((number, height, width), batch.generator)
+    return objective.teacher_loss(net, batch.noisy, pairs)
+
+
+def _student_loss(net: Any, batch: Batch) -> torch.Tensor:
+    number, _, height, width = batch.noisy.shape
+    targets = objective.distillation_targets(cast("ATBSN", batch.teacher), batch.noisy)
+    choice = objective.draw_targets((number, height, width), batch.generator)
+    targets = objective.recharged(targets, batch.noisy, choice)
+    return objective.student_loss(net(batch.noisy), targets)
+
+
 def _student_flop(variant: str, channels: int, width: int) -> float:
     intro = 1 if variant == "1.00M" else 0
     skip = channels if intro else width
@@ -219,4 +251,5 @@ INFO = MethodInfo(
     build=_build,
     recognise=_recognise,
     rename=_rename,
+    recipe=_recipe,
 )

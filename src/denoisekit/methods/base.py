@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from denoisekit.draws import Draws
+    from denoisekit.methods.recipe import Stage
 
     State = Mapping[str, torch.Tensor]
 
@@ -170,6 +171,10 @@ class MethodInfo:
         Its own knobs.
     without_weights : str
         What to do where `default_weights` is None; one line.
+    recipe : callable or None
+        ``recipe(config, paired)`` returns the stages of training the network of a
+        configuration, on pairs of noisy and clean pictures or on noisy ones alone; none
+        where there is no such way. With a recipe, `build` returns a `TrainableMethod`.
     """
 
     id: str
@@ -186,6 +191,7 @@ class MethodInfo:
     rename: Callable[[str, Config], str]
     settings: tuple[Setting, ...] = ()
     without_weights: str = ""
+    recipe: Callable[[Config, bool], tuple[Stage, ...]] | None = None
 
     def choose(self, given: Mapping[str, object] = MappingProxyType({})) -> Settings:
         """Return all settings: those given, and the defaults of the others.
@@ -252,6 +258,15 @@ class LoadedMethod(Protocol):
         torch.Tensor
             Same shape, float32, not clamped. The input is left as it was.
         """
+        ...
+
+
+class TrainableMethod(LoadedMethod, Protocol):
+    """A method whose network can be trained."""
+
+    @property
+    def net(self) -> torch.nn.Module:
+        """The network in its plain form; its ``state_dict`` is what `load` takes."""
         ...
 
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from denoisekit.methods.base import Config, Limits, MethodInfo, Setting, Settings, Traits
 from denoisekit.methods.promptsid_names import PUBLISHED, recognise, rename
+from denoisekit.methods.recipe import Batch, Stage, distance, drops
 
 if TYPE_CHECKING:
     import torch
@@ -124,6 +125,54 @@ class PromptSid:
         return self.net.sample(noise.to(condition), condition.expand(self._prompts, -1))
 
 
+def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
+    """Return the stage of the published code, or one on pairs with the same rates."""
+    # The code halves the rate by hand every 80,000 steps, and leaves batch and patch open.
+    rates = drops(0.5, 0.2, 0.4, 0.6, 0.8)
+    return (
+        Stage(
+            "supervised" if paired else "noisy",
+            config,
+            _paired_loss if paired else _loss,
+            steps=400_000,
+            batch=4,
+            patch=128,
+            rate=2e-4,
+            betas=(0.9, 0.99),
+            schedule=rates,
+            average=0.999,
+            multiple=8,
+        ),
+    )
+
+
+def _loss(net: Any, batch: Batch) -> Tensor:
+    import torch
+
+    from denoisekit.methods.promptsid_objective import draw_orders, objective
+
+    number, _, height, width = batch.noisy.shape
+    orders = draw_orders((number, height, width), batch.generator)
+    one, other = torch.randn(
+        (2, number, _prompt_size(net)), generator=batch.generator, device=batch.noisy.device
+    )
+    return objective(net, batch.noisy, orders, (one, other)).total
+
+
+def _paired_loss(net: Any, batch: Batch) -> Tensor:
+    """Denoise as the image will be, from a prompt of noise, and compare with the clean one."""
+    import torch
+
+    shape = (len(batch.noisy), _prompt_size(net))
+    noise = torch.randn(shape, generator=batch.generator, device=batch.noisy.device)
+    return distance(net(batch.noisy, noise), batch)
+
+
+def _prompt_size(net: Any) -> int:
+    size: int = net.prior.layers[-1].out_features
+    return size
+
+
 def _traits(config: Config, settings: Settings) -> Traits:
     outer, inner = config["blocks"]
     # Each block and each other 3x3 convolution sees one pixel further; at half size, two.
@@ -184,4 +233,5 @@ INFO = MethodInfo(
     rename=rename,
     settings=(Setting("prompts", 1, "prompts drawn from the seed, results averaged", 1, 64),),
     without_weights="train it, or give a file with --weights FILE",
+    recipe=_recipe,
 )

@@ -59,7 +59,7 @@ def draw_orders(size: tuple[int, int, int], generator: torch.Generator) -> Tenso
     size : (int, int, int)
         Number, height and width of the pictures; height and width even.
     generator : torch.Generator
-        On the CPU.
+        Source of the draws; they are made on its device.
 
     Returns
     -------
@@ -67,8 +67,9 @@ def draw_orders(size: tuple[int, int, int], generator: torch.Generator) -> Tenso
         (N, H/2, W/2, 3) int64, positions 0 to 3.
     """
     number, height, width = size
-    which = torch.randint(len(ORDERS), (number, height // 2, width // 2), generator=generator)
-    return torch.tensor(ORDERS)[which]
+    cells, device = (number, height // 2, width // 2), generator.device
+    which = torch.randint(len(ORDERS), cells, generator=generator, device=device)
+    return torch.tensor(ORDERS, device=device)[which]
 
 
 def sub_images(pictures: Tensor, orders: Tensor) -> tuple[Tensor, Tensor, Tensor]:

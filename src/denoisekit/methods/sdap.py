@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from denoisekit.methods import blind_spot
 from denoisekit.methods.base import Config, Limits, MethodInfo, Setting, Settings, Traits
+from denoisekit.methods.recipe import Batch, Stage, distance
 
 if TYPE_CHECKING:
     import torch
@@ -146,6 +147,32 @@ def training_loss(net: nn.Module, noisy: Tensor, order: Tensor) -> Tensor:
     return loss
 
 
+def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
+    """Return the two stages of the paper, or one on pairs."""
+    if paired:
+        # Schedule, batch and patch are ours: the paper has no such training.
+        return (Stage("supervised", config, _paired_loss, 80_000, 16, 128, multiple=PD),)
+    return (
+        Stage("small", config, _loss, 24_000, 16, 160, multiple=CELL),
+        Stage("large", config, _loss, 16_000, 16, 250, rate=1e-5, multiple=CELL),
+    )
+
+
+def _loss(net: nn.Module, batch: Batch) -> Tensor:
+    noisy = batch.noisy
+    number, channels, height, width = noisy.shape
+    order = draw_order((number, channels, height, width), batch.generator)
+    return training_loss(net, noisy, order)
+
+
+def _paired_loss(net: nn.Module, batch: Batch) -> Tensor:
+    """Compare what both passes return with the clean pictures."""
+    from denoisekit.methods.pd import from_batch, to_batch
+
+    first = from_batch(net(to_batch(batch.noisy, PD)), PD)
+    return distance(first, batch) + distance(net(first.detach()), batch)
+
+
 def _traits(config: Config, settings: Settings) -> Traits:
     width = float(config["width"])
     passes = 2 if settings["enhance"] else 1
@@ -186,4 +213,5 @@ INFO = MethodInfo(
     settings=(
         Setting("enhance", True, "run the network once more on the result at full resolution"),
     ),
+    recipe=_recipe,
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from denoisekit.methods import blind_spot
 from denoisekit.methods.base import Config, Limits, MethodInfo, Setting, Settings, Traits
+from denoisekit.methods.recipe import Batch, Stage, distance, drops
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,9 @@ PD_TRAINING = 5
 
 PAD = 2
 """Zeros around each phase; reflected pixels around the image in the refinement."""
+
+REPLACED = 0.16
+"""Part of the pixels that a round of refinement takes from the noisy image."""
 
 NATIVE = 256
 """Side of the images that the published figures are of."""
@@ -133,6 +137,35 @@ def training_loss(net: nn.Module, noisy: Tensor) -> Tensor:
     return loss
 
 
+def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
+    """Return the stage of the paper, or one on pairs."""
+    late = drops(0.1, 0.8)
+    if paired:
+        # The paper has no such training: its patch, rounded, and its rates.
+        return (
+            Stage("supervised", config, _paired_loss, 120_000, 4, 120, schedule=late, multiple=PD),
+        )
+    return (Stage("noisy", config, _loss, 122_700, 4, 120, schedule=late, multiple=PD_TRAINING),)
+
+
+def _loss(net: nn.Module, batch: Batch) -> Tensor:
+    return training_loss(net, batch.noisy)
+
+
+def _paired_loss(net: nn.Module, batch: Batch) -> Tensor:
+    """Compare the first pass and a round of refinement with the clean pictures."""
+    import torch
+
+    from denoisekit.methods.pd import from_mosaic, to_mosaic
+
+    noisy, draw = batch.noisy, batch.generator
+    first = from_mosaic(net(to_mosaic(noisy, PD, PAD)), PD, PAD)
+    drawn = torch.rand(noisy.shape, generator=draw, device=noisy.device)
+    mixed = torch.where(drawn < REPLACED, noisy, first.detach())
+    refined = net(_reflected(mixed, PAD))[:, :, PAD:-PAD, PAD:-PAD]
+    return distance(first, batch) + distance(refined, batch)
+
+
 def _traits(config: Config, settings: Settings) -> Traits:
     width = float(config["width"])
     passes = 1 + int(settings["refine_rounds"])
@@ -144,7 +177,7 @@ def _traits(config: Config, settings: Settings) -> Traits:
         limits=Limits(multiple_of=PD, align=PD, halo=RIM, native=NATIVE, blend=BLEND),
         flop_per_pixel=passes * blind_spot.flop_per_pixel(config),
         flop_per_pair=passes * attention,
-        bytes_per_pixel={"fp32": 19.0 * width, "bf16": 19.0 * width, "fp16": 19.0 * width},
+        bytes_per_pixel={"fp32": 15.0 * width, "bf16": 12.0 * width, "fp16": 19.0 * width},
         channels=config["channels"],
     )
 
@@ -187,6 +220,9 @@ INFO = MethodInfo(
     rename=_rename,
     settings=(
         Setting("refine_rounds", 8, "rounds of random-replacing refinement; 0: none", 0, 64),
-        Setting("replace_p", 0.16, "part of the pixels that a round takes from the noisy image"),
+        Setting(
+            "replace_p", REPLACED, "part of the pixels that a round takes from the noisy image"
+        ),
     ),
+    recipe=_recipe,
 )

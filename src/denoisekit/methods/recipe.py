@@ -1,0 +1,102 @@
+"""How a network is trained: data and a loss. No torch until a loss is computed.
+
+A method says its recipe as a tuple of `Stage`; the loop in `denoisekit.training` does
+the rest. Nothing of a stage depends on where, how fast or on what pictures it runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a loss is computed of.
+
+    Attributes
+    ----------
+    noisy : Tensor
+        (N, C, H, W) float32 in the method's own scale.
+    generator : torch.Generator
+        Source of all that is drawn, on the device of the batch; its seed is the step's.
+    clean : Tensor or None
+        The same pictures without noise, where the user has them.
+    teacher : nn.Module or None
+        The network of the stage before, where that is another one than this stage's. No
+        gradient is kept for it.
+    """
+
+    noisy: Tensor
+    generator: torch.Generator
+    clean: Tensor | None = None
+    teacher: nn.Module | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One network trained in one way.
+
+    A stage goes on with the weights of the stage before if that trained a network of the
+    same configuration; otherwise that network is its teacher.
+
+    Attributes
+    ----------
+    name : str
+        One word.
+    config : mapping
+        Configuration of the network it trains.
+    loss : callable
+        ``loss(net, batch)`` returns a scalar with a gradient.
+    steps, batch, patch : int
+        As published; batch is of all devices together, patch the side of a crop.
+    rate : float
+        Of Adam, at the start.
+    betas : (float, float)
+        Of Adam.
+    schedule : callable
+        ``schedule(progress)`` returns what the rate is multiplied by, 0 <= progress < 1.
+    average : float
+        Decay of the moving average of the weights, which is what is kept; 0: no average.
+    multiple : int
+        The patch must be divisible by this.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    loss: Callable[[Any, Batch], Tensor]
+    steps: int
+    batch: int
+    patch: int
+    rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Callable[[float], float] = lambda progress: 1.0  # noqa: ARG005 - constant
+    average: float = 0.0
+    multiple: int = 1
+
+
+def cosine(progress: float) -> float:
+    """Fall from 1 to 0 along half a cosine."""
+    return 0.5 + 0.5 * math.cos(math.pi * progress)
+
+
+def drops(factor: float, *places: float) -> Callable[[float], float]:
+    """Return the schedule that multiplies the rate by ``factor`` at each of these places."""
+    return lambda progress: factor ** sum(progress >= place for place in places)
+
+
+def supervised(net: nn.Module, batch: Batch) -> Tensor:
+    """Return the mean absolute difference between ``net(noisy)`` and the clean pictures."""
+    return distance(net(batch.noisy), batch)
+
+
+def distance(denoised: Tensor, batch: Batch) -> Tensor:
+    """Return the mean absolute difference to the clean pictures of a batch."""
+    assert batch.clean is not None, "a loss of pairs, and no clean pictures"
+    return (denoised - batch.clean).abs().mean()
