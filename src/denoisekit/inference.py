@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 STUDY_SIDE = 256
 """Side of the boxes in which an image is shown to a method that studies it."""
 
-CALIBRATION_SECONDS = 0.3
+CALIBRATION_SECONDS = 0.5
 """How long a network call must at least take for its speed to be believed."""
+
+CALIBRATION_LIMIT = 4.0
+"""How long one may take at most: then even the first call, which also sets up, must do."""
 
 _FULL = ("can't allocate memory", "out of memory", "_ALLOC_FAILED")
 """What torch and its libraries say in a RuntimeError when memory is used up."""
@@ -248,7 +251,8 @@ def seconds_per_pixel(
         began = time.perf_counter()
         method.denoise(noisy, draws=Draws()).cpu()  # copying back waits for a GPU to finish
         seconds = time.perf_counter() - began
-        if seconds > CALIBRATION_SECONDS or (warm and small == largest):
+        believed = warm and (seconds > CALIBRATION_SECONDS or small == largest)
+        if believed or seconds > CALIBRATION_LIMIT:
             break
         # The first call of all also pays for what the libraries set up.
         small, warm = min(2 * small, largest) if warm else small, True
