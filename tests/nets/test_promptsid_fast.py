@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from denoisekit.methods.promptsid_names import PUBLISHED
-from denoisekit.nets import promptsid_fast
+from denoisekit.nets import promptsid_rows
 from denoisekit.nets.promptsid import Denoiser
 from denoisekit.nets.promptsid_fast import denoise
 
@@ -47,7 +47,7 @@ def assert_close(found, expected, tolerance=1e-5):
 )
 @pytest.mark.parametrize("strip", [1, 200, 10**6])
 def test_it_equals_the_plain_form(monkeypatch, change, strip):
-    monkeypatch.setattr(promptsid_fast, "CPU_STRIP", strip)
+    monkeypatch.setattr(promptsid_rows, "CPU_STRIP", strip)
     config = SMALL | change
     net = network(config)
     noisy, prompt = inputs(config)
