@@ -44,10 +44,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "timing": {"device", "image", "methods", "pipeline"},
     "batch": {"formats", "image", "pipeline"},
     "outputs": {"formats"},
+    "noise": {"batch", "formats", "image", "ranges"},
     "api": {"batch", "image", "options", "outputs", "pipeline"},
     "__init__": {"api"},
     "cli": {"batch", "device", "estimate", "exporting", "formats", "image", "inference", "methods"}
-    | {"options", "outputs", "pipeline", "ranges", "timing", "weights"},
+    | {"noise", "options", "outputs", "pipeline", "ranges", "timing", "weights"},
     "__main__": {"cli"},
 }
 EVERYONE = {"errors", "_version"}

@@ -50,14 +50,17 @@ class Naming:
     output : Path or None
         A file, for one input; or a folder; None: beside the input.
     suffix : str or None
-        Put after the name; None: `SUFFIX` beside the input, nothing elsewhere.
+        Put after the name; None: `default` beside the input, nothing elsewhere.
     format : str or None
         Id of the format to write; None: the input's own.
+    default : str
+        What names an output beside its input.
     """
 
     output: Path | None = None
     suffix: str | None = None
     format: str | None = None
+    default: str = SUFFIX
 
     @property
     def file(self) -> Path | None:
@@ -226,7 +229,7 @@ def name_outputs(
         if identity in taken:
             raise UsageError(
                 f"{taken[identity]} and {source.path} would both be written to {output}",
-                "denoise them apart, or give different folders",
+                "run them apart, or give different folders",
             )
         taken[identity] = source.path
     return pairs
@@ -256,7 +259,7 @@ def _name(source: Source, naming: Naming, format_of: Callable[[Source], str]) ->
     format = find_format(format_of(source))
     ending = path.suffix if path.suffix.lower() in format.suffixes else format.suffixes[0]
     beside = naming.output is None
-    suffix = naming.suffix if naming.suffix is not None else (SUFFIX if beside else "")
+    suffix = naming.suffix if naming.suffix is not None else (naming.default if beside else "")
     folder = path.parent if naming.output is None else naming.output / source.below
     return folder / f"{path.stem}{suffix}{ending}"
 

@@ -251,16 +251,7 @@ class _Speaker:
     def _failure(
         self, path: Path, error: DenoisekitError, bar: render.Progress | None = None
     ) -> None:
-        # The error of a batch's file: said here, because the batch goes on.
-        text = error.message if str(path) in error.message else f"{path}: {error.message}"
-        lines = [f"error: {text}"] + ([f"hint: {error.hint}"] if error.hint else [])
-        if self.as_json:
-            render.json_line({"input": path, "error": text, "hint": error.hint})
-        for line in lines:
-            if bar is None or self.quiet:
-                render.err(line)
-            else:
-                bar.note(line)
+        render.failure(path, error, self.as_json, None if self.quiet else bar)
 
     def _say(self, text: str) -> None:
         if not self.quiet:

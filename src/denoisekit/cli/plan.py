@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Plan:
-    """Files to denoise, and those that cannot be.
+    """Files to work on, and those that cannot be.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Plan:
     images : list of ImageInfo
         What each job's file holds.
     failures : list of (Path, DenoisekitError)
-        Files that cannot be denoised, and why.
+        Files that cannot be read or written, and why.
     skipped : list of Path
         Files whose output exists.
     """
@@ -56,22 +56,14 @@ class Plan:
             Two inputs would write one file, or an output would replace an input.
         """
         from denoisekit.batch import Job, survey, target_info
-        from denoisekit.outputs import (
-            SUFFIX,
-            check_count,
-            check_free,
-            find_sources,
-            name_outputs,
-        )
+        from denoisekit.outputs import check_count, check_free, find_sources, name_outputs
 
         naming = self.naming
         naming.format_for("")  # a wrong name fails before any file is opened
-        ours = SUFFIX if naming.suffix is None else naming.suffix
+        ours = naming.suffix or naming.default
         images: dict[Path, ImageInfo] = {}
         readable: list[Source] = []
-        sources = find_sources(
-            inputs, recursive=recursive, ours=ours or SUFFIX, output=naming.output
-        )
+        sources = find_sources(inputs, recursive=recursive, ours=ours, output=naming.output)
         check_count(naming, len(sources))
         for source in sources:
             try:

@@ -15,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from denoisekit.errors import OutputError
+from denoisekit.errors import DenoisekitError, OutputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
@@ -58,6 +60,30 @@ def err(text: str) -> None:
 def json_line(obj: Any) -> None:
     """Print a result as one line of JSON (ASCII; paths become strings; no NaN)."""
     out(json.dumps(obj, allow_nan=False, default=os.fspath))
+
+
+def failure(path: Path, error: DenoisekitError, as_json: bool, bar: Progress | None = None) -> None:
+    """Tell that a file of a batch failed: said here, because the batch goes on.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    error : DenoisekitError
+        Why.
+    as_json : bool
+        Whether stdout carries an object about every file.
+    bar : Progress, optional
+        What must not be disturbed.
+    """
+    text = error.message if str(path) in error.message else f"{path}: {error.message}"
+    if as_json:
+        json_line({"input": path, "error": text, "hint": error.hint})
+    for line in [f"error: {text}"] + ([f"hint: {error.hint}"] if error.hint else []):
+        if bar is None:
+            err(line)
+        else:
+            bar.note(line)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:

@@ -1,0 +1,207 @@
+"""``denoisekit simulate``: clean files in, the same kind of files out, with noise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from denoisekit.cli import render
+from denoisekit.cli.plan import Plan
+from denoisekit.errors import DenoisekitError, UsageError
+
+if TYPE_CHECKING:
+    from denoisekit.batch import Job
+    from denoisekit.noise import NoiseModel
+    from denoisekit.noise.files import Simulated, Strength
+
+SUFFIX = "_noisy"
+
+EPILOG = (
+    "Examples:\n\n"
+    "denoisekit simulate photo.png --camera phone\n\n"
+    "denoisekit simulate clean/ --recursive -o noisy/ --camera dslr --seed 7\n\n"
+    "denoisekit simulate photo.png --camera gaussian --sigma 25/255\n\n"
+    "denoisekit simulate cells.tif --camera fluorescence --gain 0.05 --range percentile"
+)
+
+
+def simulate(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="CLEAN...", help="Files, folders or patterns.", show_default=False),
+    ],
+    camera: Annotated[
+        str,
+        typer.Option(
+            help="Kind of noise: phone, dslr, fluorescence, gaussian or poisson.",
+            show_default=False,
+        ),
+    ],
+    gain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="For phone, dslr, fluorescence: signal of one photon; white is 1. "
+            "Without it each file draws one.",
+        ),
+    ] = None,
+    sigma: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="For gaussian: deviation on 0..1, such as 25/255. Without it each file draws one.",
+        ),
+    ] = None,
+    peak: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="For poisson: photons of white. Without it each file draws one.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The same seed and names give the same noise.")
+    ] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A file, or a folder (also for one input)."),
+    ] = None,
+    suffix: Annotated[
+        str | None, typer.Option(help="Put after the name; default _noisy beside the input.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Write another format: png, tiff, jpeg …")
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Folders of folders too; the tree is mirrored.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that exist.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave inputs out whose output exists.")
+    ] = False,
+    range: Annotated[
+        str,
+        typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI."),
+    ] = "auto",
+    axes: Annotated[
+        str | None, typer.Option(help="What the axes are, such as TZCYX; overrides the file.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only errors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file.")] = False,
+) -> None:
+    """Put the noise of a camera or a microscope on clean images."""
+    from denoisekit.noise import find_model
+    from denoisekit.noise.files import Strength
+    from denoisekit.outputs import Naming
+    from denoisekit.ranges import parse_range
+
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing exclude each other")
+    model = find_model(camera)
+    strength = Strength(_number("--gain", gain), _number("--sigma", sigma), _number("--peak", peak))
+    _check_strength(model, strength)
+    parse_range(range)
+    plan = Plan(Naming(output, suffix, format, SUFFIX), axes, overwrite, skip_existing)
+    plan.make(inputs, recursive)
+    codes = _Speaker(quiet, as_json).run(plan, model, strength, seed, range)
+    if codes:
+        # One cause for all has its own code; several are "some input failed".
+        raise typer.Exit(codes[0] if min(codes) == max(codes) else 1)
+
+
+def _number(option: str, text: str | None) -> float | None:
+    """Read a number or a fraction, such as 25/255."""
+    if text is None:
+        return None
+    above, slash, below = text.partition("/")
+    try:
+        return float(above) / float(below) if slash else float(above)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(
+            f"{option} {text} is not a number", "write it like 0.1 or 25/255"
+        ) from None
+
+
+def _check_strength(model: NoiseModel, strength: Strength) -> None:
+    """Refuse a strength that no file could have, before any is opened."""
+    import numpy as np
+
+    from denoisekit.noise import choose_strength
+
+    rng = np.random.default_rng(0)
+    choose_strength(model, rng, gain=strength.gain, sigma=strength.sigma, peak=strength.peak)
+
+
+class _Speaker:
+    """Runs a plan and says what happens, for people or as JSON."""
+
+    def __init__(self, quiet: bool, as_json: bool) -> None:
+        self.quiet, self.as_json = quiet, as_json
+
+    def run(
+        self, plan: Plan, model: NoiseModel, strength: Strength, seed: int, range_: str
+    ) -> list[int]:
+        """Return the exit codes of the files that failed."""
+        from denoisekit.noise.files import file_rng, simulate_file
+
+        failed = [error.exit_code for _, error in plan.failures]
+        for path, error in plan.failures:
+            render.failure(path, error, self.as_json)
+        if plan.skipped:
+            self._say(f"skipped {len(plan.skipped)} whose output exists")
+        sizes = [image.planes * image.height * image.width / 1e6 for image in plan.images]
+        done = 0.0
+        seen: Counter[str] = Counter()
+        with render.progress("noise", sum(sizes), "MP", self.quiet) as bar:
+            for job, size in zip(plan.jobs, sizes, strict=True):
+                bar.describe(job.source.name)
+
+                def progress(pixels: float, before: float = done) -> None:
+                    bar.update(before + pixels / 1e6)
+
+                rng = file_rng(seed, job.source, seen[job.source.name])
+                seen[job.source.name] += 1
+                try:
+                    result = simulate_file(job, model, rng, strength, range_, progress)
+                except DenoisekitError as error:
+                    failed.append(error.exit_code)
+                    render.failure(job.source, error, self.as_json, None if self.quiet else bar)
+                else:
+                    self._success(job, model, result, seed, bar)
+                done += size
+        total = len(plan.failures) + len(plan.jobs)
+        if failed and total > 1:
+            self._say(f"{total - len(failed)} done, {len(failed)} failed")
+        return failed
+
+    def _success(
+        self, job: Job, model: NoiseModel, result: Simulated, seed: int, bar: render.Progress
+    ) -> None:
+        if self.as_json:
+            render.json_line(
+                {
+                    "input": job.source,
+                    "output": job.target,
+                    "camera": model.id,
+                    model.strength: result.strength,
+                    "seed": seed,
+                    "range": result.range,
+                    "megapixels": result.megapixels,
+                    "warnings": result.warnings,
+                }
+            )
+        elif not self.quiet:
+            for warning in result.warnings:
+                bar.note(f"warning: {job.source}: {warning}")
+            render.out(
+                f"{job.source} -> {job.target}  {model.id}, {model.strength} {result.strength:.3g}"
+            )
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            render.err(text)
