@@ -6,6 +6,7 @@ low precision is computed again in fp32.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -22,8 +23,9 @@ from denoisekit.tiling import Floats, Plan, run_tiled, spread_boxes
 if TYPE_CHECKING:
     import torch
 
-STUDY_SIDE = 256
-"""Side of the boxes in which an image is shown to a method that studies it."""
+STUDY_SIDES = (512, 256)
+"""Side of the boxes in which an image is shown to a method that studies it: the larger the
+better, because their borders take part, but at least one must fit in memory."""
 
 CALIBRATION_SECONDS = 0.5
 """How long a network call must at least take for its speed to be believed."""
@@ -109,7 +111,7 @@ class Network:
         self.on_work(self.work)
         return denoised
 
-    def study(self, rows: Callable[[int, int], Any], plan: Plan, seed: int) -> Any:
+    def study(self, rows: Callable[[int, int], Any], plan: Plan, seed: int, pixels: int) -> Any:
         """Show an image of several tiles to a method that wants to see all of it.
 
         Parameters
@@ -117,19 +119,21 @@ class Network:
         rows : callable
             As in `run_tiled`, of the network's channels.
         plan : Plan
-            Of the image. As much of it is shown as its largest tile holds.
+            Of the image.
         seed : int
             Of what is drawn for the whole image.
+        pixels : int
+            How much of the image is shown, at most: what fits in memory at once.
 
         Returns
         -------
         object
             For ``context``.
         """
-        height, width = plan.largest_read
         grid = self.traits.limits.multiple_of
-        side = -(-STUDY_SIDE // grid) * grid
-        boxes = spread_boxes(rows, plan, side, grid, height * width)
+        fitting = (side for side in STUDY_SIDES if side * side <= pixels)
+        side = -(-next(fitting, STUDY_SIDES[-1]) // grid) * grid
+        boxes = spread_boxes(rows, plan, side, grid, pixels)
         parts = [self._to_device(box) for box in boxes]
         return cast("StudyingMethod", self._method).study(parts, seed=seed)
 
@@ -175,7 +179,7 @@ class Network:
             return pixel_rows[top:bottom]
 
         if self.traits.studies and context is None:
-            context = self.study(rows, plan, draws.seed)
+            context = self.study(rows, plan, draws.seed, math.prod(plan.largest_read))
 
         def run(part: Floats, place: Draws) -> Floats:
             return self._fitting(method, part, place, context)

@@ -6,6 +6,7 @@ written by planes and row bands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -178,14 +179,23 @@ class Denoiser:
         share = image.height * image.width / (plan.read_pixels * self.passes(image))
         self.network.work = 0.0
         self.network.on_work = lambda work: on_progress(work * share) if on_progress else None
+        studied = self._study_pixels(plan, reserved)
         for plane in range(image.planes):
-            Plane(self, reader, plane, scale).run(plan, write)
+            Plane(self, reader, plane, scale).run(plan, write, studied)
         unique = tuple(dict.fromkeys(self._warnings))
         return Report(plan.tile, plan.count, (scale.low, scale.high), unique)
 
     def warn(self, text: str) -> None:
         """Add a line to the report of the image under way."""
         self._warnings.append(text)
+
+    def _study_pixels(self, plan: Plan, reserved: int) -> int:
+        """Return how much of an image fits in one call: as much as its tiles, or memory, allow."""
+        pixels = math.prod(plan.largest_read)
+        if self.traits.studies and plan.count > 1 and self.options.tile is not None:
+            memory = tile_memory(self.device, self.options.max_memory, reserved)
+            pixels = max(pixels, int(memory / self.traits.bytes_per_pixel[self.precision]))
+        return min(pixels, plan.read_pixels)
 
     def direct(self, image: ImageInfo) -> bool:
         """Return whether the network takes all of an image's channels at once."""

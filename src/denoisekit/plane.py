@@ -42,20 +42,30 @@ class Plane:
         self.strength = denoiser.options.strength
         self.contexts: list[Any] = [None] * self.colours
 
-    def run(self, plan: Plan, write: WriteRows) -> None:
-        """Denoise it and hand its rows over, in order."""
+    def run(self, plan: Plan, write: WriteRows, studied: int) -> None:
+        """Denoise it and hand its rows over, in order.
+
+        Parameters
+        ----------
+        plan : Plan
+            How it is cut.
+        write : callable
+            Takes the rows.
+        studied : int
+            Most pixels to show at once to a method that wants to see all of it.
+        """
         if self.strength == 0:
             self._copy(plan, write)
             return
         options = self.denoiser.options
         draws = Draws(options.seed)
         if self.denoiser.traits.studies and plan.count > 1:
-            self._study(plan)
+            self._study(plan, studied)
         bands = run_tiled(self._tile, self._unit, plan, draws=draws, ensemble=options.self_ensemble)
         for top, band in bands:
             write(self.plane, top, self._file_values(top, band))
 
-    def _study(self, plan: Plan) -> None:
+    def _study(self, plan: Plan, pixels: int) -> None:
         """Show the whole plane to a method that wants to see it, for each of its passes."""
         denoiser = self.denoiser
         channels = denoiser.traits.channels
@@ -70,7 +80,7 @@ class Plane:
             [self._unit] if denoiser.direct(self.info) else [one(i) for i in range(self.colours)]
         )
         self.contexts = [
-            denoiser.network.study(view, plan, denoiser.options.seed) for view in views
+            denoiser.network.study(view, plan, denoiser.options.seed, pixels) for view in views
         ]
 
     def _copy(self, plan: Plan, write: WriteRows) -> None:
