@@ -37,6 +37,9 @@ class Camera:
     ----------
     read : float
         Mean logarithm of the variance of the read noise, where the gain is 1.
+    mixing : (float, float)
+        How much of the mixing of colours is done; less where noise counts for more than
+        saturated colours.
     contrast : (float, float)
         How much of an S-curve follows the curve of sRGB.
     chroma : float
@@ -62,6 +65,7 @@ class Camera:
     """
 
     read: float
+    mixing: Interval
     contrast: Interval
     chroma: float
     chroma_sizes: tuple[int, ...]
@@ -77,6 +81,7 @@ class Camera:
 
 PHONE = Camera(
     read=1.5,
+    mixing=(1.0, 1.0),
     contrast=(0.0, 0.3),
     chroma=0.25,
     chroma_sizes=(3, 5, 7),
@@ -92,14 +97,15 @@ PHONE = Camera(
 
 DSLR = Camera(
     read=0.8,
+    mixing=(0.2, 0.8),
     contrast=(0.3, 1.0),
     chroma=0.97,
-    chroma_sizes=(7, 9, 11, 13, 17),
-    luma=0.9,
-    luma_shares=(0.2, 0.85),
+    chroma_sizes=(9, 11, 13, 15),
+    luma=0.95,
+    luma_shares=(0.4, 0.75),
     luma_sizes=((3,), (3, 5), (3, 7), (3, 9)),
-    sharpen=0.3,
-    sharpen_shares=(0.2, 0.8),
+    sharpen=0.2,
+    sharpen_shares=(0.1, 0.6),
     jpeg=0.9,
     qualities=(85, 99),
     subsample=0.6,
@@ -177,7 +183,7 @@ def draw_settings(camera: Camera, gain: float, rng: np.random.Generator, *, jpeg
     jpeg : bool
         False: no JPEG is coded, whatever the camera does.
     """
-    off = rng.uniform(MATRIX_LOW, MATRIX_HIGH)
+    off = rng.uniform(MATRIX_LOW, MATRIX_HIGH) * rng.uniform(*camera.mixing)
     log_read = (READ_SLOPE * np.log(gain) + rng.normal(camera.read, READ_SPREAD)) / 2
     smooth = rng.random() < camera.luma
     return Settings(

@@ -82,7 +82,7 @@ _MODELS = (
         "phone",
         "a small sensor, its noise developed and mostly left as it is",
         "gain",
-        (1e-5, 4e-2),
+        (3e-6, 4e-2),
         (1e-8, 1.0),
         3,
         partial(_start_camera, PHONE),
