@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from denoisekit._version import __version__
-from denoisekit.cli import denoise, doctor, inspect, methods, render, simulate, weights
+from denoisekit.cli import denoise, doctor, inspect, methods, render, simulate, train, weights
 from denoisekit.errors import DenoisekitError
 
 DEBUG = "DENOISEKIT_DEBUG"
@@ -65,6 +65,7 @@ def root(
 
 app.command("denoise", epilog=denoise.EPILOG)(denoise.denoise)
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
+app.command("train", epilog=train.EPILOG)(train.train)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)

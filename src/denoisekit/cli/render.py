@@ -144,15 +144,20 @@ def progress(title: str, total: float, unit: str, quiet: bool = False) -> Iterat
     """
     if quiet:
         yield _Silent()
-    elif _terminal(sys.stderr) and os.environ.get("TERM") != "dumb":
+    elif drawn():
         with _bar(unit) as bar:
             yield _Drawn(bar, bar.add_task(title, total=total))
     else:
         yield _Plain(title, total, unit)
 
 
+def drawn() -> bool:
+    """Return whether stderr is a terminal that can draw."""
+    return _terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+
+
 def duration(seconds: float) -> str:
-    """Return a time in words: ``8 s``, ``2 min 5 s``, ``3 h 10 min``.
+    """Return a time in words: ``8 s``, ``2 min 5 s``, ``3 h 10 min``, ``4 days 2 h``.
 
     Parameters
     ----------
@@ -164,7 +169,9 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if whole < 72 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} days {whole % 86400 // 3600} h"
 
 
 class _Silent:

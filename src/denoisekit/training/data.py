@@ -1,0 +1,205 @@
+"""Batches of patches. What a step sees depends on the seed, the stage and the step alone.
+
+So a run that is taken up again sees what an unbroken one would have seen, however many
+threads prepare it, and several processes share a batch without talking.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from einops import rearrange
+
+from denoisekit.errors import UsageError
+from denoisekit.noise import NoiseModel, choose_strength, find_model, simulate
+from denoisekit.ranges import Floats
+from denoisekit.training.pictures import Picture, Store
+
+Simulate = Callable[[Floats, np.random.Generator], Floats]
+"""``simulate(clean, rng)``: (H, W, C) on 0..1 with noise added."""
+
+Pair = tuple[Floats, Floats | None]
+"""Noisy and clean, the latter where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What patches are drawn from.
+
+    Attributes
+    ----------
+    pictures : sequence of Picture
+        Noisy ones; with ``simulate``, clean ones.
+    store : Store
+        What reads them.
+    clean : sequence of Picture or None
+        The same without noise, one for one.
+    simulate : callable or None
+        Makes noisy pictures of clean ones.
+    """
+
+    pictures: Sequence[Picture]
+    store: Store
+    clean: Sequence[Picture] | None = None
+    simulate: Simulate | None = None
+
+    @property
+    def paired(self) -> bool:
+        """Whether patches come with clean ones."""
+        return self.clean is not None or self.simulate is not None
+
+
+class Patches:
+    """Square patches out of a pool; every place of every picture is equally likely.
+
+    Parameters
+    ----------
+    pool : Pool
+        Its pictures; those smaller than a patch are left out.
+    side : int
+        Of a patch.
+    seed : sequence of int
+        Of all draws: the run's and the stage's.
+
+    Raises
+    ------
+    UsageError
+        No picture is as large as a patch.
+    """
+
+    def __init__(self, pool: Pool, side: int, seed: Sequence[int]) -> None:
+        self.pool, self.side, self._seed = pool, side, tuple(seed)
+        infos = [picture.info for picture in pool.pictures]
+        places = [max(0, i.height - side + 1) * max(0, i.width - side + 1) for i in infos]
+        self.left_out = places.count(0)
+        if self.left_out == len(places):
+            raise UsageError(
+                f"no picture is as large as a patch of {side} pixels",
+                "give a smaller --patch, or larger pictures",
+            )
+        self._shares = np.cumsum(places, dtype=np.float64) / sum(places)
+
+    def batch(self, step: int, samples: Sequence[int]) -> Pair:
+        """Return some samples of a step's batch.
+
+        Parameters
+        ----------
+        step : int
+            From 0.
+        samples : sequence of int
+            Which of the batch.
+
+        Returns
+        -------
+        noisy, clean : numpy.ndarray
+            (N, C, side, side) float32 on 0..1; clean is None where there is none.
+        """
+        pairs = [self._sample(step, sample) for sample in samples]
+        clean = [other for _, other in pairs if other is not None]
+        return _stacked([one for one, _ in pairs]), _stacked(clean) if clean else None
+
+    def _sample(self, step: int, sample: int) -> Pair:
+        pool, side = self.pool, self.side
+        draw = np.random.default_rng([*self._seed, step, sample])
+        index = int(np.searchsorted(self._shares, draw.random(), "right"))
+        picture = pool.pictures[index]
+        top = int(draw.integers(picture.info.height - side + 1))
+        left = int(draw.integers(picture.info.width - side + 1))
+        turn, channel = int(draw.integers(8)), int(draw.integers(2**16))
+        box = (top, left, side, side)
+        first = _turned(pool.store.box(picture, box, channel), turn)
+        if pool.simulate is not None:  # on the turned picture: a camera's mosaic is never turned
+            return pool.simulate(first, draw), first
+        if pool.clean is None:
+            return first, None
+        return first, _turned(pool.store.box(pool.clean[index], box, channel), turn)
+
+
+def _turned(image: Floats, turn: int) -> Floats:
+    """Return one of the eight flips and rotations of (H, W, C)."""
+    image = np.rot90(image, turn % 4)
+    return image[:, ::-1] if turn >= 4 else image
+
+
+def _stacked(images: Sequence[Floats]) -> Floats:
+    return np.ascontiguousarray(rearrange(list(images), "n h w c -> n c h w"), np.float32)
+
+
+def noise_of(cameras: str) -> Simulate:
+    """Return what adds the noise of cameras, one of them drawn for each patch.
+
+    Parameters
+    ----------
+    cameras : str
+        Ids of `denoisekit.noise.CAMERAS`, each maybe with a strength: ``phone,dslr``,
+        ``gaussian:0.1``.
+
+    Raises
+    ------
+    UsageError
+        None is called so, or its strength makes no sense.
+    """
+    kinds: list[Simulate] = []
+    for text in cameras.split(","):
+        name, colon, strength = text.strip().partition(":")
+        model = find_model(name)
+        try:
+            given = {model.strength: float(strength) if colon else None}
+        except ValueError:
+            raise UsageError(f"--simulate {text}: {strength} is not a number") from None
+        kinds.append(_noise(model, given.get("gain"), given.get("sigma"), given.get("peak")))
+
+    def add(clean: Floats, draw: np.random.Generator) -> Floats:
+        return kinds[int(draw.integers(len(kinds)))](clean, draw)
+
+    return add
+
+
+def _noise(
+    model: NoiseModel, gain: float | None, sigma: float | None, peak: float | None
+) -> Simulate:
+    choose_strength(model, np.random.default_rng(0), gain=gain, sigma=sigma, peak=peak)
+
+    def add(clean: Floats, draw: np.random.Generator) -> Floats:
+        return simulate(clean, model, draw, gain=gain, sigma=sigma, peak=peak)
+
+    return add
+
+
+@contextmanager
+def batches(
+    patches: Patches, steps: range, samples: Sequence[int], workers: int
+) -> Iterator[Iterator[Pair]]:
+    """Give the batches of some steps, in order, prepared ahead by threads.
+
+    Parameters
+    ----------
+    patches : Patches
+        Their source.
+    steps : range
+        Which steps.
+    samples : sequence of int
+        The part of each batch that this process works on.
+    workers : int
+        Threads; each prepares two batches ahead.
+    """
+    with ThreadPoolExecutor(workers, "patches") as threads:
+        coming: deque[Future[Pair]] = deque()
+
+        def give() -> Iterator[Pair]:
+            ahead = iter(steps)
+            for _ in steps:
+                while len(coming) < 2 * workers and (step := next(ahead, None)) is not None:
+                    coming.append(threads.submit(patches.batch, step, samples))
+                yield coming.popleft().result()
+
+        try:
+            yield give()
+        finally:
+            for future in coming:
+                future.cancel()

@@ -1,0 +1,215 @@
+"""The training loop: step after step, and between them loss, validation, previews, states."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from denoisekit.errors import DenoisekitError
+from denoisekit.methods import MethodInfo, Stage
+from denoisekit.training.config import Config, Sizes
+from denoisekit.training.data import Pair, Patches, Pool, batches
+from denoisekit.training.distributed import Crew
+from denoisekit.training.evaluate import Sample, denoise, psnr, write_preview
+from denoisekit.training.log import Log
+from denoisekit.training.state import Folder, State, save_state, write_weights
+from denoisekit.training.step import Trainee
+
+SAVE_SECONDS = 300.0
+"""Time between two states, where no number of steps is asked for."""
+
+TOLD_SECONDS = 0.5
+"""About how often the loss is read: on a GPU it makes the host wait."""
+
+TOLD_STEPS = 100
+"""Most steps until then."""
+
+LOOKS = 20
+"""How often a stage is validated and shown, where nothing else is asked for."""
+
+LOOK_STEPS = 100
+"""Fewest steps between."""
+
+HELD_OUT = 4
+"""Batches whose loss is the score, where no clean pictures are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What stays the same through all stages of a run.
+
+    Attributes
+    ----------
+    method : MethodInfo
+        What is trained.
+    config : Config
+        All of ``config.toml``.
+    folder : Folder
+        Where everything is written.
+    pool, held : Pool
+        What patches are drawn from: to train, and to judge by.
+    samples : sequence of Sample
+        Pictures to validate on.
+    crew : Crew
+        The processes.
+    workers : int
+        Threads that prepare batches.
+    log : Log
+        Told what happens.
+    stop : callable
+        Whether to stop soon.
+    facts : dict
+        For the header of weights: what they were trained on.
+    """
+
+    method: MethodInfo
+    config: Config
+    folder: Folder
+    pool: Pool
+    held: Pool
+    samples: Sequence[Sample]
+    crew: Crew
+    workers: int
+    log: Log
+    stop: Callable[[], bool]
+    facts: dict[str, Any]
+
+    def write_weights(self, name: str, stage: Stage, state: State, trainee: Trainee) -> None:
+        """Write weights on the way, or the result: ``weights``."""
+        path = self.folder.weights if name == "weights" else self.folder.kept(name)
+        facts = {**self.facts, "stage": stage.name, "steps": state.step, "score": state.best}
+        write_weights(path, self.method, stage.config, trainee.weights(), facts)
+
+
+def train_stage(run: Run, stage: Stage, trainee: Trainee, state: State) -> bool:
+    """Train a stage from where its state stands to its end; return False if stopped before.
+
+    Raises
+    ------
+    DenoisekitError
+        The loss is not a number, or something cannot be written. The last good state is
+        on the disk.
+    """
+    sizes, config, crew = trainee.sizes, run.config, run.crew
+    patches = Patches(run.pool, sizes.patch, (config.seed, state.stage))
+    looks = max(LOOK_STEPS, sizes.steps // LOOKS)
+    marks = (config.validate_every or looks, config.preview_every or looks, config.save_every)
+    saved, pace, losses, began = time.monotonic(), 1, [], time.monotonic()
+    due = _next(state.step, pace, sizes.steps, marks)
+    with batches(patches, range(state.step, sizes.steps), crew.share(sizes.batch), run.workers) as (
+        coming
+    ):
+        for pair in coming:
+            losses.append(trainee.step(state.step, pair))
+            state.step += 1
+            if state.step < due:
+                continue
+            loss = _mean(losses, crew, state.step)
+            taken = time.monotonic() - began
+            state.seconds += taken
+            if crew.first:
+                _tell(run, stage, trainee, state, loss, taken / len(losses))
+            at = [bool(every) and state.step % every == 0 for every in marks]
+            end = state.step == sizes.steps
+            if crew.first and (at[0] or at[1] or end):
+                _look(run, stage, trainee, state, validate=at[0] or end, show=at[1] or end)
+            pace, halt = _decide(run, state, taken / len(losses))
+            late = time.monotonic() - saved > SAVE_SECONDS and not config.save_every
+            if crew.first and (at[2] or late or end or halt):
+                save(run, stage, trainee, state)
+                saved = time.monotonic()
+            if halt:
+                return end
+            due, losses, began = _next(state.step, pace, sizes.steps, marks), [], time.monotonic()
+    return True
+
+
+def save(run: Run, stage: Stage, trainee: Trainee, state: State) -> None:
+    """Keep the state and its weights, unless they are spoilt."""
+    if not trainee.sound():
+        raise _spoilt(state.step)
+    trainee.put(state)
+    save_state(run.folder, state)
+    run.write_weights("last", stage, state, trainee)
+    run.log("saved", stage=stage.name, step=state.step)
+
+
+def held_out(run: Run, place: int, sizes: Sizes) -> list[Pair]:
+    """Return the batches that the score is taken of; they never change."""
+    patches = Patches(run.held, sizes.patch, (run.config.seed, place, 1))
+    return [patches.batch(step, range(min(sizes.batch, 8))) for step in range(HELD_OUT)]
+
+
+def _next(step: int, pace: int, steps: int, marks: Sequence[int]) -> int:
+    """Return the step after which to look up next."""
+    return min(steps, step + pace, *(step - step % every + every for every in marks if every))
+
+
+def _mean(losses: list[torch.Tensor], crew: Crew, step: int) -> float:
+    loss = float(crew.mean(torch.stack(losses).float().mean()))
+    if loss != loss or loss in (float("inf"), -float("inf")):
+        raise _spoilt(step)
+    return loss
+
+
+def _spoilt(step: int) -> DenoisekitError:
+    return DenoisekitError(
+        f"the training came to values that are not numbers by step {step}",
+        "the last good state is kept; start again from checkpoints/last.safetensors with "
+        "--weights, and a lower --lr or --clip 1",
+    )
+
+
+def _decide(run: Run, state: State, seconds: float) -> tuple[int, bool]:
+    """Return how many steps to go until the next look, and whether to stop; alike in all."""
+    over = 0 < run.config.limit <= state.seconds
+    pace = max(1, min(TOLD_STEPS, int(TOLD_SECONDS / max(seconds, 1e-9))))
+    told = int(run.crew.agree(0 if run.stop() or over else pace))
+    return told, told == 0
+
+
+def _tell(
+    run: Run, stage: Stage, trainee: Trainee, state: State, loss: float, seconds: float
+) -> None:
+    sizes = trainee.sizes
+    run.log(
+        "step",
+        stage=stage.name,
+        step=state.step,
+        steps=sizes.steps,
+        loss=loss,
+        rate=trainee.rate(state.step - 1),
+        patches_per_second=round(sizes.batch / seconds, 3),
+        seconds_left=round((sizes.steps - state.step) * seconds, 1),
+    )
+
+
+def _look(
+    run: Run, stage: Stage, trainee: Trainee, state: State, *, validate: bool, show: bool
+) -> None:
+    """Denoise the pictures of validation; score the weights, keep the best, write a preview."""
+    known = bool(run.samples) and run.samples[0].clean is not None
+    denoised = []
+    if show or known:
+        shown = run.samples if known else run.samples[:4]
+        device = str(run.crew.device)
+        denoised = denoise(run.method, stage.config, trainee.weights(), shown, device)
+    if show:
+        write_preview(run.folder.preview(stage.name, state.step), run.samples, denoised)
+    if not validate:
+        return
+    if known:
+        score = psnr(denoised, run.samples)
+        told = {"psnr": round(score, 4)}
+    else:
+        score = -trainee.held_out(held_out(run, state.stage, trainee.sizes))
+        told = {"held_out_loss": -score}
+    better = state.best is None or score > state.best
+    run.log("validation", stage=stage.name, step=state.step, **told, best=better)
+    if better:
+        state.best = score
+        run.write_weights("best", stage, state, trainee)

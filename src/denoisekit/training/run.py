@@ -1,0 +1,265 @@
+"""A run from its beginning to its weights: planned, started, taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from denoisekit.device import choose_precision, describe_device
+from denoisekit.errors import OutputError, UsageError
+from denoisekit.methods import MethodInfo, Stage, get_method
+from denoisekit.training.config import (
+    Asked,
+    Config,
+    Data,
+    recipe,
+    resolve,
+    stages_of,
+)
+from denoisekit.training.config_file import read_toml, write_toml
+from denoisekit.training.cost import Cost, measure
+from denoisekit.training.distributed import Crew, crew
+from denoisekit.training.evaluate import choose
+from denoisekit.training.log import Log, Tell
+from denoisekit.training.loop import Run, train_stage
+from denoisekit.training.material import Material, gather
+from denoisekit.training.state import Folder, State, load_state, write_whole
+from denoisekit.training.step import Trainee, frozen
+from denoisekit.weights import load_weights
+
+TIME_SHARE = 0.9
+"""Part of the time allowed that is planned for: validation and neighbours take some too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where and how a run is worked on; nothing of this changes its result.
+
+    Attributes
+    ----------
+    device : str
+        As `denoisekit.device.resolve_device` takes it.
+    workers : int
+        Threads that prepare batches.
+    tensorboard : bool
+        Whether to write what TensorBoard shows.
+    stop : callable
+        Whether to stop at the next good moment.
+    tell : callable
+        Called with each record of the log; see `denoisekit.training.log`.
+    """
+
+    device: str = "auto"
+    workers: int = 2
+    tensorboard: bool = False
+    stop: Callable[[], bool] = lambda: False
+    tell: Tell = lambda record: None  # noqa: ARG005 - nobody listens
+
+
+def start(
+    method: MethodInfo, data: Data, out: Path, asked: Asked, machine: Machine | None = None
+) -> bool:
+    """Plan a run, write its folder, and train.
+
+    Parameters
+    ----------
+    method : MethodInfo
+        What to train.
+    data : Data
+        On what.
+    out : Path
+        Folder of the run; it must not be there, or be empty.
+    asked : Asked
+        What shall differ from the method's recipe.
+    machine : Machine, optional
+        Where to run.
+
+    Returns
+    -------
+    bool
+        Whether it came to its end; False: it was stopped, and can be taken up again.
+
+    Raises
+    ------
+    DenoisekitError
+        Anything that does not let it begin or go on.
+    """
+    machine, folder = machine or Machine(), Folder(out)
+    with crew(machine.device) as here:
+        if here.first and out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UsageError(f"{out} exists already", "go on with --resume, or give another --out")
+        choose_precision(here.device, asked.precision)
+        material = gather(data, asked.network.get("channels"))
+        config = resolve(method, data, asked, material.channels)
+        costs = _measure(method, config, here)
+        seconds = sum(c.seconds * s.steps for c, s in zip(costs, config.stages, strict=True))
+        if config.limit:
+            fits = TIME_SHARE * config.limit / seconds
+            config = config.scaled(min(1.0, here.agree(fits)))
+        if here.first:
+            write_whole(folder.config, write_toml(config).encode())
+        return _work(method, config, folder, material, here, machine, costs)
+
+
+def resume(out: Path, machine: Machine | None = None) -> bool:
+    """Go on with a run that was stopped, killed or failed; see `start`."""
+    machine, folder = machine or Machine(), Folder(out)
+    config = read_toml(folder.config)
+    method = get_method(config.method)
+    if folder.weights.exists() and (state := load_state(folder)) and _over(config, state):
+        raise UsageError(f"the run {out} is complete", f"its weights are {folder.weights}")
+    with crew(machine.device) as here:
+        choose_precision(here.device, config.precision)
+        material = gather(config.data, config.network.get("channels"))
+        return _work(method, config, folder, material, here, machine, [])
+
+
+def _over(config: Config, state: State) -> bool:
+    return state.stage == len(config.stages) - 1 and state.step >= config.stages[-1].steps
+
+
+def _measure(method: MethodInfo, config: Config, here: Crew) -> list[Cost]:
+    costs: list[Cost] = []
+    stages = stages_of(method, config)
+    for place, (stage, sizes) in enumerate(stages):
+        here.share(sizes.batch)
+        before = _before(method, config, place)
+        taught = before if before is not None and before.config != stage.config else None
+        paired = config.data.paired
+        costs.append(
+            measure(method, stage, sizes, here, config.precision, teacher=taught, paired=paired)
+        )
+    return costs
+
+
+def _before(method: MethodInfo, config: Config, place: int) -> Stage | None:
+    """Return the stage before a stage of the run, which may not be one of the run itself."""
+    known = recipe(method, config.network, paired=config.data.paired)
+    at = [stage.name for stage in known].index(config.stages[place].name)
+    return known[at - 1] if at else None
+
+
+def _work(
+    method: MethodInfo,
+    config: Config,
+    folder: Folder,
+    material: Material,
+    here: Crew,
+    machine: Machine,
+    costs: list[Cost],
+) -> bool:
+    board = folder.path / "tensorboard" if machine.tensorboard else None
+    log = Log(folder.log, machine.tell, board) if here.first else Log(None, lambda record: None)  # noqa: ARG005
+    run = Run(
+        method=method,
+        config=config,
+        folder=folder,
+        pool=material.pool,
+        held=material.held,
+        samples=choose(material.held, config.seed),
+        crew=here,
+        workers=machine.workers,
+        log=log,
+        stop=machine.stop,
+        facts={**material.facts, "seed": config.seed, "processes": here.size},
+    )
+    try:
+        log("data", **material.facts, warnings=material.warnings(config))
+        log("plan", **_plan(run, costs))
+        with torch.random.fork_rng():
+            return _stages(run)
+    except OSError as error:
+        raise OutputError(f"{folder.path}: {error.strerror}", "go on with --resume") from error
+    finally:
+        log.close()
+
+
+def _plan(run: Run, costs: list[Cost]) -> dict[str, Any]:
+    config = run.config
+    told = []
+    for sizes, cost in zip(config.stages, costs, strict=False):
+        told.append(
+            {
+                "stage": sizes.name,
+                "steps": sizes.steps,
+                "batch": sizes.batch,
+                "patch": sizes.patch,
+                "parameters": cost.parameters,
+                "seconds": round(cost.seconds * sizes.steps, 1),
+                "bytes": cost.bytes,
+            }
+        )
+    return {
+        "method": run.method.id,
+        "device": describe_device(run.crew.device),
+        "processes": run.crew.size,
+        "precision": config.precision,
+        "stages": told,
+    }
+
+
+def _stages(run: Run) -> bool:
+    config, folder, crew = run.config, run.folder, run.crew
+    state = load_state(folder) or State()
+    stages = stages_of(run.method, config)
+    if state.step:
+        run.log("resumed", stage=stages[state.stage][0].name, step=state.step)
+    for place in range(state.stage, len(stages)):
+        stage, sizes = stages[place]
+        last = place == len(stages) - 1
+        trainee = Trainee(
+            run.method, stage, sizes, crew, (config.seed, place), config.precision, config.clip
+        )
+        _prepare(run, place, stage, trainee)
+        if state.net:
+            trainee.take(state)
+        if state.step < sizes.steps and not train_stage(run, stage, trainee, state):
+            late = 0 < config.limit <= state.seconds
+            if crew.first and late and last:
+                run.write_weights("weights", stage, state, trainee)
+            run.log("stopped", stage=stage.name, step=state.step, steps=sizes.steps, late=late)
+            return False
+        if crew.first:
+            run.write_weights("weights" if last else stage.name, stage, state, trainee)
+        if last:
+            run.log("done", weights=str(folder.weights), seconds=round(state.seconds, 1))
+            return True
+        state = State(stage=place + 1, seconds=state.seconds)
+        crew.wait()
+    return True
+
+
+def _prepare(run: Run, place: int, stage: Stage, trainee: Trainee) -> None:
+    """Give a network the weights it starts from, and its teacher."""
+    method, config = run.method, run.config
+    before = _before(method, config, place)
+    if place == 0 and config.weights:
+        given = load_weights(config.weights, method)
+        _same(given.config, stage, config.weights)
+        trainee.load(given.state)
+    if before is None:
+        return
+    if place:
+        name = str(run.folder.kept(before.name))
+    elif config.teacher:
+        name = config.teacher
+    else:
+        return
+    found = load_weights(name, method)
+    _same(found.config, before, name)
+    if before.config == stage.config:
+        trainee.load(found.state)
+    else:
+        trainee.teacher = frozen(method, before.config, found.state).to(run.crew.device)
+
+
+def _same(config: Any, stage: Stage, name: str) -> None:
+    if dict(config) != dict(stage.config):
+        raise UsageError(
+            f"{name} is of the network {dict(config)}, and {dict(stage.config)} is wanted",
+            "give the sizes with --config, or other weights",
+        )

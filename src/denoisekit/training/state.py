@@ -1,0 +1,197 @@
+"""What a run keeps on the disk: a state to go on from, and weights to use.
+
+Every file appears whole or not at all: it is written beside its place, flushed, and
+renamed. So a run that is killed, or whose disk is full, leaves its last good state.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from denoisekit._version import __version__
+from denoisekit.errors import InputError, OutputError
+from denoisekit.methods import MethodInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tensors = dict[str, "Tensor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The files of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """All that tells the run."""
+        return self.path / "config.toml"
+
+    @property
+    def log(self) -> Path:
+        """What happened, a JSON object a line."""
+        return self.path / "log.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """What to go on from."""
+        return self.path / "checkpoints" / "state.pt"
+
+    @property
+    def weights(self) -> Path:
+        """The result."""
+        return self.path / "weights.safetensors"
+
+    def kept(self, name: str) -> Path:
+        """Return the place of weights on the way: ``last``, ``best``, or a stage's name."""
+        return self.path / "checkpoints" / f"{name}.safetensors"
+
+    def preview(self, stage: str, step: int) -> Path:
+        """Return the place of a picture of what the network does."""
+        return self.path / "previews" / f"{stage}_{step:07d}.png"
+
+
+@dataclass(slots=True)
+class State:
+    """A run between two steps.
+
+    Attributes
+    ----------
+    stage, step : int
+        The stage under way, and its steps done.
+    net, average : dict of str to Tensor
+        Weights, and their moving average; the latter empty where there is none.
+    adam, scaler : dict
+        What the optimiser and the loss scaler keep.
+    best : float or None
+        The best score of this stage.
+    seconds : float
+        Spent so far.
+    """
+
+    stage: int = 0
+    step: int = 0
+    net: Tensors = field(default_factory=dict)
+    average: Tensors = field(default_factory=dict)
+    adam: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    best: float | None = None
+    seconds: float = 0.0
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that appears under its name only when it is complete and on the disk.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written; a former file of this name is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """Return the error of a file of a run that cannot be written."""
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}",
+        "the last state is kept: make room, then go on with --resume",
+    )
+
+
+def save_state(folder: Folder, state: State) -> None:
+    """Keep a state, in place of the one before.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written; the one before is as it was.
+    """
+    import torch
+
+    content = {name: getattr(state, name) for name in State.__slots__}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_whole(folder.state, buffer.getvalue())
+
+
+def load_state(folder: Folder) -> State | None:
+    """Return the state to go on from; None: nothing was saved yet.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    import torch
+
+    try:
+        return State(**torch.load(folder.state, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged file may raise anything
+        raise InputError(
+            f"{folder.state} cannot be read: it is damaged",
+            "start a new run; --weights takes checkpoints/last.safetensors as its start",
+        ) from error
+
+
+def write_weights(
+    path: Path,
+    method: MethodInfo,
+    config: Mapping[str, Any],
+    weights: Tensors,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write weights that ``denoise --weights`` takes, with their origin in the header.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    method : MethodInfo
+        Of which method.
+    config : mapping
+        Of their network.
+    weights : dict of str to Tensor
+        Under our keys.
+    facts : mapping
+        How they were made, for the header.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    import torch
+
+    from denoisekit.weights.checkpoint import to_safetensors
+
+    header = {
+        "denoisekit": "1",
+        "method": method.id,
+        "config": json.dumps(dict(config), sort_keys=True),
+        "source": f"trained with denoisekit {__version__}",
+        "training": json.dumps({**facts, "torch": torch.__version__}, sort_keys=True),
+    }
+    plain = {key: value.detach().cpu().clone().contiguous() for key, value in weights.items()}
+    write_whole(path, to_safetensors(plain, header))
