@@ -114,8 +114,8 @@ DSLR = Camera(
 # White balance and colour matrix: the ranges hold those that Brooks et al. took from the
 # files of four cameras, and those that fit the noise of smartphones best. Rows sum to one.
 RED_GAIN, BLUE_GAIN = (1.25, 2.3), (1.4, 2.3)
-MATRIX_LOW = np.array([[0, -0.9, -0.2], [-0.25, 0, -0.4], [-0.05, -0.6, 0]])
-MATRIX_HIGH = np.array([[0, -0.3, 0.3], [-0.04, 0, -0.05], [0.2, -0.1, 0]])
+MATRIX_LOW = np.array([[0, -0.9, -0.2], [-0.25, 0, -0.45], [-0.05, -0.65, 0]])
+MATRIX_HIGH = np.array([[0, -0.3, 0.3], [-0.04, 0, -0.05], [0.2, -0.15, 0]])
 
 # Read noise follows shot noise in real files: log(read²) = 2.18 log(gain) + 1.2 (Brooks et al.);
 # how far above or below differs between kinds of cameras.
