@@ -22,8 +22,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from denoisekit.methods.promptsid_names import PUBLISHED
 from denoisekit.nets.blind_spot import BlindSpotNet, BlockKind
 from denoisekit.nets.blind_spot_fast import FastBlindSpot
+from denoisekit.nets.promptsid import PromptSID
+from denoisekit.nets.promptsid_fast import denoise
 from denoisekit.nets.self_similarity import EPSILON, SelfSimilarity
 from denoisekit.nets.unet import UNet
 from denoisekit.nets.unet_blocks import BlockUNet
@@ -88,6 +91,26 @@ def with_all_pairs(net: nn.Module) -> nn.Module:
     return net
 
 
+class WithNoise(nn.Module):
+    """Prompt-SID with the noise that its prompt is made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = PromptSID(PUBLISHED)
+        self.noise = torch.randn(1, 4 * PUBLISHED["features"])
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        denoised: Tensor = self.net(noisy, self.noise)
+        return denoised
+
+    def fast(self, dtype: torch.dtype) -> Form:
+        def run(noisy: Tensor) -> Tensor:
+            prompt = self.net.sample(self.noise, self.net.condition(noisy))
+            return denoise(self.net.denoiser, noisy, prompt[0], dtype=dtype)[0]
+
+        return run
+
+
 SDAP: list[BlockKind] = ["single"] * 9
 SSBSN: list[BlockKind] = ["double"] * 6
 SSBSN.extend(["attention"] * 3)
@@ -101,6 +124,7 @@ NETWORKS = {
         scale=255.0,
         reference=with_all_pairs,
     ),
+    "promptsid": Network(WithNoise, WithNoise.fast),
 }
 
 

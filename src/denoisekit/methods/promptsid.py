@@ -211,7 +211,7 @@ def _flop_per_pixel(config: Config, prompts: float) -> float:
 def _bytes_per_pixel(config: Config) -> Mapping[str, float]:
     """Return the peak working memory: either the denoiser's maps or the condition's."""
     # Maps are float32 in every precision.
-    each = max(18.0 * config["width"], 3.5 * config["features"])
+    each = max(15.5 * config["width"], 3.5 * config["features"])
     return {"fp32": each, "bf16": each, "fp16": each}
 
 
