@@ -116,6 +116,10 @@ def _score(record: Record) -> str:
     return text + (", the best so far" if record["best"] else "")
 
 
+def _memory(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{max(1, size >> 20)} MiB"
+
+
 def _lines(record: Record) -> Iterator[str]:
     match record["event"]:
         case "data":
@@ -131,7 +135,7 @@ def _lines(record: Record) -> Iterator[str]:
                     f"{stage['stage']}: {stage['parameters'] / 1e6:.3g} M parameters, "
                     f"{stage['steps']} steps of {stage['batch']} patches of {stage['patch']}²; "
                     f"about {render.duration(stage['seconds'])} "
-                    f"and {stage['bytes'] / 2**30:.2g} GiB"
+                    f"and {_memory(stage['bytes'])}"
                 )
         case "resumed":
             yield f"going on with {record['stage']} after step {record['step']}"

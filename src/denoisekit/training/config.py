@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -246,13 +247,21 @@ def recipe(method: MethodInfo, network: Mapping[str, Any], *, paired: bool) -> t
     try:
         for stage in stages:
             method.traits(stage.config, method.choose())
-            method.build(stage.config, method.choose())
+            _check_network(method, stage)
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UsageError(
             f"there is no network of the configuration {dict(network)}",
             f"see --config and the method's own: {json.dumps(dict(method.config))}",
         ) from error
     return stages
+
+
+def _check_network(method: MethodInfo, stage: Stage) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of empty tensors, which are refused here
+        shapes = method.build(stage.config, method.choose()).shapes()
+    if any(0 in shape for shape in shapes.values()):
+        raise ValueError("a layer of nothing")
 
 
 def stages_of(method: MethodInfo, config: Config) -> list[tuple[Stage, Sizes]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,11 @@ def resume(out: Path, machine: Machine | None = None) -> bool:
     machine, folder = machine or Machine(), Folder(out)
     config = read_toml(folder.config)
     method = get_method(config.method)
-    if folder.weights.exists() and (state := load_state(folder)) and _over(config, state):
+    state = load_state(folder) or State()
+    if folder.weights.exists() and _over(config, state):
         raise UsageError(f"the run {out} is complete", f"its weights are {folder.weights}")
+    if config.limit <= state.seconds:  # its time was over, and it is asked to go on
+        config = replace(config, limit=0.0)
     with crew(machine.device) as here:
         choose_precision(here.device, config.precision)
         material = gather(config.data, config.network.get("channels"))
@@ -137,10 +140,26 @@ def _measure(method: MethodInfo, config: Config, here: Crew) -> list[Cost]:
 
 
 def _before(method: MethodInfo, config: Config, place: int) -> Stage | None:
-    """Return the stage before a stage of the run, which may not be one of the run itself."""
+    """Return the stage before a stage of the run, which may not be one of the run itself.
+
+    Its network has the sizes of the teacher that was given, where there is one.
+    """
     known = recipe(method, config.network, paired=config.data.paired)
     at = [stage.name for stage in known].index(config.stages[place].name)
-    return known[at - 1] if at else None
+    if not at:
+        return None
+    before = known[at - 1]
+    if place or not config.teacher:
+        return before
+    found = load_weights(config.teacher, method).config
+    if _kind(found) != _kind(before.config):
+        raise _unfit(config.teacher, found, before.config)
+    return replace(before, config=found)
+
+
+def _kind(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two networks must have in common, whatever their sizes."""
+    return {k: v for k, v in config.items() if isinstance(v, str) or k == "channels"}
 
 
 def _work(
@@ -238,28 +257,27 @@ def _prepare(run: Run, place: int, stage: Stage, trainee: Trainee) -> None:
     method, config = run.method, run.config
     before = _before(method, config, place)
     if place == 0 and config.weights:
-        given = load_weights(config.weights, method)
-        _same(given.config, stage, config.weights)
-        trainee.load(given.state)
-    if before is None:
+        trainee.load(_found(config.weights, method, stage))
+    if before is None or (not place and not config.teacher):
         return
-    if place:
-        name = str(run.folder.kept(before.name))
-    elif config.teacher:
-        name = config.teacher
-    else:
-        return
-    found = load_weights(name, method)
-    _same(found.config, before, name)
+    name = str(run.folder.kept(before.name)) if place else config.teacher
+    weights = _found(name, method, before)
     if before.config == stage.config:
-        trainee.load(found.state)
+        trainee.load(weights)
     else:
-        trainee.teacher = frozen(method, before.config, found.state).to(run.crew.device)
+        trainee.teacher = frozen(method, before.config, weights).to(run.crew.device)
 
 
-def _same(config: Any, stage: Stage, name: str) -> None:
-    if dict(config) != dict(stage.config):
-        raise UsageError(
-            f"{name} is of the network {dict(config)}, and {dict(stage.config)} is wanted",
-            "give the sizes with --config, or other weights",
-        )
+def _found(name: str, method: MethodInfo, stage: Stage) -> Mapping[str, torch.Tensor]:
+    """Load weights of the network of a stage."""
+    loaded = load_weights(name, method)
+    if dict(loaded.config) != dict(stage.config):
+        raise _unfit(name, loaded.config, stage.config)
+    return loaded.state
+
+
+def _unfit(name: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> UsageError:
+    return UsageError(
+        f"{name} is of the network {dict(found)}, and {dict(wanted)} is wanted",
+        "give the sizes with --config, or other weights",
+    )

@@ -1,0 +1,130 @@
+"""``denoisekit train``: options, what it says, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from denoisekit.cli.app import run
+from denoisekit.cli.train import parse_time
+from denoisekit.errors import UsageError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two noisy pictures."""
+    draw = np.random.default_rng(0)
+    for index in range(2):
+        np.save(tmp_path / f"{index}.npy", draw.integers(0, 256, (40, 44, 3), dtype=np.uint8))
+    return tmp_path
+
+
+SMALL = ("--width", "4", "--patch", "32", "--batch", "1", "--steps", "2", "--device", "cpu")
+
+
+def test_a_run_says_what_it_will_cost_and_where_the_result_is(folder, capsys):
+    out = folder / "run"
+    assert run(["train", "aprrd", str(folder), "--out", str(out), *SMALL]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "2 pictures" in said.err
+    assert "teacher: " in said.err
+    assert "steps of 1 patches of 32²; about" in said.err
+    assert f"done in 0 s: {out / 'weights.safetensors'}" in said.err.replace(
+        "done in 1", "done in 0"
+    )
+    noisy, result = folder / "0.npy", folder / "result.npy"
+    weights = ["--weights", str(out / "weights.safetensors")]
+    assert run(["denoise", str(noisy), "-o", str(result), *weights]) == 0
+    assert np.load(result).shape == (40, 44, 3)
+
+
+def test_json_is_the_log_on_stdout_and_nothing_else(folder, capsys):
+    out = folder / "run"
+    assert run(["train", "aprrd", str(folder), "--out", str(out), *SMALL, "--json"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.splitlines() == [
+        json.dumps(json.loads(line)) for line in (out / "log.jsonl").read_text().splitlines()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["aprrd"], "--resume"),
+        (["aprd", "{folder}", "--out", "{out}"], "did you mean 'aprrd'"),
+        (["aprrd", "{folder}", "--out", "{folder}"], "--resume"),
+        (["aprrd", "{folder}", "--out", "{out}", "--patch", "33"], "--patch 64"),
+        (["aprrd", "{folder}", "--out", "{out}", "--steps", "0"], "above 0"),
+        (["aprrd", "{folder}", "--out", "{out}", "--width", "0"], "--config"),
+        (["aprrd", "{folder}", "--out", "{out}", "--config", "widht=3"], "width"),
+        (["aprrd", "{folder}", "--out", "{out}", "--config", "width=wide"], "--config"),
+        (["aprrd", "{folder}", "--out", "{out}", "--max-time", "soon"], "12h"),
+        (["aprrd", "{folder}", "--out", "{out}", "--simulate", "fone"], "phone"),
+        (["aprrd", "{folder}", "--out", "{out}", "--precision", "fp16", *SMALL], "bf16"),
+        (["sdap", "{folder}", "--out", "{out}", "--teacher", "x.pth"], None),
+        (["--resume", "{out}", "--steps", "5"], "as it began"),
+    ],
+)
+def test_what_makes_no_sense_is_two_lines_and_no_folder(folder, capsys, arguments, hint):
+    out = folder / "run"
+    named = [text.format(folder=folder, out=out) for text in arguments]
+    assert run(["train", *named]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    first, *rest = said.err.splitlines()
+    assert first.startswith("error: ")
+    assert hint is None or hint in rest[0]
+    assert not out.exists()
+
+
+def test_what_is_not_there_is_said(folder, capsys):
+    assert run(["train", "--resume", str(folder)]) == 1
+    assert "holds no run" in capsys.readouterr().err
+    assert run(["train", "aprrd", str(folder / "no"), "--out", str(folder / "run")]) == 1
+    assert "no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90m", 5400), ("1h30m", 5400), ("2d", 172800), ("45", 45), ("0.5h", 1800)],
+)
+def test_times(text, seconds):
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "h", "-1h", "1.2.3h", "1 week"])
+def test_what_is_no_time(text):
+    with pytest.raises(UsageError):
+        parse_time(text)
+
+
+def test_an_interrupted_run_saves_its_state_and_goes_on(folder):
+    out = folder / "run"
+    command = [sys.executable, "-m", "denoisekit", "train"]
+    small = [*SMALL, "--steps", "100000"]
+    process = subprocess.Popen(
+        [*command, "aprrd", str(folder), "--out", str(out), *small],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    log = out / "log.jsonl"
+    while process.poll() is None and not (log.exists() and '"step"' in log.read_text()):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "stopping after this step" in errors
+    assert "Traceback" not in errors
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert last["event"] == "stopped"
+    assert (out / "checkpoints" / "state.pt").exists()

@@ -1,0 +1,54 @@
+"""One of several processes that train one network: run by test_processes.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from small_runs import NETWORKS, PATCHES, asked
+
+from denoisekit.methods import get_method
+from denoisekit.training import cost, loop
+from denoisekit.training.config import Data, Sizes, recipe
+from denoisekit.training.data import Patches
+from denoisekit.training.distributed import crew
+from denoisekit.training.material import gather
+from denoisekit.training.run import Machine, start
+from denoisekit.training.step import Trainee
+
+
+def steps(folder: str) -> dict[str, torch.Tensor]:
+    """Take some steps, on pairs and on noisy pictures; return the weights."""
+    with crew("cpu") as here:
+        kept = {}
+        for name in ("ssbsn", "promptsid"):
+            info = get_method(name)
+            for paired in (False, True):
+                network = {**info.config, **NETWORKS[name]}
+                (stage,) = recipe(info, network, paired=paired)
+                sizes = Sizes(stage.name, 10, 4, PATCHES[name], 1e-2)
+                trainee = Trainee(info, stage, sizes, here, (5, 0))
+                data = Data((folder,), simulate="gaussian:0.1" if paired else "")
+                patches = Patches(gather(data).pool, sizes.patch, (5, 0))
+                for step in range(3):
+                    trainee.step(step, patches.batch(step, here.share(4)))
+                for key, value in trainee.net.state_dict().items():
+                    kept[f"{name}.{paired}.{key}"] = value.clone()
+    return kept
+
+
+def main() -> None:
+    folder, out, rank = sys.argv[1], Path(sys.argv[2]), os.environ["RANK"]
+    torch.set_num_threads(1)
+    cost.BELIEVED, loop.TOLD_STEPS = 0.0, 2
+    torch.save(steps(folder), out / f"rank{rank}.pt")
+    records: list[object] = []
+    machine = Machine("cpu", workers=1, tell=records.append)
+    start(get_method("aprrd"), Data((folder,)), out / "run", asked("aprrd"), machine)
+    (out / f"records{rank}").write_text(str(len(records)))
+
+
+if __name__ == "__main__":
+    main()
