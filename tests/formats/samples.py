@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
 
 import imagecodecs
@@ -21,6 +22,7 @@ HEIGHT, WIDTH = 37, 29
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!-- \xc3\xa9 --></x:xmpmeta>'
 
 
+@cache  # it holds the time of its making
 def icc() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
