@@ -37,6 +37,15 @@ def test_threads_change_neither_order_nor_content(noisy, workers):
     assert np.array_equal(got, wanted)
 
 
+def test_processes_change_nothing_either(tmp_path):
+    folder = write_pictures(tmp_path / "clean", sigma=0.0)
+    patches = Patches(gather(Data((str(folder),), simulate="phone")).pool, 24, (0, 0))
+    wanted = [patches.batch(step, range(2))[0] for step in range(3)]
+    with batches(patches, range(3), range(2), 1, apart=True) as coming:
+        got = [found for found, _ in coming]
+    assert np.array_equal(got, wanted)
+
+
 def test_what_does_not_fit_in_the_cache_is_read_the_same(noisy):
     kept = patches_of(noisy).batch(0, range(8))[0]
     assert np.array_equal(patches_of(noisy, cache=0).batch(0, range(8))[0], kept)

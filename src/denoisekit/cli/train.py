@@ -88,7 +88,10 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps; 0: every five minutes.")] = 0,
     val_every: Annotated[int, typer.Option(help="Steps; 0: twenty times a stage.")] = 0,
     preview_every: Annotated[int, typer.Option(help="Steps; 0: twenty times a stage.")] = 0,
-    workers: Annotated[int, typer.Option(help="Threads that prepare patches.")] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Threads that prepare patches (processes, to simulate for a GPU)."),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write RUN/tensorboard too.")
     ] = False,
@@ -101,7 +104,7 @@ def train(
 
     with train_view.board(quiet or as_json) as board, _stopping() as stop:
         listener = train_view.Listener(board, as_json)
-        machine = Machine(device, max(1, workers), tensorboard, stop.asked, listener.hear)
+        machine = Machine(device, _workers(workers), tensorboard, stop.asked, listener.hear)
         if resume is not None:
             _only_resume(context)
             done = _resume(resume, machine)
@@ -158,6 +161,15 @@ def parse_time(text: str) -> float:
     if not seconds > 0:
         raise UsageError(f"'{text}' is not a time", "write for instance 90m, 12h or 2d")
     return seconds
+
+
+def _workers(asked: int | None) -> int:
+    """Return two, or on a machine of many cores more: a GPU wants much in a second."""
+    if asked is None:
+        return min(12, max(2, (os.cpu_count() or 2) - 2))
+    if asked < 1:
+        raise UsageError(f"--workers {asked} makes no sense", "give 1 or more")
+    return asked
 
 
 def _start(method: str, data: Data, out: Path, asked: Asked, machine: Machine) -> bool:

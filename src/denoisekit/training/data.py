@@ -6,11 +6,14 @@ threads prepare it, and several processes share a batch without talking.
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from einops import rearrange
@@ -73,7 +76,7 @@ class Patches:
     """
 
     def __init__(self, pool: Pool, side: int, seed: Sequence[int]) -> None:
-        self.pool, self.side, self._seed = pool, side, tuple(seed)
+        self.pool, self.side, self.seed = pool, side, tuple(seed)
         infos = [picture.info for picture in pool.pictures]
         places = [max(0, i.height - side + 1) * max(0, i.width - side + 1) for i in infos]
         self.left_out = places.count(0)
@@ -82,7 +85,8 @@ class Patches:
                 f"no picture is as large as a patch of {side} pixels",
                 "give a smaller --patch, or larger pictures",
             )
-        self._shares = np.cumsum(places, dtype=np.float64) / sum(places)
+        total = np.cumsum(places, dtype=np.float64)
+        self._shares = total / total[-1]
 
     def batch(self, step: int, samples: Sequence[int]) -> Pair:
         """Return some samples of a step's batch.
@@ -105,7 +109,7 @@ class Patches:
 
     def _sample(self, step: int, sample: int) -> Pair:
         pool, side = self.pool, self.side
-        draw = np.random.default_rng([*self._seed, step, sample])
+        draw = np.random.default_rng([*self.seed, step, sample])
         index = int(np.searchsorted(self._shares, draw.random(), "right"))
         picture = pool.pictures[index]
         top = int(draw.integers(picture.info.height - side + 1))
@@ -144,7 +148,7 @@ def noise_of(cameras: str) -> Simulate:
     UsageError
         None is called so, or its strength makes no sense.
     """
-    kinds: list[Simulate] = []
+    kinds = []
     for text in cameras.split(","):
         name, colon, strength = text.strip().partition(":")
         model = find_model(name)
@@ -152,30 +156,34 @@ def noise_of(cameras: str) -> Simulate:
             given = {model.strength: float(strength) if colon else None}
         except ValueError:
             raise UsageError(f"--simulate {text}: {strength} is not a number") from None
-        kinds.append(_noise(model, given.get("gain"), given.get("sigma"), given.get("peak")))
+        kind = _Kind(model, given.get("gain"), given.get("sigma"), given.get("peak"))
+        choose_strength(
+            model, np.random.default_rng(0), gain=kind.gain, sigma=kind.sigma, peak=kind.peak
+        )
+        kinds.append(kind)
+    return partial(_simulated, tuple(kinds))
 
-    def add(clean: Floats, draw: np.random.Generator) -> Floats:
-        return kinds[int(draw.integers(len(kinds)))](clean, draw)
 
-    return add
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of noise, and its strength where that is not drawn."""
+
+    model: NoiseModel
+    gain: float | None
+    sigma: float | None
+    peak: float | None
 
 
-def _noise(
-    model: NoiseModel, gain: float | None, sigma: float | None, peak: float | None
-) -> Simulate:
-    choose_strength(model, np.random.default_rng(0), gain=gain, sigma=sigma, peak=peak)
-
-    def add(clean: Floats, draw: np.random.Generator) -> Floats:
-        return simulate(clean, model, draw, gain=gain, sigma=sigma, peak=peak)
-
-    return add
+def _simulated(kinds: Sequence[_Kind], clean: Floats, draw: np.random.Generator) -> Floats:
+    kind = kinds[int(draw.integers(len(kinds)))]
+    return simulate(clean, kind.model, draw, gain=kind.gain, sigma=kind.sigma, peak=kind.peak)
 
 
 @contextmanager
 def batches(
-    patches: Patches, steps: range, samples: Sequence[int], workers: int
+    patches: Patches, steps: range, samples: Sequence[int], workers: int, *, apart: bool = False
 ) -> Iterator[Iterator[Pair]]:
-    """Give the batches of some steps, in order, prepared ahead by threads.
+    """Give the batches of some steps, in order, prepared ahead.
 
     Parameters
     ----------
@@ -187,15 +195,19 @@ def batches(
         The part of each batch that this process works on.
     workers : int
         Threads; each prepares two batches ahead.
+    apart : bool
+        Processes instead of threads, each with a cache of its own: for simulated noise,
+        which is much work in Python.
     """
-    with ThreadPoolExecutor(workers, "patches") as threads:
+    prepare: Callable[[int, Sequence[int]], Pair] = _prepare if apart else patches.batch
+    with _pool(patches, workers, apart=apart) as pool:
         coming: deque[Future[Pair]] = deque()
 
         def give() -> Iterator[Pair]:
             ahead = iter(steps)
             for _ in steps:
                 while len(coming) < 2 * workers and (step := next(ahead, None)) is not None:
-                    coming.append(threads.submit(patches.batch, step, samples))
+                    coming.append(pool.submit(prepare, step, samples))
                 yield coming.popleft().result()
 
         try:
@@ -203,3 +215,26 @@ def batches(
         finally:
             for future in coming:
                 future.cancel()
+
+
+def _pool(patches: Patches, workers: int, *, apart: bool) -> Executor:
+    if not apart:
+        return ThreadPoolExecutor(workers, "patches")
+    pool = replace(patches.pool, store=patches.pool.store.part(workers))
+    own = Patches(pool, patches.side, patches.seed)
+    # Spawned: a fork would copy the locks of whatever threads the libraries have.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, _begin, (own,))
+
+
+_OWN: list[Patches] = []
+"""In a process of its own: what it prepares batches of. Empty everywhere else."""
+
+
+def _begin(patches: Patches) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the loop alone
+    _OWN.append(patches)
+
+
+def _prepare(step: int, samples: Sequence[int]) -> Pair:
+    return _OWN[0].batch(step, samples)

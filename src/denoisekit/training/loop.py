@@ -57,7 +57,7 @@ class Run:
     crew : Crew
         The processes.
     workers : int
-        Threads that prepare batches.
+        Threads, or processes, that prepare batches.
     log : Log
         Told what happens.
     stop : callable
@@ -100,9 +100,10 @@ def train_stage(run: Run, stage: Stage, trainee: Trainee, state: State) -> bool:
     marks = (config.validate_every or looks, config.preview_every or looks, config.save_every)
     saved, pace, losses, began = time.monotonic(), 1, [], time.monotonic()
     due = _next(state.step, pace, sizes.steps, marks)
-    with batches(patches, range(state.step, sizes.steps), crew.share(sizes.batch), run.workers) as (
-        coming
-    ):
+    ahead, share = range(state.step, sizes.steps), crew.share(sizes.batch)
+    # A GPU is fed faster than threads of one Python can simulate.
+    apart = run.pool.simulate is not None and crew.device.type != "cpu"
+    with batches(patches, ahead, share, run.workers, apart=apart) as coming:
         for pair in coming:
             losses.append(trainee.step(state.step, pair))
             state.step += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from einops import repeat
 
 from denoisekit.errors import InputError, UsageError
 from denoisekit.formats import open_image
-from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 from denoisekit.outputs import find_sources
 from denoisekit.ranges import Floats, Range, fill_nonfinite, parse_range, resolve_range, to_unit
 from denoisekit.training.arrays import SUFFIXES, open_arrays
@@ -110,7 +110,8 @@ def look_into(files: Sequence[File], range: str = "auto") -> list[Picture]:
         reader = file.open()
         try:
             scale = resolve_range(spec, reader)
-            info = reader.info
+            # What only a writer needs stays out: there may be very many pictures.
+            info = replace(reader.info, metadata=Metadata(container={}))
         finally:
             reader.close()
         pictures += [Picture(file, plane, info, scale) for plane in np.arange(info.planes).tolist()]
@@ -199,11 +200,19 @@ class Store:
     """
 
     def __init__(self, channels: int, cache: int) -> None:
-        self.channels = channels
+        self.channels, self._cache = channels, cache
         self._left = cache
         self._planes: dict[tuple[File, int], Pixels] = {}
         self._open: dict[File, Reader] = {}
         self._lock = threading.Lock()
+
+    def part(self, count: int) -> Store:
+        """Return an empty one with this part of the bound."""
+        return Store(self.channels, self._cache // count)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[int, int]]:
+        # To another process goes an empty one.
+        return Store, (self.channels, self._cache)
 
     def box(self, picture: Picture, box: Box, channel: int = 0) -> Floats:
         """Return pixels for the network.

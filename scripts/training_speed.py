@@ -1,0 +1,129 @@
+"""Time the training loop against the bare steps it is made of, on the same batches.
+
+Bare is forward, backward and a step of Adam on one batch that lies ready; the loop reads,
+cuts, turns and sends patches, follows the average, and keeps the log. Both take turns, so
+that a machine that slows down slows both; medians of patches a second are printed.
+Validation and saving are not counted: how often they happen is the user's choice.
+
+    python scripts/training_speed.py --method aprrd --pictures folder/ --patch 128 --batch 8
+    python scripts/training_speed.py --method aprrd --pictures folder/ --simulate phone
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from denoisekit.methods import get_method
+from denoisekit.training.config import Asked, Data, resolve, stages_of
+from denoisekit.training.data import Patches
+from denoisekit.training.distributed import crew
+from denoisekit.training.log import Log
+from denoisekit.training.loop import Run, train_stage
+from denoisekit.training.material import gather
+from denoisekit.training.state import Folder, State
+from denoisekit.training.step import Trainee, fresh
+
+
+def main() -> None:
+    """Read the command line, time, print."""
+    parser = argparse.ArgumentParser(description="Time the training loop against bare steps.")
+    parser.add_argument("--method", default="aprrd")
+    parser.add_argument("--pictures", required=True)
+    parser.add_argument("--simulate", default="")
+    parser.add_argument("--width", type=int)
+    parser.add_argument("--patch", type=int)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="fp32")
+    given = parser.parse_args()
+    with crew(given.device) as here, tempfile.TemporaryDirectory() as folder:
+        bare, loop = _forms(given, here, Path(folder))
+        bare()
+        speeds = [(bare(), loop()) for _ in range(given.rounds)]
+    plain, whole = (statistics.median(column) for column in zip(*speeds, strict=True))
+    ratio = statistics.median(other / one for one, other in speeds)
+    print(f"bare steps: {plain:.2f} patches/s")
+    print(f"the loop:   {whole:.2f} patches/s, {ratio:.3f} of it")
+
+
+def _forms(
+    given: argparse.Namespace, here: Any, folder: Path
+) -> tuple[Callable[[], float], Callable[[], float]]:
+    """Return the bare steps and the loop as functions that return patches a second."""
+    method = get_method(given.method)
+    data = Data((given.pictures,), simulate=given.simulate)
+    material = gather(data, 3)
+    sizes_asked = Asked(
+        patch=given.patch,
+        batch=given.batch,
+        network={} if given.width is None else {"width": given.width},
+        precision=given.precision,
+        validate_every=10**9,
+        preview_every=10**9,
+        save_every=10**9,
+    )
+    config = resolve(method, data, sizes_asked, 3)
+    stage, sizes = stages_of(method, config)[-1]
+    trainee = Trainee(method, stage, sizes, here, precision=given.precision)
+    before = stages_of(method, config)[-2][0] if len(config.stages) > 1 else stage
+    if before.config != stage.config:
+        trainee.teacher = fresh(method, before.config, 0).to(here.device).requires_grad_(False)
+    log = Log(folder / "log.jsonl", lambda record: None)  # noqa: ARG005 - nobody listens
+    run = Run(
+        method=method,
+        config=config,
+        folder=Folder(folder),
+        pool=material.pool,
+        held=material.pool,
+        samples=[],
+        crew=here,
+        workers=given.workers,
+        log=log,
+        stop=lambda: False,
+        facts={},
+    )
+    ready = trainee.batch(Patches(material.pool, sizes.patch, (0, 0)).batch(0, range(sizes.batch)))
+    net = trainee.net
+    adam = torch.optim.Adam(net.parameters(), sizes.rate, stage.betas)
+
+    def bare() -> float:
+        done, began = 0, time.perf_counter()
+        while time.perf_counter() - began < given.seconds:
+            for _ in range(10 if here.device.type == "cuda" else 1):
+                adam.zero_grad(set_to_none=True)
+                with trainee.computing():
+                    loss = stage.loss(net, ready)
+                loss.backward()  # type: ignore[no-untyped-call]
+                adam.step()
+                done += 1
+            _wait()
+        return done * sizes.batch / (time.perf_counter() - began)
+
+    def loop() -> float:
+        end = time.perf_counter() + given.seconds
+        state = State()
+        train_stage(replace(run, stop=lambda: time.perf_counter() > end), stage, trainee, state)
+        return state.step * sizes.batch / state.seconds
+
+    return bare, loop
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
