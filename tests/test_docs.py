@@ -73,7 +73,7 @@ def test_commands_and_options_in_the_documents_exist():
         text = page.read_text(encoding="utf-8")
         ours = re.sub(r"(?:`|^)(?:python|pip|mkdocs) [^`\n]*", "", text, flags=re.M)
         options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
-        assert options - {"--index-url"} <= known_options, page.name
+        assert options - {"--index-url", "--nproc-per-node"} <= known_options, page.name
         inline = re.findall(r"`denoisekit ([a-z]+(?: [a-z]+)?)", text)
         lines = [line for block in blocks(text) for line in block]
         typed = [found[1] for line in lines if (found := re.match(r"denoisekit ([a-z]+)", line))]

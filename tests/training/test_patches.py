@@ -169,6 +169,7 @@ def test_damaged_sets_are_input_errors(tmp_path):
         Data(("{noisy}",), simulate="camera"),
         Data(("{noisy}",), simulate="gaussian:much"),
         Data(("{noisy}",), simulate="gaussian:-1"),
+        Data(("{noisy}",), simulate="gaussian:1/0"),
         Data(("{gray}",), simulate="phone"),
         Data(("{noisy}",), clean=("{gray}",)),
     ],
@@ -194,7 +195,7 @@ def test_a_patch_larger_than_every_picture_is_refused(noisy):
 
 
 def test_noise_of_several_cameras_takes_each():
-    add = noise_of("gaussian:0.01,gaussian:0.3")
+    add = noise_of("gaussian:2/255,gaussian:0.3")
     clean = np.full((30, 30, 3), 0.5, np.float32)
     draw = np.random.default_rng(0)
     deviations = sorted(float((add(clean, draw) - clean).std()) for _ in range(12))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
+import re
+import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -295,3 +299,24 @@ def test_gray_pictures_train_a_network_of_one_channel(tmp_path):
     config = resolve(APRRD, Data((str(tmp_path),)), asked("aprrd"), material.channels)
     assert config.network["channels"] == 1
     assert Path(config.data.pictures[0]) == tmp_path
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_recipe_in_the_documents_trains(tmp_path, noisy, monkeypatch, paired):
+    root = Path(__file__).parents[2]
+    runpy.run_path(str(root / "scripts" / "write_example_plugin.py"))["write"](tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "src")
+    page = (root / "docs" / "extending.md").read_text(encoding="utf-8")
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "def recipe" in b)
+    names: dict[str, object] = {}
+    exec(block, names)  # noqa: S102 - our own page
+    info = replace(importlib.import_module("denoisekit_tiny").INFO, recipe=names["recipe"])
+    data = Data((str(noisy),), simulate="gaussian:0.1" if paired else "")
+    wish = {"network": {"width": 6}, "patch": 32, "steps": 40, "rate": 3e-3}
+    done, records = run("aprrd", noisy, tmp_path / "run", data=data, info=info, **wish)
+    assert done
+    losses = [record["loss"] for record in records if record["event"] == "step"]
+    assert np.mean(losses[-5:]) < 0.95 * losses[0]
+    assert load_weights(tmp_path / "run" / "weights.safetensors", info).config["width"] == 6
+    for name in [name for name in sys.modules if name.startswith("denoisekit_tiny")]:
+        del sys.modules[name]

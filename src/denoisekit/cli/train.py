@@ -55,7 +55,7 @@ def train(
         str,
         typer.Option(
             metavar="CAMERA",
-            help="DATA is clean; add this noise: phone, dslr, phone,dslr, gaussian:0.1 …",
+            help="DATA is clean; add this noise: phone, phone,dslr, gaussian:25/255 …",
         ),
     ] = "",
     val_noisy: Annotated[

@@ -141,7 +141,7 @@ def noise_of(cameras: str) -> Simulate:
     ----------
     cameras : str
         Ids of `denoisekit.noise.CAMERAS`, each maybe with a strength: ``phone,dslr``,
-        ``gaussian:0.1``.
+        ``gaussian:0.1``, ``gaussian:25/255``.
 
     Raises
     ------
@@ -153,8 +153,9 @@ def noise_of(cameras: str) -> Simulate:
         name, colon, strength = text.strip().partition(":")
         model = find_model(name)
         try:
-            given = {model.strength: float(strength) if colon else None}
-        except ValueError:
+            number, _, divisor = strength.partition("/")
+            given = {model.strength: float(number) / float(divisor or 1) if colon else None}
+        except (ValueError, ZeroDivisionError):
             raise UsageError(f"--simulate {text}: {strength} is not a number") from None
         kind = _Kind(model, given.get("gain"), given.get("sigma"), given.get("peak"))
         choose_strength(
