@@ -64,7 +64,7 @@ def _forms(
     """Return the bare steps and the loop as functions that return patches a second."""
     method = get_method(given.method)
     data = Data((given.pictures,), simulate=given.simulate)
-    material = gather(data, 3)
+    material = gather(data, channels=3)
     sizes_asked = Asked(
         patch=given.patch,
         batch=given.batch,

@@ -14,6 +14,7 @@ def quick(monkeypatch):
     """Measure no longer than needed, with one thread: the networks are tiny."""
     monkeypatch.setattr(cost, "BELIEVED", 0.0)
     monkeypatch.setattr(loop, "TOLD_STEPS", 1)
+    monkeypatch.setattr(loop, "HELD_OUT", 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

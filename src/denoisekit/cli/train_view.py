@@ -111,8 +111,10 @@ class Listener:
 
 
 def _score(record: Record) -> str:
-    known = "psnr" in record
-    text = f"PSNR {record['psnr']:.2f} dB" if known else f"loss {record['held_out_loss']:.5g}"
+    if "psnr" in record:
+        text = f"PSNR {record['psnr']:.2f} dB (noisy {record['noisy_psnr']:.2f})"
+    else:
+        text = f"loss of held-out batches {record['held_out_loss']:.5g}"
     return text + (", the best so far" if record["best"] else "")
 
 

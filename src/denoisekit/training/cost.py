@@ -76,7 +76,10 @@ def measure(
         trainee.teacher = fresh(method, teacher.config, 0).to(crew.device).requires_grad_(False)
     channels = method.traits(stage.config, method.choose()).channels
     batch = max(1, sizes.batch // crew.size)
-    per_picture, seconds = _first(trainee, _noise(1, channels, sizes.patch, paired=paired))
+    try:
+        per_picture, seconds = _first(trainee, _noise(1, channels, sizes.patch, paired=paired))
+    except torch.OutOfMemoryError as error:
+        raise _too_large(0, torch.cuda.mem_get_info(crew.device)[0]) from error
     copies = 4 + (1 if stage.average else 0)  # weights, gradient, two of Adam, average
     need = int(CALL_BYTES + copies * 4 * trainee.parameters() + SLACK * batch * per_picture)
     if crew.device.type == "cpu" and need > (free := available_memory()):
@@ -124,6 +127,7 @@ def _timed(trainee: Trainee, pair: Pair) -> float:
 
 def _too_large(need: int, free: int) -> OutOfMemory:
     return OutOfMemory(
-        f"a step needs about {need / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free",
+        f"a step needs {f'about {need / 2**30:.1f} GiB' if need else 'too much'}, and "
+        f"{free / 2**30:.1f} GiB are free",
         "give a smaller --batch or --patch",
     )

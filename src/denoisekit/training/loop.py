@@ -205,7 +205,8 @@ def _look(
         return
     if known:
         score = psnr(denoised, run.samples)
-        told = {"psnr": round(score, 4)}
+        noisy = psnr([sample.noisy for sample in run.samples], run.samples)
+        told = {"psnr": round(score, 4), "noisy_psnr": round(noisy, 4)}
     else:
         score = -trainee.held_out(held_out(run, state.stage, trainee.sizes))
         told = {"held_out_loss": -score}

@@ -64,13 +64,15 @@ class Material:
         return told
 
 
-def gather(data: Data, channels: int | None = None) -> Material:
+def gather(data: Data, out: Path | None = None, channels: int | None = None) -> Material:
     """Find and open the pictures of a run.
 
     Parameters
     ----------
     data : Data
         Which.
+    out : Path, optional
+        Folder of the run: its previews are no pictures to train on.
     channels : int, optional
         Of the network; default: 1 if all pictures are gray, otherwise 3.
 
@@ -79,8 +81,8 @@ def gather(data: Data, channels: int | None = None) -> Material:
     DenoisekitError
         They are not there, cannot be read, or are no pairs.
     """
-    pictures, clean = _open(data.pictures, data.clean, data.range)
-    val, val_clean = _open(data.val_noisy, data.val_clean, data.range)
+    pictures, clean = _open(data.pictures, data.clean, data.range, out)
+    val, val_clean = _open(data.val_noisy, data.val_clean, data.range, out)
     if channels is None:
         channels = 1 if all(picture.colours == 1 for picture in pictures) else 3
     cache = int(available_memory() * CACHE_SHARE)
@@ -98,13 +100,13 @@ def gather(data: Data, channels: int | None = None) -> Material:
 
 
 def _open(
-    names: tuple[str, ...], clean: tuple[str, ...], range: str
+    names: tuple[str, ...], clean: tuple[str, ...], range: str, out: Path | None
 ) -> tuple[list[Picture], list[Picture] | None]:
-    files = find_files(names)
+    files = find_files(names, out)
     pictures = look_into(files, range)
     if not clean:
         return pictures, None
-    others = look_into(pair(files, find_files(clean)), range)
+    others = look_into(pair(files, find_files(clean, out)), range)
     check_pairs(pictures, others)
     return pictures, others
 

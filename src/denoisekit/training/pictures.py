@@ -68,8 +68,15 @@ class Picture:
         return self.info.samples - self.info.alpha
 
 
-def find_files(names: Sequence[str]) -> list[File]:
+def find_files(names: Sequence[str], out: Path | None = None) -> list[File]:
     """Find the files that the user named: files, folders with theirs, patterns, FILE.mat:NAME.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As named.
+    out : Path, optional
+        A folder whose files do not count, though it lies in a folder named.
 
     Raises
     ------
@@ -82,7 +89,7 @@ def find_files(names: Sequence[str]) -> list[File]:
         if colon and stem.lower().endswith(SUFFIXES):
             files.append(File(Path(stem), variable))
             continue
-        for source in find_sources([name], recursive=True):
+        for source in find_sources([name], recursive=True, output=out):
             if source.error:
                 raise source.error
             files.append(File(source.path))

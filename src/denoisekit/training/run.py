@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from denoisekit.device import choose_precision, describe_device
-from denoisekit.errors import OutputError, UsageError
+from denoisekit.errors import OutOfMemory, OutputError, UsageError
 from denoisekit.methods import MethodInfo, Stage, get_method
 from denoisekit.training.config import (
     Asked,
@@ -93,7 +93,7 @@ def start(
         if here.first and out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out} exists already", "go on with --resume, or give another --out")
         choose_precision(here.device, asked.precision)
-        material = gather(data, asked.network.get("channels"))
+        material = gather(data, out, asked.network.get("channels"))
         config = resolve(method, data, asked, material.channels)
         costs = _measure(method, config, here)
         seconds = sum(c.seconds * s.steps for c, s in zip(costs, config.stages, strict=True))
@@ -117,7 +117,7 @@ def resume(out: Path, machine: Machine | None = None) -> bool:
         config = replace(config, limit=0.0)
     with crew(machine.device) as here:
         choose_precision(here.device, config.precision)
-        material = gather(config.data, config.network.get("channels"))
+        material = gather(config.data, out, config.network.get("channels"))
         return _work(method, config, folder, material, here, machine, [])
 
 
@@ -189,8 +189,13 @@ def _work(
     try:
         log("data", **material.facts, warnings=material.warnings(config))
         log("plan", **_plan(run, costs))
-        with torch.random.fork_rng():
+        own = [here.device] if here.device.type == "cuda" else []
+        with torch.random.fork_rng(own):
             return _stages(run)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            "the memory of the device is used up", "start again with a smaller --batch or --patch"
+        ) from error
     except OSError as error:
         raise OutputError(f"{folder.path}: {error.strerror}", "go on with --resume") from error
     finally:
