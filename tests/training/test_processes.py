@@ -20,10 +20,12 @@ from denoisekit.training.run import Machine, resume
 
 def launch(size, *arguments):
     """Start the worker in so many processes, as torchrun would, and wait."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    with socket.socket() as free, socket.socket() as other:
+        for one in (free, other):
+            one.bind(("127.0.0.1", 0))
+        port, second = (str(one.getsockname()[1]) for one in (free, other))
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size)}
+    place["SECOND_PORT"] = second
     processes = [
         subprocess.Popen(
             [sys.executable, two_processes.__file__, *map(str, arguments)],
@@ -62,12 +64,12 @@ from denoisekit.training import cost, loop
 
 torch.set_num_threads(1)
 cost.BELIEVED, loop.TOLD_STEPS = 0.0, 1
-run("sdap", sys.argv[1], sys.argv[2], steps=60, save_every=3)
+run("sdap", sys.argv[1], sys.argv[2], steps=150, save_every=3)
 """
 
 
 def test_a_killed_run_loses_one_interval_at_most(tmp_path, noisy):
-    run("sdap", noisy, tmp_path / "whole", steps=60, preview_every=10**6)
+    run("sdap", noisy, tmp_path / "whole", steps=150, preview_every=10**6)
     out = tmp_path / "run"
     program = KILLED.replace("sys.argv[2]", "__import__('pathlib').Path(sys.argv[2])")
     process = subprocess.Popen(

@@ -9,6 +9,7 @@ import os
 import re
 import runpy
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,6 +212,23 @@ def test_validation_is_by_psnr_where_clean_pictures_are_known(tmp_path):
     assert told["score"] == pytest.approx(best, abs=1e-3)
 
 
+def test_many_noisy_pictures_are_shown_in_part(tmp_path):
+    folder = write_pictures(tmp_path / "n", count=6)
+    _, records = run("ssbsn", folder, tmp_path / "run", steps=2)
+    (score,) = [record for record in records if record["event"] == "validation"]
+    assert score["held_out_loss"] > 0
+    with Image.open(tmp_path / "run" / "previews" / "noisy_0000002.png") as shown:
+        assert shown.size == (2 * 44 + 4, 4 * 40 + 3 * 4)
+
+
+def test_tensorboard_is_asked_for_before_anything_is_written(tmp_path, noisy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
+    machine = Machine(workers=1, tensorboard=True)
+    with pytest.raises(UsageError, match="TensorBoard is not installed"):
+        run("ssbsn", noisy, tmp_path / "run", machine=machine)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_log_holds_every_record_and_mends_a_torn_line(tmp_path, noisy):
     out = tmp_path / "run"
     machine = Machine(workers=1, stop=lambda: True)
@@ -242,25 +260,27 @@ def test_rates_follow_the_published_schedules():
     assert rates["aprrd", "teacher"] == pytest.approx(cosine)
 
 
-def test_a_time_limit_plans_the_steps_and_ends_with_weights(tmp_path, noisy, monkeypatch):
+def test_a_time_limit_plans_the_steps_and_ends_with_weights(tmp_path, noisy):
     out = tmp_path / "run"
-    _, records = run("sdap", noisy, out, steps=10**7, limit=1.5, preview_every=10**6)
-    config = read_toml(out / "config.toml")
-    assert 2 <= config.steps < 10**5
-    assert config.stages[0].steps == pytest.approx(1.5 * config.stages[1].steps, abs=2)
-    assert records[-1]["event"] in ("done", "stopped")
-    if records[-1]["event"] == "done":
-        assert (out / "weights.safetensors").exists()
-
-
-def test_a_run_over_its_time_leaves_its_weights_and_can_go_on(tmp_path, noisy, monkeypatch):
-    out = tmp_path / "run"
-    monkeypatch.setattr(loop.time, "monotonic", iter(range(0, 10**6, 50)).__next__)
-    done, records = run("ssbsn", noisy, out, limit=60.0)
-    assert not done
-    assert records[-1]["late"]
+    done, _ = run("sdap", noisy, out, steps=10**7, limit=1.5, preview_every=10**6)
+    assert done
+    small, large = read_toml(out / "config.toml").stages
+    assert 2 <= small.steps + large.steps < 10**5
+    assert small.steps == pytest.approx(1.5 * large.steps, abs=2)
+    assert 0 < small.limit < large.limit == 1.5
     assert (out / "weights.safetensors").exists()
-    assert resume(out, Machine(workers=1))
+
+
+def test_a_slow_stage_leaves_the_next_its_time(tmp_path, noisy, monkeypatch):
+    out = tmp_path / "run"
+    # The clock is a hundred times faster once the plan is made.
+    monkeypatch.setattr(loop.time, "monotonic", lambda: 100 * time.perf_counter())
+    done, records = run("sdap", noisy, out, steps=10**7, limit=20.0)
+    assert done
+    late = [record for record in records if record["event"] == "late"]
+    assert [record["stage"] for record in late] == ["small", "large"]
+    assert all(0 < record["step"] < record["steps"] for record in late)
+    assert (out / "weights.safetensors").exists()
 
 
 def test_a_run_is_never_overwritten_nor_taken_up_when_complete(tmp_path, noisy):
@@ -277,7 +297,7 @@ def test_a_run_is_never_overwritten_nor_taken_up_when_complete(tmp_path, noisy):
 def test_a_config_survives_its_file(tmp_path):
     odd = {"width": 8, 'name "x"': "ä\\\n", "nested": {"a": [1, 2.5], "b": True}}
     config = resolve(APRRD, Data(("/a b/*.png",), range="0,4095"), asked("aprrd"), 3)
-    config = replace(config, network={**config.network, **odd}, limit=1e-7)
+    config = replace(config, network={**config.network, **odd}, clip=1e-7).fitted([1.0, 2.0], 60.0)
     (tmp_path / "config.toml").write_text(write_toml(config), encoding="utf-8")
     assert read_toml(tmp_path / "config.toml") == config
 

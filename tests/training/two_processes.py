@@ -43,6 +43,8 @@ def main() -> None:
     torch.set_num_threads(1)
     cost.BELIEVED, loop.TOLD_STEPS = 0.0, 2
     torch.save(steps(folder), out / f"rank{rank}.pt")
+    # Another meeting place: at the old one a process may still find the former meeting.
+    os.environ["MASTER_PORT"] = os.environ["SECOND_PORT"]
     records: list[object] = []
     machine = Machine("cpu", workers=1, tell=records.append)
     start(get_method("aprrd"), Data((folder,)), out / "run", asked("aprrd"), machine)

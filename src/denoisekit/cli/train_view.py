@@ -143,8 +143,10 @@ def _lines(record: Record) -> Iterator[str]:
             yield f"going on with {record['stage']} after step {record['step']}"
         case "validation":
             yield f"{record['stage']}, step {record['step']}: {_score(record)}"
+        case "late":
+            where = f"step {record['step']} of {record['steps']}"
+            yield f"the time of {record['stage']} is over at {where}"
         case "stopped":
-            why = "the time is over" if record["late"] else "stopped"
-            yield f"{why} at step {record['step']} of {record['steps']} of {record['stage']}"
+            yield f"stopped at step {record['step']} of {record['steps']} of {record['stage']}"
         case "done":
             yield f"done in {render.duration(record['seconds'])}: {record['weights']}"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 from denoisekit.errors import UsageError, did_you_mean
 from denoisekit.methods import MethodInfo, Stage
+
+TIME_SHARE = 0.9
+"""Part of the time allowed that is planned for: validation and neighbours take some too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Sizes:
         See `denoisekit.methods.Stage`.
     rate : float
         Of Adam, at the start.
+    limit : float
+        Seconds since the run began by which the stage ends, whatever its steps; 0: any.
     """
 
     name: str
@@ -69,6 +75,7 @@ class Sizes:
     batch: int
     patch: int
     rate: float
+    limit: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,6 @@ class Config:
         File or id of what the first network starts from; empty: at random.
     teacher : str
         File or id of the teacher; the stage that needs one is then the first.
-    limit : float
-        Seconds that the run may take; 0: any.
     """
 
     method: str
@@ -113,17 +118,36 @@ class Config:
     preview_every: int = 0
     weights: str = ""
     teacher: str = ""
-    limit: float = 0.0
 
     @property
     def steps(self) -> int:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def scaled(self, factor: float) -> Config:
-        """Return the run with this part of its steps."""
-        stages = tuple(replace(s, steps=max(1, round(s.steps * factor))) for s in self.stages)
+    def fitted(self, seconds: Sequence[float], limit: float) -> Config:
+        """Return the run planned to fit into a time.
+
+        Parameters
+        ----------
+        seconds : sequence of float
+            What a step of each stage takes.
+        limit : float
+            Seconds that the run may take. `TIME_SHARE` of it is planned for, and each stage
+            has its part of all of it: one that turns out slower than planned ends early, and
+            the next has its time.
+        """
+        takes = [cost * stage.steps for cost, stage in zip(seconds, self.stages, strict=True)]
+        share = min(1.0, TIME_SHARE * limit / sum(takes))
+        ends = [limit * end / sum(takes) for end in accumulate(takes)]
+        stages = tuple(
+            replace(stage, steps=max(1, round(stage.steps * share)), limit=round(end, 3))
+            for stage, end in zip(self.stages, ends, strict=True)
+        )
         return replace(self, stages=stages)
+
+    def unlimited(self) -> Config:
+        """Return the run without limits of time."""
+        return replace(self, stages=tuple(replace(stage, limit=0.0) for stage in self.stages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +160,10 @@ class Asked:
         Of the stages; steps are of all together and are shared as published.
     network : mapping
         Changes to the configuration of the network.
-    seed, precision, clip, save_every, validate_every, preview_every, weights, teacher, limit
+    seed, precision, clip, save_every, validate_every, preview_every, weights, teacher
         As in `Config`.
+    limit : float
+        Seconds that the run may take.
     """
 
     steps: int | None = None
@@ -202,7 +228,6 @@ def resolve(method: MethodInfo, data: Data, asked: Asked, channels: int) -> Conf
         data,
         weights=asked.weights,
         teacher=asked.teacher,
-        limit=asked.limit,
         **{name: getattr(asked, name) for name in kept},
     )
 

@@ -12,8 +12,8 @@ from denoisekit.errors import UsageError
 from denoisekit.training.state import unwritable
 
 Record = Mapping[str, Any]
-"""``event`` says which: ``data``, ``plan``, ``step``, ``validation``, ``saved``, ``stopped``,
-``done`` or ``warning``."""
+"""``event`` says which: ``data``, ``plan``, ``step``, ``validation``, ``saved``, ``late``,
+``resumed``, ``stopped`` or ``done``."""
 
 Tell = Callable[[Record], None]
 
@@ -29,23 +29,13 @@ class Log:
         Called with each.
     board : Path or None
         Folder for TensorBoard.
-
-    Raises
-    ------
-    UsageError
-        TensorBoard is asked for and not installed.
     """
 
     def __init__(self, path: Path | None, tell: Tell, board: Path | None = None) -> None:
         self._path, self._tell = path, tell
         self._board: Any = None
         if board is not None:
-            try:
-                from torch.utils.tensorboard.writer import SummaryWriter
-            except ImportError as error:
-                hint = "pip install tensorboard, or leave --tensorboard out"
-                raise UsageError("TensorBoard is not installed", hint) from error
-            self._board = SummaryWriter(str(board))
+            self._board = find_board()(str(board))
         self._torn = path is not None and path.exists() and not _ends_well(path)
 
     def __call__(self, event: str, **facts: Any) -> None:
@@ -75,6 +65,22 @@ class Log:
         """Complete what TensorBoard holds."""
         if self._board is not None:
             self._board.close()
+
+
+def find_board() -> Any:
+    """Return what writes for TensorBoard.
+
+    Raises
+    ------
+    UsageError
+        It is not installed.
+    """
+    try:
+        from torch.utils.tensorboard.writer import SummaryWriter
+    except ImportError as error:
+        hint = "pip install tensorboard, or leave --tensorboard out"
+        raise UsageError("TensorBoard is not installed", hint) from error
+    return SummaryWriter
 
 
 def _ends_well(path: Path) -> bool:

@@ -14,7 +14,7 @@ from denoisekit.methods import MethodInfo, Stage
 from denoisekit.training.config import Config, Sizes
 from denoisekit.training.data import Pair, Patches, Pool, batches
 from denoisekit.training.distributed import Crew
-from denoisekit.training.evaluate import Sample, denoise, psnr, write_preview
+from denoisekit.training.evaluate import SHOWN, Sample, denoise, psnr, write_preview
 from denoisekit.training.log import Log
 from denoisekit.training.state import Folder, State, save_state, write_weights
 from denoisekit.training.step import Trainee
@@ -33,6 +33,9 @@ LOOKS = 20
 
 LOOK_STEPS = 100
 """Fewest steps between."""
+
+STOP, END = 0, -1
+"""Instead of a number of steps: save and stop, or go on with what follows the stage."""
 
 HELD_OUT = 4
 """Batches whose loss is the score, where no clean pictures are known."""
@@ -98,11 +101,13 @@ def train_stage(run: Run, stage: Stage, trainee: Trainee, state: State) -> bool:
     patches = Patches(run.pool, sizes.patch, (config.seed, state.stage))
     looks = max(LOOK_STEPS, sizes.steps // LOOKS)
     marks = (config.validate_every or looks, config.preview_every or looks, config.save_every)
-    saved, pace, losses, began = time.monotonic(), 1, [], time.monotonic()
-    due = _next(state.step, pace, sizes.steps, marks)
     ahead, share = range(state.step, sizes.steps), crew.share(sizes.batch)
     # A GPU is fed faster than threads of one Python can simulate.
     apart = run.pool.simulate is not None and crew.device.type != "cpu"
+    losses: list[torch.Tensor] = []
+    due = _next(state.step, 1, sizes.steps, marks)
+    began = saved = time.monotonic()
+    start = began - state.seconds
     with batches(patches, ahead, share, run.workers, apart=apart) as coming:
         for pair in coming:
             losses.append(trainee.step(state.step, pair))
@@ -110,22 +115,23 @@ def train_stage(run: Run, stage: Stage, trainee: Trainee, state: State) -> bool:
             if state.step < due:
                 continue
             loss = _mean(losses, crew, state.step)
-            taken = time.monotonic() - began
-            state.seconds += taken
+            now = time.monotonic()
+            seconds, state.seconds = (now - began) / len(losses), now - start
             if crew.first:
-                _tell(run, stage, trainee, state, loss, taken / len(losses))
-            at = [bool(every) and state.step % every == 0 for every in marks]
-            end = state.step == sizes.steps
-            if crew.first and (at[0] or at[1] or end):
-                _look(run, stage, trainee, state, validate=at[0] or end, show=at[1] or end)
-            pace, halt = _decide(run, state, taken / len(losses))
-            late = time.monotonic() - saved > SAVE_SECONDS and not config.save_every
-            if crew.first and (at[2] or late or end or halt):
+                _tell(run, stage, trainee, state, loss, seconds)
+            pace = _decide(run, sizes, state, seconds)
+            end = pace == END
+            validate, show, keep = (bool(e) and state.step % e == 0 for e in marks)
+            keep |= not config.save_every and now - saved > SAVE_SECONDS
+            if crew.first and (validate or show or end):
+                _look(run, stage, trainee, state, validate=validate or end, show=show or end)
+            if crew.first and (keep or end or pace == STOP):
                 save(run, stage, trainee, state)
                 saved = time.monotonic()
-            if halt:
+            if pace in (STOP, END):
                 return end
-            due, losses, began = _next(state.step, pace, sizes.steps, marks), [], time.monotonic()
+            due, losses = _next(state.step, pace, sizes.steps, marks), []
+            began = time.monotonic()
     return True
 
 
@@ -165,12 +171,19 @@ def _spoilt(step: int) -> DenoisekitError:
     )
 
 
-def _decide(run: Run, state: State, seconds: float) -> tuple[int, bool]:
-    """Return how many steps to go until the next look, and whether to stop; alike in all."""
-    over = 0 < run.config.limit <= state.seconds
+def _decide(run: Run, sizes: Sizes, state: State, seconds: float) -> int:
+    """Return how many steps to go until the next look, or `STOP` or `END`; alike in all."""
     pace = max(1, min(TOLD_STEPS, int(TOLD_SECONDS / max(seconds, 1e-9))))
-    told = int(run.crew.agree(0 if run.stop() or over else pace))
-    return told, told == 0
+    if run.stop():
+        pace = STOP
+    if 0 < sizes.limit <= state.seconds:
+        pace = END
+    if state.step == sizes.steps:
+        return END
+    pace = int(run.crew.agree(pace))
+    if pace == END and run.crew.first:
+        run.log("late", stage=sizes.name, step=state.step, steps=sizes.steps)
+    return pace
 
 
 def _tell(
@@ -194,13 +207,12 @@ def _look(
 ) -> None:
     """Denoise the pictures of validation; score the weights, keep the best, write a preview."""
     known = bool(run.samples) and run.samples[0].clean is not None
-    denoised = []
+    shown, denoised = run.samples if known else run.samples[:SHOWN], []
     if show or known:
-        shown = run.samples if known else run.samples[:4]
         device = str(run.crew.device)
         denoised = denoise(run.method, stage.config, trainee.weights(), shown, device)
     if show:
-        write_preview(run.folder.preview(stage.name, state.step), run.samples, denoised)
+        write_preview(run.folder.preview(stage.name, state.step), shown, denoised)
     if not validate:
         return
     if known:

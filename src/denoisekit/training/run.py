@@ -24,15 +24,12 @@ from denoisekit.training.config_file import read_toml, write_toml
 from denoisekit.training.cost import Cost, measure
 from denoisekit.training.distributed import Crew, crew
 from denoisekit.training.evaluate import choose
-from denoisekit.training.log import Log, Tell
+from denoisekit.training.log import Log, Tell, find_board
 from denoisekit.training.loop import Run, train_stage
 from denoisekit.training.material import Material, gather
 from denoisekit.training.state import Folder, State, load_state, write_whole
 from denoisekit.training.step import Trainee, frozen
 from denoisekit.weights import load_weights
-
-TIME_SHARE = 0.9
-"""Part of the time allowed that is planned for: validation and neighbours take some too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +86,8 @@ def start(
         Anything that does not let it begin or go on.
     """
     machine, folder = machine or Machine(), Folder(out)
+    if machine.tensorboard:
+        find_board()  # now, before anything is written
     with crew(machine.device) as here:
         if here.first and out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out} exists already", "go on with --resume, or give another --out")
@@ -96,10 +95,9 @@ def start(
         material = gather(data, out, asked.network.get("channels"))
         config = resolve(method, data, asked, material.channels)
         costs = _measure(method, config, here)
-        seconds = sum(c.seconds * s.steps for c, s in zip(costs, config.stages, strict=True))
-        if config.limit:
-            fits = TIME_SHARE * config.limit / seconds
-            config = config.scaled(min(1.0, here.agree(fits)))
+        if asked.limit:
+            seconds = [here.agree(cost.seconds) for cost in costs]
+            config = config.fitted(seconds, asked.limit)
         if here.first:
             write_whole(folder.config, write_toml(config).encode())
         return _work(method, config, folder, material, here, machine, costs)
@@ -113,8 +111,8 @@ def resume(out: Path, machine: Machine | None = None) -> bool:
     state = load_state(folder) or State()
     if folder.weights.exists() and _over(config, state):
         raise UsageError(f"the run {out} is complete", f"its weights are {folder.weights}")
-    if config.limit <= state.seconds:  # its time was over, and it is asked to go on
-        config = replace(config, limit=0.0)
+    if config.stages[-1].limit <= state.seconds:  # its time was over, and it is to go on
+        config = config.unlimited()
     with crew(machine.device) as here:
         choose_precision(here.device, config.precision)
         material = gather(config.data, out, config.network.get("channels"))
@@ -242,10 +240,7 @@ def _stages(run: Run) -> bool:
         if state.net:
             trainee.take(state)
         if state.step < sizes.steps and not train_stage(run, stage, trainee, state):
-            late = 0 < config.limit <= state.seconds
-            if crew.first and late and last:
-                run.write_weights("weights", stage, state, trainee)
-            run.log("stopped", stage=stage.name, step=state.step, steps=sizes.steps, late=late)
+            run.log("stopped", stage=stage.name, step=state.step, steps=sizes.steps)
             return False
         if crew.first:
             run.write_weights("weights" if last else stage.name, stage, state, trainee)
