@@ -7,8 +7,18 @@ import random
 import socket
 from pathlib import Path
 
+# Tests run side by side, a process a core: threads of theirs would only wait for each other.
+# Said before torch and its libraries are loaded, which read it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# Enough for every run; `pytest --hypothesis-profile thorough` looks longer.
+settings.register_profile("quick", max_examples=50)
+settings.register_profile("thorough", max_examples=500)
+settings.load_profile("quick")
 
 SHARED = Path(os.environ.get("DENOISEKIT_SHARED", Path(__file__).parents[2] / "shared"))
 

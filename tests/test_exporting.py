@@ -89,7 +89,9 @@ def test_torchscript_equals_the_original(case, tmp_path):
     assert check_script(case, path) == done.facts
 
 
-@pytest.mark.parametrize("case", [STUDENT, SDAP], ids=["student", "sdap"])
+@pytest.mark.parametrize(
+    "case", [STUDENT, pytest.param(SDAP, marks=pytest.mark.slow)], ids=["student", "sdap"]
+)
 def test_onnx_equals_the_original(case, tmp_path):
     path = tmp_path / "network.onnx"
     done = written(case, path, "onnx")

@@ -305,6 +305,7 @@ def check_memory(config, side, precision):
     assert claimed / 2 <= real <= claimed + CALL_BYTES, f"{real / side**2:.0f} bytes a pixel"
 
 
+@pytest.mark.slow
 def test_the_memory_of_the_teacher_is_as_claimed():
     check_memory({**TEACHER, "width": 32}, 384, "fp32")
 

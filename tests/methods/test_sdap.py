@@ -173,6 +173,7 @@ def expect_memory(config, side, precision):
     assert claimed / 2 <= found <= claimed + CALL_BYTES, f"{found / side**2:.0f} bytes a pixel"
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_call_is_as_claimed():
     expect_memory({**sdap.INFO.config, "width": 64}, 512, "fp32")
 

@@ -257,6 +257,7 @@ def expect_memory(config, side, precision):
     return whole
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_call_is_as_claimed():
     expect_memory({**ssbsn.INFO.config, "width": 64}, 256, "fp32")
 
