@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "denoisekit"
 
 # What each part may import of ours: a part (a module or folder directly in the package), or one
-# module of it. A part may always import itself, errors and _version.
+# module of it. A part may always import itself and EVERYONE.
 MAY_IMPORT: dict[str, set[str]] = {
+    "atomic": set(),
     "errors": set(),
     "_version": set(),
     "image": set(),
@@ -53,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"noise", "options", "outputs", "pipeline", "ranges", "timing", "training", "weights"},
     "__main__": {"cli"},
 }
-EVERYONE = {"errors", "_version"}
+EVERYONE = {"_version", "atomic", "errors"}
 # Imported late by those who need them.
 TORCH_AT_THE_TOP = re.compile(
     r"nets/.*|weights/checkpoint\.py|methods/(pd|\w+_objective)\.py"

@@ -10,15 +10,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import os
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from denoisekit._version import __version__
+from denoisekit.atomic import write_whole
 from denoisekit.draws import Draws
 from denoisekit.errors import OutputError, UsageError, WeightsError, did_you_mean
 from denoisekit.export_forms import FORMS
@@ -295,19 +294,6 @@ def _difference(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def _install(path: Path, data: bytes) -> None:
     try:
-        with _replacing(path) as temporary, temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write_whole(path, data)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

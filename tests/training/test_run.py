@@ -24,7 +24,7 @@ from denoisekit.errors import DenoisekitError, OutputError, UsageError
 from denoisekit.methods import METHODS, get_method
 from denoisekit.options import Options
 from denoisekit.pipeline import Denoiser
-from denoisekit.training import loop, state
+from denoisekit.training import loop
 from denoisekit.training.config import Data, Sizes, recipe, resolve
 from denoisekit.training.config_file import read_toml, write_toml
 from denoisekit.training.distributed import Crew
@@ -178,7 +178,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_state(tmp_path, noisy, mon
             raise OSError(errno.ENOSPC, "No space left on device")
         flush(handle)
 
-    monkeypatch.setattr(state.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     out = tmp_path / "run"
     with pytest.raises(OutputError, match="No space left") as caught:
         run("ssbsn", noisy, out, save_every=2)
@@ -186,7 +186,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_state(tmp_path, noisy, mon
     kept = torch.load(out / "checkpoints" / "state.pt", weights_only=True)
     assert 0 < kept["step"] < 6
     assert not list(out.rglob("*.part"))
-    monkeypatch.setattr(state.os, "fsync", flush)
+    monkeypatch.setattr(os, "fsync", flush)
     assert resume(out, Machine(workers=1))
 
 

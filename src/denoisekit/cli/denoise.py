@@ -9,6 +9,19 @@ import typer
 
 from denoisekit.cli import render
 from denoisekit.cli.plan import Plan
+from denoisekit.cli.shared import (
+    Axes,
+    Format,
+    Json,
+    Output,
+    Overwrite,
+    Quiet,
+    Range,
+    Recursive,
+    SkipExisting,
+    check_existing,
+    end_batch,
+)
 from denoisekit.errors import DenoisekitError, UsageError
 
 if TYPE_CHECKING:
@@ -29,26 +42,15 @@ def denoise(
     inputs: Annotated[
         list[str], typer.Argument(help="Files, folders or patterns.", show_default=False)
     ],
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="A file, or a folder (also for one input)."),
-    ] = None,
+    output: Output = None,
     suffix: Annotated[
         str | None,
         typer.Option(help="Put after the name; default _denoised beside the input."),
     ] = None,
-    format: Annotated[
-        str | None, typer.Option(help="Write another format: png, tiff, jpeg …")
-    ] = None,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", help="Folders of folders too; the tree is mirrored.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace outputs that exist.")
-    ] = False,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave inputs out whose output exists.")
-    ] = False,
+    format: Format = None,
+    recursive: Recursive = False,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
     method: Annotated[str, typer.Option(help="See denoisekit methods.")] = "aprrd",
     weights: Annotated[
         str | None, typer.Option(help="Id or file; see denoisekit weights list.")
@@ -67,13 +69,8 @@ def denoise(
             help="A setting of the method, see denoisekit methods NAME; may be repeated.",
         ),
     ] = None,
-    range: Annotated[
-        str,
-        typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI."),
-    ] = "auto",
-    axes: Annotated[
-        str | None, typer.Option(help="What the axes are, such as TZCYX; overrides the file.")
-    ] = None,
+    range: Range = "auto",
+    axes: Axes = None,
     seed: Annotated[int, typer.Option(help="For methods that draw at random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
@@ -83,16 +80,15 @@ def denoise(
     max_memory: Annotated[
         str | None, typer.Option(help="Most memory to take, such as 4GiB.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only errors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Remove the noise from images; each comes back as the same kind of file."""
     from denoisekit.device import parse_memory
     from denoisekit.options import Options
     from denoisekit.outputs import Naming
 
-    if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing exclude each other")
+    check_existing(overwrite=overwrite, skip_existing=skip_existing)
     options = Options(
         method=method,
         weights=weights,
@@ -108,10 +104,7 @@ def denoise(
     )
     plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
     plan.make(inputs, recursive)
-    codes = _Speaker(quiet, as_json).run(plan, options)
-    if codes:
-        # One cause for all has its own code; several are "some input failed".
-        raise typer.Exit(codes[0] if min(codes) == max(codes) else 1)
+    end_batch(_Speaker(quiet, as_json).run(plan, options))
 
 
 def parse_settings(texts: list[str]) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import render
+from denoisekit.cli.shared import Axes
 
 if TYPE_CHECKING:
     from denoisekit.estimate import NoiseEstimate
@@ -21,9 +22,7 @@ EPILOG = (
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
-    axes: Annotated[
-        str | None, typer.Option(help="What the axes are, such as TZCYX; overrides the file.")
-    ] = None,
+    axes: Axes = None,
     range: Annotated[
         str, typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI.")
     ] = "auto",

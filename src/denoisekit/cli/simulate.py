@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from denoisekit.cli import render
 from denoisekit.cli.plan import Plan
+from denoisekit.cli.shared import (
+    Axes,
+    Format,
+    Json,
+    Output,
+    Overwrite,
+    Quiet,
+    Range,
+    Recursive,
+    SkipExisting,
+    check_existing,
+    end_batch,
+)
 from denoisekit.errors import DenoisekitError, UsageError
 
 if TYPE_CHECKING:
@@ -65,34 +77,18 @@ def simulate(
     seed: Annotated[
         int, typer.Option(min=0, help="The same seed and names give the same noise.")
     ] = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="A file, or a folder (also for one input)."),
-    ] = None,
+    output: Output = None,
     suffix: Annotated[
         str | None, typer.Option(help="Put after the name; default _noisy beside the input.")
     ] = None,
-    format: Annotated[
-        str | None, typer.Option(help="Write another format: png, tiff, jpeg …")
-    ] = None,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", help="Folders of folders too; the tree is mirrored.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace outputs that exist.")
-    ] = False,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave inputs out whose output exists.")
-    ] = False,
-    range: Annotated[
-        str,
-        typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI."),
-    ] = "auto",
-    axes: Annotated[
-        str | None, typer.Option(help="What the axes are, such as TZCYX; overrides the file.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only errors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file.")] = False,
+    format: Format = None,
+    recursive: Recursive = False,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    range: Range = "auto",
+    axes: Axes = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Put the noise of a camera or a microscope on clean images."""
     from denoisekit.noise import find_model
@@ -100,18 +96,14 @@ def simulate(
     from denoisekit.outputs import Naming
     from denoisekit.ranges import parse_range
 
-    if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing exclude each other")
+    check_existing(overwrite=overwrite, skip_existing=skip_existing)
     model = find_model(camera)
     strength = Strength(_number("--gain", gain), _number("--sigma", sigma), _number("--peak", peak))
     _check_strength(model, strength)
     parse_range(range)
     plan = Plan(Naming(output, suffix, format, SUFFIX), axes, overwrite, skip_existing)
     plan.make(inputs, recursive)
-    codes = _Speaker(quiet, as_json).run(plan, model, strength, seed, range)
-    if codes:
-        # One cause for all has its own code; several are "some input failed".
-        raise typer.Exit(codes[0] if min(codes) == max(codes) else 1)
+    end_batch(_Speaker(quiet, as_json).run(plan, model, strength, seed, range))
 
 
 def _number(option: str, text: str | None) -> float | None:

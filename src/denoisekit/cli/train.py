@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import render, train_view
+from denoisekit.cli.shared import Quiet
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write RUN/tensorboard too.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only errors.")] = False,
+    quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="The log as JSON lines.")] = False,
 ) -> None:
     """Train a method on your own pictures; RUN/weights.safetensors is the result."""

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from denoisekit.methods import aprrd_objective as objective
-from denoisekit.methods.base import Config, Limits, MethodInfo, Settings, Traits
+from denoisekit.methods.base import Config, Limits, MethodInfo, Settings, Traits, torch_dtype
 from denoisekit.methods.recipe import Batch, Stage, cosine, supervised
 
 if TYPE_CHECKING:
@@ -64,10 +64,7 @@ class OnePass:
 
     def prepare(self, device: torch.device, precision: str) -> None:
         """Move to a device and precision; the weights must be loaded before."""
-        import torch
-
-        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        self._fast = self._make_fast(dtypes[precision]).to(device)
+        self._fast = self._make_fast(torch_dtype(precision)).to(device)
 
     def denoise(
         self,
@@ -85,10 +82,6 @@ class OnePass:
                 self._whole(noisy) if self._fast is None else self._fast(noisy, on_part)
             )
         return denoised
-
-    def module(self) -> torch.nn.Module:
-        """Return all of `denoise` as one module, in the plain form and float32."""
-        return self._whole
 
 
 def _build(config: Config, settings: Settings) -> OnePass:  # noqa: ARG001 - no settings

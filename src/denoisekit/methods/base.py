@@ -212,6 +212,13 @@ class MethodInfo:
         }
 
 
+def torch_dtype(precision: str) -> torch.dtype:
+    """Return torch's type for ``fp32``, ``bf16`` or ``fp16``."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
 class LoadedMethod(Protocol):
     """A network ready to run. Every method's `build` returns one."""
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from denoisekit.methods.base import Config
+from denoisekit.methods.base import Config, torch_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -94,9 +94,6 @@ def share(
 
 def prepared(net: BlindSpotNet, device: torch.device, precision: str) -> FastBlindSpot:
     """Return the network in its fast form; it takes and returns float32."""
-    import torch
-
     from denoisekit.nets.blind_spot_fast import FastBlindSpot
 
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    return FastBlindSpot(net.to(device), dtypes[precision])
+    return FastBlindSpot(net.to(device), torch_dtype(precision))

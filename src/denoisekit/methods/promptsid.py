@@ -15,7 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from denoisekit.methods.base import Config, Limits, MethodInfo, Setting, Settings, Traits
+from denoisekit.methods.base import (
+    Config,
+    Limits,
+    MethodInfo,
+    Setting,
+    Settings,
+    Traits,
+    torch_dtype,
+)
 from denoisekit.methods.promptsid_names import PUBLISHED, recognise, rename
 from denoisekit.methods.recipe import Batch, Stage, distance, drops
 
@@ -66,10 +74,7 @@ class PromptSid:
 
     def prepare(self, device: torch.device, precision: str) -> None:
         """Move to a device and precision; the weights must be loaded before."""
-        import torch
-
-        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        self._dtype = dtypes[precision]
+        self._dtype = torch_dtype(precision)
         self.net.to(device).requires_grad_(False)
 
     def denoise(

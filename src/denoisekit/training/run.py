@@ -27,7 +27,7 @@ from denoisekit.training.evaluate import choose
 from denoisekit.training.log import Log, Tell, find_board
 from denoisekit.training.loop import Run, train_stage
 from denoisekit.training.material import Material, gather
-from denoisekit.training.state import Folder, State, load_state, write_whole
+from denoisekit.training.state import Folder, State, load_state, write_file
 from denoisekit.training.step import Trainee, frozen
 from denoisekit.weights import load_weights
 
@@ -99,7 +99,7 @@ def start(
             seconds = [here.agree(cost.seconds) for cost in costs]
             config = config.fitted(seconds, asked.limit)
         if here.first:
-            write_whole(folder.config, write_toml(config).encode())
+            write_file(folder.config, write_toml(config).encode())
         return _work(method, config, folder, material, here, machine, costs)
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoisekit._version import __version__
+from denoisekit.atomic import write_whole
 from denoisekit.errors import InputError, OutputError
 from denoisekit.methods import MethodInfo
 
@@ -88,25 +87,18 @@ class State:
     seconds: float = 0.0
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears under its name only when it is complete and on the disk.
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file of a run, whole or not at all.
 
     Raises
     ------
     OutputError
         It cannot be written; a former file of this name is as it was.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, data, sole=True)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise unwritable(path, error) from error
 
 
@@ -131,7 +123,7 @@ def save_state(folder: Folder, state: State) -> None:
     content = {name: getattr(state, name) for name in State.__slots__}
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_whole(folder.state, buffer.getvalue())
+    write_file(folder.state, buffer.getvalue())
 
 
 def load_state(folder: Folder) -> State | None:
@@ -194,4 +186,4 @@ def write_weights(
         "training": json.dumps({**facts, "torch": torch.__version__}, sort_keys=True),
     }
     plain = {key: value.detach().cpu().clone().contiguous() for key, value in weights.items()}
-    write_whole(path, to_safetensors(plain, header))
+    write_file(path, to_safetensors(plain, header))

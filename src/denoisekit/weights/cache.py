@@ -15,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from denoisekit.atomic import replacing, write_synced, write_whole
 from denoisekit.errors import WeightsError
 from denoisekit.weights.fetch import hash_file
 from denoisekit.weights.header import read_header
@@ -155,8 +156,8 @@ def install(path: Path, data: bytes) -> str:
     The file is either there and whole, with its record, or not there.
     """
     sha256 = hashlib.sha256(data).hexdigest()
-    with _replacing(path) as temporary:
-        _write(temporary, data)
+    with replacing(path) as temporary:
+        write_synced(temporary, data)
         # First the record, with the time that the file will keep when it is renamed.
         write_record(path, temporary.stat(), sha256)
     return sha256
@@ -165,22 +166,4 @@ def install(path: Path, data: bytes) -> str:
 def write_record(path: Path, stat: os.stat_result, sha256: str) -> None:
     """Note what `find` compares a file with."""
     record = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
-    with _replacing(record_of(path)) as temporary:
-        _write(temporary, json.dumps(record).encode())
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    write_whole(record_of(path), json.dumps(record).encode())
