@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from denoisekit.methods import aprrd_objective as objective
 from denoisekit.methods.base import Config, Limits, MethodInfo, Settings, Traits, torch_dtype
-from denoisekit.methods.recipe import Batch, Stage, cosine, supervised
+from denoisekit.methods.recipe import AVERAGE, Batch, Stage, cosine, supervised
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +128,8 @@ def _measured(full: float, half: float) -> Mapping[str, float]:
 def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
     """Return the stages: teacher and student, or what the configuration asks for."""
     if paired:
-        return (Stage("supervised", config, supervised, 200_000, 8, 128, 3e-4, **_ADAM),)
+        stage = Stage("supervised", config, supervised, 200_000, 8, 128, 3e-4, **_ADAM)
+        return (replace(stage, average=AVERAGE),)
     channels, width = _sizes(config)
     teacher = {"net": "bsn", "channels": channels, "width": width}
     first = Stage("teacher", teacher, _teacher_loss, 400_000, 8, 256, 3e-4, **_ADAM)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from denoisekit.methods import blind_spot
 from denoisekit.methods.base import Config, Limits, MethodInfo, Setting, Settings, Traits
-from denoisekit.methods.recipe import Batch, Stage, distance
+from denoisekit.methods.recipe import AVERAGE, Batch, Stage, cosine, distance
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +151,19 @@ def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
     """Return the two stages of the paper, or one on pairs."""
     if paired:
         # Schedule, batch and patch are ours: the paper has no such training.
-        return (Stage("supervised", config, _paired_loss, 80_000, 16, 128, multiple=PD),)
+        return (
+            Stage(
+                "supervised",
+                config,
+                _paired_loss,
+                steps=80_000,
+                batch=16,
+                patch=128,
+                schedule=cosine,
+                average=AVERAGE,
+                multiple=PD,
+            ),
+        )
     return (
         Stage("small", config, _loss, 24_000, 16, 160, multiple=CELL),
         Stage("large", config, _loss, 16_000, 16, 250, rate=1e-5, multiple=CELL),

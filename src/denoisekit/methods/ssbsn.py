@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from denoisekit.methods import blind_spot
 from denoisekit.methods.base import Config, Limits, MethodInfo, Setting, Settings, Traits
-from denoisekit.methods.recipe import Batch, Stage, distance, drops
+from denoisekit.methods.recipe import AVERAGE, Batch, Stage, cosine, distance, drops
 
 if TYPE_CHECKING:
     import torch
@@ -139,12 +139,22 @@ def training_loss(net: nn.Module, noisy: Tensor) -> Tensor:
 
 def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
     """Return the stage of the paper, or one on pairs."""
-    late = drops(0.1, 0.8)
     if paired:
-        # The paper has no such training: its patch, rounded, and its rates.
+        # The paper has no such training: its patch, rounded, and its rate.
         return (
-            Stage("supervised", config, _paired_loss, 120_000, 4, 120, schedule=late, multiple=PD),
+            Stage(
+                "supervised",
+                config,
+                _paired_loss,
+                steps=120_000,
+                batch=4,
+                patch=120,
+                schedule=cosine,
+                average=AVERAGE,
+                multiple=PD,
+            ),
         )
+    late = drops(0.1, 0.8)
     return (Stage("noisy", config, _loss, 122_700, 4, 120, schedule=late, multiple=PD_TRAINING),)
 
 
