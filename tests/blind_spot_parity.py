@@ -37,6 +37,14 @@ class Case:
             assert abs(found - expected) <= 1e-4 * expected, name
 
 
+def narrow(fixtures: list[Path]) -> list[Path]:
+    """Those that are not of the published size; every width and depth runs the same code.
+
+    The published size is compared once in training and once as it denoises.
+    """
+    return [path for path in fixtures if not path.stem.endswith("_full")]
+
+
 def settings_of(path: Path) -> dict[str, Any]:
     """The reference's own configuration."""
     return json.loads(fixture(path)[1]["config"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 # Tests run side by side, a process a core: threads of theirs would only wait for each other.
@@ -37,10 +39,17 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory) -> Iterator[Path]:
+    """Folders that nobody has made yet: few tests write one, and each costs time."""
+    above = tmp_path_factory.mktemp("homes")
+    return (above / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def isolated(tmp_path_factory, monkeypatch):
+def isolated(homes, monkeypatch):
     """Keep every test away from the user's cache, settings and network."""
-    monkeypatch.setenv("DENOISEKIT_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("DENOISEKIT_HOME", str(next(homes)))
     for name in ("DENOISEKIT_OFFLINE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME"):
         monkeypatch.delenv(name, raising=False)
     random.seed(2812)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +27,17 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     return {name: tuple(shape) for name, shape in keys.items()}
 
 
-def formula_weights(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, torch.Tensor]:
+def formula_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, torch.Tensor]:
+    """Make the weights; the tensors are shared, so that nobody may write into them."""
+    return dict(_formula_weights(tuple((name, tuple(s)) for name, s in shapes.items()), seed))
+
+
+@cache
+def _formula_weights(
+    shapes: tuple[tuple[str, tuple[int, ...]], ...], seed: int
+) -> dict[str, torch.Tensor]:
     state = {}
-    for name, shape in shapes.items():
+    for name, shape in shapes:
         rng = np.random.RandomState(zlib.crc32(name.encode()) ^ seed)
         z = rng.standard_normal(shape)
         if name.endswith("temperature"):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -74,6 +75,18 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@cache
+def parse(path: Path) -> ast.Module:
+    """Read a module; the tree is shared, so that nobody may change it."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(path: Path) -> tuple[tuple[str, bool], ...]:
+    """Return what `imported` finds in a whole module."""
+    return tuple(imported(parse(path), path))
+
+
 def imported(tree: ast.AST, path: Path) -> Iterator[tuple[str, bool]]:
     """Yield the full name of every module imported, and whether that happens at run time."""
     typing_only = {
@@ -110,8 +123,7 @@ def test_imports_follow_the_arrows(path):
     part = part_of(path)
     assert part in MAY_IMPORT, f"say in this test what {part} may import"
     allowed = MAY_IMPORT[part] | EVERYONE | {part}
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for name, runs in imported(tree, path):
+    for name, runs in imports(path):
         ours, _, rest = name.partition(".")
         if ours == "denoisekit" and runs:
             assert any(f"{rest}.".startswith(f"{part}.") for part in allowed), (
@@ -133,8 +145,7 @@ def test_the_table_of_arrows_has_no_circle():
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "nets").glob("*.py")), ids=name_of)
 def test_nets_import_torch_and_the_standard_library_only(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for name, _ in imported(tree, path):
+    for name, _ in imports(path):
         top = name.partition(".")[0]
         assert top in {"torch", "einops"} | sys.stdlib_module_names or name.startswith(
             "denoisekit.nets"
@@ -154,7 +165,7 @@ def test_torch_is_imported_inside_functions(path):
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_only_render_prints_and_only_main_exits(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parse(path)
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     if name_of(path) != "cli/render.py":
         assert not calls & {"print", "typer.echo", "typer.secho"}
@@ -191,8 +202,7 @@ def test_every_import_is_a_declared_dependency():
     declared = {re.split(r"[<>=!~\[ ;]", line)[0].lower() for line in lines}
     providers = metadata.packages_distributions()
     for path in modules():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for name in {name.partition(".")[0] for name, _ in imported(tree, path)}:
+        for name in {name.partition(".")[0] for name, _ in imports(path)}:
             if name == "denoisekit" or name in sys.stdlib_module_names:
                 continue
             found = {provider.lower().replace("_", "-") for provider in providers.get(name, [name])}
@@ -206,7 +216,7 @@ def test_every_declared_dependency_is_imported():
     used = {
         provider.lower().replace("_", "-")
         for path in modules()
-        for name, _ in imported(ast.parse(path.read_text(encoding="utf-8")), path)
+        for name, _ in imports(path)
         for provider in providers.get(name.partition(".")[0], [])
     }
     assert declared <= used, f"declared and never imported: {declared - used}"

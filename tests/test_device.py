@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -21,6 +18,7 @@ from denoisekit.device import (
 )
 from denoisekit.errors import OutOfMemory, UsageError
 from denoisekit.methods import Limits, get_method
+from peak_memory import call_memory
 
 
 @pytest.mark.parametrize(
@@ -124,37 +122,10 @@ def test_smaller_plans_shrink_until_halos_leave_nothing():
     assert height * width <= 16 * 16
 
 
-PROGRAM = """
-import pathlib, resource, sys, torch
-from denoisekit.draws import Draws
-from denoisekit.methods import get_method
-side, precision = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(2)
-info = get_method("aprrd")
-method = info.build({"net": "unet", "variant": sys.argv[3]}, {})
-method.prepare(torch.device("cpu"), precision)
-def peak():
-    # Linux counts what the parent held at the fork into ru_maxrss, but not into VmHWM.
-    status = pathlib.Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return next(int(l.split()[1]) for l in status.read_text().splitlines() if "VmHWM" in l) * 1024
-noisy = torch.rand(1, 3, side, side)
-method.denoise(torch.rand(1, 3, 64, 64), draws=Draws())
-before = peak()
-method.denoise(noisy, draws=Draws())
-print(peak() - before)
-"""
-
-
-def measured(side, precision, variant="1.02M"):
-    command = [sys.executable, "-c", PROGRAM, str(side), precision, variant]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
 def check_claim(side, precision, variant="1.02M"):
     claimed = student().bytes_per_pixel[precision] * side**2
-    real = measured(side, precision, variant)
+    config = {"net": "unet", "variant": variant, "channels": 3, "width": 48}
+    real, _ = call_memory("aprrd", config, {}, side, precision)
     assert claimed / 2 <= real <= claimed + CALL_BYTES, (
         f"{real / side**2:.0f} bytes a pixel measured, {claimed / side**2:.0f} claimed"
     )

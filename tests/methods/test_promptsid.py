@@ -284,6 +284,6 @@ def test_operations_are_counted_as_published():
 def test_memory_is_as_claimed(change):
     config = {**names.PUBLISHED, "blocks": [1, 1], "refine_blocks": 1, **change}
     claimed = promptsid.INFO.traits(config, {"prompts": 1}).bytes_per_pixel["fp32"]
-    side = 512
+    side = 384
     found, _ = call_memory("promptsid", config, {"prompts": 1}, side, "fp32")
     assert claimed / 2 <= found / side**2 <= claimed + CALL_BYTES / side**2

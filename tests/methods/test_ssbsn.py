@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from blind_spot_parity import BOTH_FORMS, close, load_case, settings_of
+from blind_spot_parity import BOTH_FORMS, close, load_case, narrow, settings_of
 from denoisekit.device import CALL_BYTES
 from denoisekit.draws import Draws
 from denoisekit.methods import aprrd, sdap, ssbsn
@@ -19,6 +19,7 @@ from peak_memory import call_memory
 
 FIXTURES = sorted(GOLDEN.glob("ssbsn_*.safetensors"))
 KEYS = sorted(GOLDEN.glob("ssbsn_*_keys.json"))
+NARROW = pytest.mark.parametrize("path", narrow(FIXTURES), ids=lambda path: path.stem)
 EVERY = pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 FORMS = pytest.mark.parametrize("prepared", BOTH_FORMS, ids=["plain", "prepared"])
 
@@ -74,7 +75,7 @@ def test_there_are_fixtures_and_keys():
     assert KEYS or GOLDEN.name != "golden"
 
 
-@EVERY
+@NARROW
 def test_the_network_equals_the_reference(path):
     this = case(path)
     about = settings_of(path)
@@ -89,15 +90,14 @@ def test_the_network_equals_the_reference(path):
 
 
 @EVERY
-@FORMS
-def test_denoising_equals_the_reference(path, prepared):
+def test_denoising_equals_the_reference(path):
     about = settings_of(path)
-    this = case(path, prepared, refine_rounds=about["R3_T"], replace_p=about["R3_p"])
+    this = case(path, True, refine_rounds=about["R3_T"], replace_p=about["R3_p"])
     found = this.method.denoise(evened(this.tensors["input"]), draws=Given(this.tensors))
     assert close(found, this.tensors["denoise_r3"])
 
 
-@EVERY
+@NARROW
 @FORMS
 def test_denoising_without_refinement_equals_the_reference(path, prepared):
     this = case(path, prepared, refine_rounds=0)

@@ -64,12 +64,12 @@ from denoisekit.training import cost, loop
 
 torch.set_num_threads(1)
 cost.BELIEVED, loop.TOLD_STEPS = 0.0, 1
-run("sdap", sys.argv[1], sys.argv[2], steps=150, save_every=3)
+run("sdap", sys.argv[1], sys.argv[2], steps=60, save_every=3)
 """
 
 
 def test_a_killed_run_loses_one_interval_at_most(tmp_path, noisy):
-    run("sdap", noisy, tmp_path / "whole", steps=150, preview_every=10**6)
+    run("sdap", noisy, tmp_path / "whole", steps=60, preview_every=10**6)
     out = tmp_path / "run"
     program = KILLED.replace("sys.argv[2]", "__import__('pathlib').Path(sys.argv[2])")
     process = subprocess.Popen(

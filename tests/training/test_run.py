@@ -214,7 +214,7 @@ def test_validation_is_by_psnr_where_clean_pictures_are_known(tmp_path):
 
 def test_many_noisy_pictures_are_shown_in_part(tmp_path):
     folder = write_pictures(tmp_path / "n", count=6)
-    _, records = run("ssbsn", folder, tmp_path / "run", steps=2)
+    _, records = run("promptsid", folder, tmp_path / "run", steps=2)
     (score,) = [record for record in records if record["event"] == "validation"]
     assert score["held_out_loss"] > 0
     with Image.open(tmp_path / "run" / "previews" / "noisy_0000002.png") as shown:
@@ -234,7 +234,7 @@ def test_the_log_holds_every_record_and_mends_a_torn_line(tmp_path, noisy):
     machine = Machine(workers=1, stop=lambda: True)
     # Its own folder lies in that of the pictures: the previews must not become data.
     data = Data((str(tmp_path),))
-    _, records = run("ssbsn", noisy, out, machine=machine, data=data, preview_every=1)
+    _, records = run("sdap", noisy, out, machine=machine, data=data, preview_every=1)
     assert list((out / "previews").iterdir())
     with (out / "log.jsonl").open("a") as file:
         file.write('{"event": "st')
@@ -262,12 +262,12 @@ def test_rates_follow_the_published_schedules():
 
 def test_a_time_limit_plans_the_steps_and_ends_with_weights(tmp_path, noisy):
     out = tmp_path / "run"
-    done, _ = run("sdap", noisy, out, steps=10**7, limit=1.5, preview_every=10**6)
+    done, _ = run("sdap", noisy, out, steps=10**7, limit=0.8, preview_every=10**6)
     assert done
     small, large = read_toml(out / "config.toml").stages
     assert 2 <= small.steps + large.steps < 10**5
     assert small.steps == pytest.approx(1.5 * large.steps, abs=2)
-    assert 0 < small.limit < large.limit == 1.5
+    assert 0 < small.limit < large.limit == 0.8
     assert (out / "weights.safetensors").exists()
 
 

@@ -83,6 +83,11 @@ WRAPPED = {
 }
 
 
+def kinds(shapes):
+    """The last key of every kind: of "blocks.3.weight" and "blocks.4.weight" the second."""
+    return {re.sub(r"\d+", "#", key): key for key in shapes}.values()
+
+
 @pytest.fixture
 def save(tmp_path):
     def write(content):
@@ -103,6 +108,7 @@ def test_every_method_has_keys_and_they_are_recognised_by_it_alone():
 @each_network
 def test_every_layout_holds_the_same_tensors(save, name):
     state, _ = checkpoint(name)
+    state = {key: state[key] for key in kinds(state)}
     for layout in WRAPPED.values():
         found = read_state(save(layout(state)))
         assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in state.items()}
@@ -204,20 +210,20 @@ def test_one_key_too_few_or_too_many_is_an_error(save, name):
 @pytest.mark.parametrize("shape", [(), (3,), (0, 0, 0, 0)])
 def test_odd_shapes_break_neither_recognition_nor_loading(save, shape):
     for shapes in NETWORKS.values():
-        for key in shapes:
+        for key in kinds(shapes):
             guesses({**shapes, key: shape}, METHODS)
             guesses({key: shape}, METHODS)
-        content = {key: torch.zeros(shape) for key in shapes}
+        path = save({key: torch.zeros(shape) for key in kinds(shapes)})
         for method in METHODS:
             with pytest.raises(WeightsError):
-                load_weights(save(content), method)
+                load_weights(path, method)
 
 
 def test_entries_of_the_manifest_fit_the_published_keys():
-    entries = load_manifest()
+    entries = [entry for entry in load_manifest() if not entry.embedded]
     for (guess,) in OF.values():
         fitting = [entry.id for entry in entries if guess.fits(entry)]
-        assert fitting or guess.method.default_weights is None
+        assert fitting or guess.method.id == "promptsid"
     known = {guess.method.id for (guess,) in OF.values()}
     for entry in entries:
         if entry.method in known:
