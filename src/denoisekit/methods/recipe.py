@@ -31,15 +31,12 @@ class Batch:
     teacher : nn.Module or None
         The network of the stage before, where that is another one than this stage's. No
         gradient is kept for it.
-    white : float
-        Value of white in the method's scale.
     """
 
     noisy: Tensor
     generator: torch.Generator
     clean: Tensor | None = None
     teacher: nn.Module | None = None
-    white: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +94,18 @@ def drops(factor: float, *places: float) -> Callable[[float], float]:
 AVERAGE = 0.999
 """Decay of the moving average of weights that are trained on pairs."""
 
-FLOOR = (0.5 / 255) ** 2
-"""Squared error, of white, that need not be improved upon: half a step of 8 bits."""
-
 
 def supervised(net: nn.Module, batch: Batch) -> Tensor:
-    """Return the error of ``net(noisy)``, see `distance`."""
+    """Return the mean absolute difference between ``net(noisy)`` and the clean pictures."""
     return distance(net(batch.noisy), batch)
 
 
 def distance(denoised: Tensor, batch: Batch) -> Tensor:
-    """Return how far the results of a batch are from the clean pictures, in dB.
+    """Return the mean absolute difference to the clean pictures of a batch.
 
-    It is the mean PSNR of the pictures with its sign turned, so a picture of little noise
-    counts as much as one of strong noise; a mean of differences would all but ignore it. As in
-    Chen et al., "HINet: Half Instance Normalization Network for Image Restoration", CVPRW 2021,
-    but for the `FLOOR`.
+    Its gradient is as large for a picture of little noise as for one of strong noise. That of
+    the mean square would all but ignore the former; that of the PSNR ignores the latter, and
+    training by it broke down.
     """
     assert batch.clean is not None, "a loss of pairs, and no clean pictures"
-    error = ((denoised - batch.clean) / batch.white).square().mean((1, 2, 3))
-    return 10 * (error + FLOOR).log10().mean()
+    return (denoised - batch.clean).abs().mean()

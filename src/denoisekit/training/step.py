@@ -89,13 +89,23 @@ class Trainee:
 
     def rate(self, step: int) -> float:
         """Return the rate of a step."""
-        return self.sizes.rate * self.stage.schedule(step / self.sizes.steps)
+        return self._rate(step / self.sizes.steps)
 
-    def step(self, step: int, pair: Pair) -> Tensor:
-        """Take a step and return the loss before it, on the device."""
+    def step(self, step: int, pair: Pair, progress: float | None = None) -> Tensor:
+        """Take a step and return the loss before it, on the device.
+
+        Parameters
+        ----------
+        step : int
+            Which one.
+        pair : Pair
+            The batch.
+        progress : float, optional
+            How far the training is, 0 <= progress < 1, where that is not told by the step.
+        """
         self._seed_all(step)
         for group in self._adam.param_groups:
-            group["lr"] = self.rate(step)
+            group["lr"] = self.rate(step) if progress is None else self._rate(progress)
         self._adam.zero_grad(set_to_none=True)
         with self.computing():
             loss: Tensor = self._loss(self.batch(pair))
@@ -109,11 +119,14 @@ class Trainee:
             self._follow(step)
         return loss.detach()
 
+    def _rate(self, progress: float) -> float:
+        return self.sizes.rate * self.stage.schedule(progress)
+
     def batch(self, pair: Pair) -> Batch:
         """Return a batch on the device, in the method's scale."""
         noisy, clean = (None if array is None else self._to_device(array) for array in pair)
         assert noisy is not None
-        return Batch(noisy, self._generator, clean, self.teacher, self.method.scale)
+        return Batch(noisy, self._generator, clean, self.teacher)
 
     def computing(self) -> AbstractContextManager[Any]:
         """Return the context of forward passes: mixed precision, where asked for."""
