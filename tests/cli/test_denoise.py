@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 import box_method
+from denoisekit import methods
 from denoisekit.cli import app as frame
-
-TESTS = Path(__file__).parents[1]
+from denoisekit.formats.guard import GuardedWriter
+from processes import launch
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_absent_gpu_is_an_error_and_not_a_fallback(box, monkeypatch):
 def test_no_weights_and_no_network_names_two_commands(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DENOISEKIT_OFFLINE", "1")
     picture(tmp_path / "a.png")
-    assert frame.run(["denoise", str(tmp_path / "a.png")]) == 3
+    assert frame.run(["denoise", str(tmp_path / "a.png"), "--weights", "aprrd.sidd"]) == 3
     out, err = capsys.readouterr()
     assert out == ""
     assert "denoisekit weights pull" in err
@@ -228,54 +229,39 @@ def test_too_little_memory_is_exit_4(box):
     assert not Path("a_denoised.png").exists()
 
 
-PROGRAM = """
-import sys, time
-import box_method
-from denoisekit import methods
-from denoisekit.cli import app
-from denoisekit.formats import png
-methods.METHODS = (box_method.METHOD,)
-def slow(*_):
-    print("at work", file=sys.stderr, flush=True)
-    time.sleep(60)
-if sys.argv[1] == "network":
-    box_method.Box.hook = slow
-else:
-    import denoisekit.batch
-    real = denoisekit.batch._Sink.write_all
-    def late(self, job, target):
-        from denoisekit.formats.guard import GuardedWriter
-        def write(*_):
-            print("at work", file=sys.stderr, flush=True)
-            time.sleep(1)
-        GuardedWriter.write_rows = write
-        real(self, job, target)
-    denoisekit.batch._Sink.write_all = late
-sys.exit(app.run(sys.argv[2:]))
-"""
+def work(where, folder, arguments):
+    """Denoise, slowly."""
+    os.chdir(folder)
+    methods.METHODS = (box_method.METHOD,)
+    pause = {"network": 60, "writer": 1}[where]
+
+    def slow(*_):
+        sys.stderr.write("at work\n")
+        sys.stderr.flush()
+        time.sleep(pause)
+
+    if where == "network":
+        box_method.Box.hook = slow
+    else:
+        GuardedWriter.write_rows = slow
+    sys.exit(frame.run(arguments))
 
 
 @pytest.mark.parametrize("where", ["network", "writer"])
-def test_ctrl_c_leaves_nothing_behind(tmp_path, where):
+def test_ctrl_c_leaves_nothing_behind(tmp_path, tmp_path_factory, where):
     picture(tmp_path / "a.npy", 60, 20)
     weights = box_method.write_weights(tmp_path / "box.safetensors")
     options = ["--method", "box", "--weights", str(weights), "--tile", "4"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, where, "denoise", "a.npy", *options],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    log = tmp_path_factory.mktemp("said") / "log"
+    process = launch(work, where, tmp_path, ["denoise", "a.npy", *options], log=log)
     try:
-        assert any("at work" in line for line in process.stderr)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        while process.is_alive() and "at work" not in (log.read_text() if log.exists() else ""):
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGINT)
+        process.join(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 130, err
-    assert out == ""
-    assert err.splitlines()[-1] == "interrupted"
-    assert "Traceback" not in err
+    said = log.read_text()
+    assert process.exitcode == 130, said
+    assert [line for line in said.splitlines() if line != "at work"][1:] == ["interrupted"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "box.safetensors"]

@@ -190,7 +190,7 @@ def test_other_checkpoints_are_not_recognised():
 @pytest.mark.parametrize("variant", ["1.02M", "1.00M"])
 def test_blocks_equal_the_plain_network_where_blocks_meet(variant):
     torch.manual_seed(3)
-    net = UNet(variant, width=16).eval()
+    net = UNet(variant, width=8).eval()
     noisy = torch.rand(2, 3, 288, 544)  # blocks of 256 that end within the image
     with torch.inference_mode():
         expected = net(noisy)
@@ -246,7 +246,7 @@ def test_the_teachers_limits_are_true():
 def test_half_precision_stays_close_for_the_teacher():
     torch.manual_seed(5)
     noisy = torch.rand(1, 3, 64, 96)
-    teacher = aprrd.INFO.build({**TEACHER, "width": 16}, {})
+    teacher = aprrd.INFO.build({**TEACHER, "width": 8}, {})
     exact = teacher.denoise(noisy, draws=Draws())
     teacher.prepare(torch.device("cpu"), "bf16")
     found = teacher.denoise(noisy, draws=Draws())

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import torch
 import two_processes
 from safetensors.torch import load_file
 from small_runs import run
 
+from denoisekit.training import cost, loop
 from denoisekit.training.run import Machine, resume
+from processes import launch
 
 
-def launch(size, *arguments):
+def launch_crew(size, folder, out):
     """Start the worker in so many processes, as torchrun would, and wait."""
     with socket.socket() as free, socket.socket() as other:
         for one in (free, other):
@@ -26,22 +24,22 @@ def launch(size, *arguments):
         port, second = (str(one.getsockname()[1]) for one in (free, other))
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size)}
     place["SECOND_PORT"] = second
+    logs = [out / f"log{rank}" for rank in range(size)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, two_processes.__file__, *map(str, arguments)],
-            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
+        launch(
+            *(two_processes.work, str(folder), out),
+            **{**place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            log=log,
         )
-        for rank in range(size)
+        for rank, log in enumerate(logs)
     ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    for process, log in zip(processes, logs, strict=True):
+        process.join(timeout=120)
+        assert process.exitcode == 0, log.read_text()
 
 
 def test_two_processes_take_the_steps_of_one_and_make_one_run(tmp_path, noisy):
-    launch(2, noisy, tmp_path)
+    launch_crew(2, noisy, tmp_path)
     one, other = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
     assert all(torch.equal(one[key], other[key]) for key in one)
     alone = two_processes.steps(str(noisy))
@@ -56,30 +54,23 @@ def test_two_processes_take_the_steps_of_one_and_make_one_run(tmp_path, noisy):
     assert (tmp_path / "records1").read_text() == "0"
 
 
-KILLED = """
-import sys
-import torch
-from small_runs import run
-from denoisekit.training import cost, loop
-
-torch.set_num_threads(1)
-cost.BELIEVED, loop.TOLD_STEPS = 0.0, 1
-run("sdap", sys.argv[1], sys.argv[2], steps=60, save_every=3)
-"""
+def work(folder, out):
+    """Train, until it is killed."""
+    torch.set_num_threads(1)
+    cost.BELIEVED, loop.TOLD_STEPS = 0.0, 1
+    run("sdap", folder, out, steps=60, save_every=3)
 
 
 def test_a_killed_run_loses_one_interval_at_most(tmp_path, noisy):
     run("sdap", noisy, tmp_path / "whole", steps=60, preview_every=10**6)
     out = tmp_path / "run"
-    program = KILLED.replace("sys.argv[2]", "__import__('pathlib').Path(sys.argv[2])")
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(noisy), str(out)], cwd=Path(__file__).parent
-    )
+    process = launch(work, noisy, out, log=tmp_path / "said")
     log = out / "log.jsonl"
-    while process.poll() is None and (not log.exists() or log.read_text().count('"saved"') < 2):
+    while process.is_alive() and (not log.exists() or log.read_text().count('"saved"') < 2):
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     kept = torch.load(out / "checkpoints" / "state.pt", weights_only=True)
     seen = [line for line in log.read_text().splitlines() if '"event": "step"' in line]
     done = int(seen[-1].split('"step": ')[1].split(",")[0])

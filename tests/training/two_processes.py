@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -38,8 +37,9 @@ def steps(folder: str) -> dict[str, torch.Tensor]:
     return kept
 
 
-def main() -> None:
-    folder, out, rank = sys.argv[1], Path(sys.argv[2]), os.environ["RANK"]
+def work(folder: str, out: Path) -> None:
+    """Be one of them, as the environment says."""
+    rank = os.environ["RANK"]
     torch.set_num_threads(1)
     cost.BELIEVED, loop.TOLD_STEPS = 0.0, 2
     torch.save(steps(folder), out / f"rank{rank}.pt")
@@ -49,7 +49,3 @@ def main() -> None:
     machine = Machine("cpu", workers=1, tell=records.append)
     start(get_method("aprrd"), Data((folder,)), out / "run", asked("aprrd"), machine)
     (out / f"records{rank}").write_text(str(len(records)))
-
-
-if __name__ == "__main__":
-    main()

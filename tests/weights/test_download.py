@@ -6,8 +6,6 @@ import errno
 import hashlib
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +26,7 @@ from denoisekit.weights import (
     transfer,
 )
 from denoisekit.weights.manifest import UrlSource
+from processes import launch
 
 DATA = pickled(official())
 CUT = len(DATA) // 3
@@ -362,12 +361,11 @@ def test_two_processes_at_once_download_once(site, tmp_path):
     file = tmp_path / "w.pth"
     file.write_bytes(DATA)
     site.files["/w.pth"], site.pause = DATA, 0.5
-    command = [sys.executable, tiny_method.__file__, str(file), site.url("/w.pth")]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert sorted(process.communicate(timeout=60)[0].strip() for process in both) == [
-        "False",
-        "True",
-    ]
+    logs = [tmp_path / "one", tmp_path / "other"]
+    both = [launch(tiny_method.main, str(file), site.url("/w.pth"), log=log) for log in logs]
+    for process in both:
+        process.join(timeout=60)
+    assert sorted(log.read_text().strip() for log in logs) == ["False", "True"]
     assert site.count("/w.pth") == 1
 
 
