@@ -31,12 +31,15 @@ class Batch:
     teacher : nn.Module or None
         The network of the stage before, where that is another one than this stage's. No
         gradient is kept for it.
+    white : float
+        Value of white in the method's scale.
     """
 
     noisy: Tensor
     generator: torch.Generator
     clean: Tensor | None = None
     teacher: nn.Module | None = None
+    white: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +97,24 @@ def drops(factor: float, *places: float) -> Callable[[float], float]:
 AVERAGE = 0.999
 """Decay of the moving average of weights that are trained on pairs."""
 
+BEND = 1 / 255
+"""Difference, of white, below which the loss of pairs is quadratic: a step of 8 bits."""
+
 
 def supervised(net: nn.Module, batch: Batch) -> Tensor:
-    """Return the mean absolute difference between ``net(noisy)`` and the clean pictures."""
+    """Return how far ``net(noisy)`` is from the clean pictures, see `distance`."""
     return distance(net(batch.noisy), batch)
 
 
 def distance(denoised: Tensor, batch: Batch) -> Tensor:
-    """Return the mean absolute difference to the clean pictures of a batch.
+    """Return the mean absolute difference to the clean pictures of a batch, of white.
 
-    Its gradient is as large for a picture of little noise as for one of strong noise. That of
-    the mean square would all but ignore the former; that of the PSNR ignores the latter, and
-    training by it broke down.
+    Pictures of little noise count as much as those of strong noise: the gradient does not
+    depend on the size of a difference, as that of the mean square would. Only below `BEND` it
+    fades, or pictures that are clean already would disturb all the others.
     """
+    import torch.nn.functional as F
+
     assert batch.clean is not None, "a loss of pairs, and no clean pictures"
-    return (denoised - batch.clean).abs().mean()
+    ours, theirs = denoised / batch.white, batch.clean / batch.white
+    return F.smooth_l1_loss(ours.float(), theirs, beta=BEND)

@@ -126,7 +126,7 @@ class Trainee:
         """Return a batch on the device, in the method's scale."""
         noisy, clean = (None if array is None else self._to_device(array) for array in pair)
         assert noisy is not None
-        return Batch(noisy, self._generator, clean, self.teacher)
+        return Batch(noisy, self._generator, clean, self.teacher, self.method.scale)
 
     def computing(self) -> AbstractContextManager[Any]:
         """Return the context of forward passes: mixed precision, where asked for."""
