@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from denoisekit.cli.app import run
-from denoisekit.cli.train import parse_time
+from denoisekit.cli.shared import parse_time
 from denoisekit.errors import UsageError
 from denoisekit.training import cost
 

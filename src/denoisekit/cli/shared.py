@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from denoisekit.cli import render
 from denoisekit.errors import UsageError
 
 Output = Annotated[
@@ -49,3 +53,61 @@ def end_batch(codes: Sequence[int]) -> None:
     if codes:
         # One cause for all has its own code; several are "some input failed".
         raise typer.Exit(codes[0] if min(codes) == max(codes) else 1)
+
+
+def parse_time(text: str) -> float:
+    """Return the seconds of ``90m``, ``12h``, ``1h30m``, ``2d`` or a number of seconds.
+
+    Raises
+    ------
+    UsageError
+        It is no time.
+    """
+    match = re.fullmatch(
+        r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text.strip().lower()
+    )
+    try:
+        parts = [float(part or 0) for part in match.groups()] if match else []
+    except ValueError:
+        parts = []
+    seconds = sum(part * unit for part, unit in zip(parts, (86400, 3600, 60, 1), strict=False))
+    if not seconds > 0:
+        raise UsageError(f"'{text}' is not a time", "write for instance 90m, 12h or 2d")
+    return seconds
+
+
+class Stop:
+    """Whether the user wants to stop."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._asked = text, False
+
+    def ask(self, number: int, frame: Any) -> None:  # noqa: ARG002 - a signal's handler
+        """Wish it; a second Ctrl-C interrupts at once."""
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = True
+        render.err(self._text)
+
+    def asked(self) -> bool:
+        """Return whether that was wished."""
+        return self._asked
+
+
+@contextmanager
+def stopping(text: str) -> Iterator[Stop]:
+    """Turn the first Ctrl-C, and a request to end, into a wish that the work hears.
+
+    Parameters
+    ----------
+    text : str
+        Said then: what happens now.
+    """
+    stop = Stop(text)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, stop.ask) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

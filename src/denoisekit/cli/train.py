@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from denoisekit.cli import render, train_view
-from denoisekit.cli.shared import Quiet
+from denoisekit.cli import train_view
+from denoisekit.cli.shared import Quiet, parse_time, stopping
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,7 +99,10 @@ def train(
     from denoisekit.training.config import Asked, Data
     from denoisekit.training.run import Machine
 
-    with train_view.board(quiet or as_json) as board, _stopping() as stop:
+    with (
+        train_view.board(quiet or as_json) as board,
+        stopping("stopping after this step; once more to stop at once") as stop,
+    ):
         listener = train_view.Listener(board, as_json)
         machine = Machine(device, _workers(workers), tensorboard, stop.asked, listener.hear)
         if resume is not None:
@@ -141,27 +140,6 @@ def train(
             done = _start(method, told, out, asked, machine)
     if not done and stop.asked():
         raise typer.Exit(130)
-
-
-def parse_time(text: str) -> float:
-    """Return the seconds of ``90m``, ``12h``, ``1h30m``, ``2d`` or a number of seconds.
-
-    Raises
-    ------
-    UsageError
-        It is no time.
-    """
-    match = re.fullmatch(
-        r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text.strip().lower()
-    )
-    try:
-        parts = [float(part or 0) for part in match.groups()] if match else []
-    except ValueError:
-        parts = []
-    seconds = sum(part * unit for part, unit in zip(parts, (86400, 3600, 60, 1), strict=False))
-    if not seconds > 0:
-        raise UsageError(f"'{text}' is not a time", "write for instance 90m, 12h or 2d")
-    return seconds
 
 
 def _workers(asked: int | None) -> int:
@@ -220,30 +198,3 @@ def _place(name: str) -> str:
     from denoisekit.weights import is_path
 
     return str(Path(name).absolute()) if name and is_path(name) else name
-
-
-class _Stop:
-    def __init__(self) -> None:
-        self._asked = False
-
-    def ask(self, number: int, frame: Any) -> None:  # noqa: ARG002 - a signal's handler
-        if self._asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._asked = True
-        render.err("stopping after this step; once more to stop at once")
-
-    def asked(self) -> bool:
-        return self._asked
-
-
-@contextmanager
-def _stopping() -> Iterator[_Stop]:
-    """Turn the first Ctrl-C, and a request to end, into a wish that the loop hears."""
-    stop = _Stop()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, stop.ask) for number in signals]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
