@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from denoisekit.methods.base import MethodInfo
@@ -38,11 +39,16 @@ class Case:
 
 
 def narrow(fixtures: list[Path]) -> list[Path]:
-    """Those that are not of the published size; every width and depth runs the same code.
-
-    The published size is compared once in training and once as it denoises.
-    """
+    """Return those that are not of the published size, whose parts are the same code."""
     return [path for path in fixtures if not path.stem.endswith("_full")]
+
+
+def slow_where_full(fixtures: list[Path]) -> list[Any]:
+    """Mark those of the published size: a backward pass of it takes seconds."""
+    return [
+        pytest.param(path, id=path.stem, marks=[] if path in narrow(fixtures) else pytest.mark.slow)
+        for path in fixtures
+    ]
 
 
 def settings_of(path: Path) -> dict[str, Any]:

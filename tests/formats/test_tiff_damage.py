@@ -18,7 +18,7 @@ from denoisekit.formats import open_image
 from denoisekit.formats.tiff import TIFF
 
 SLOW = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

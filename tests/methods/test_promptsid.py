@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from blind_spot_parity import slow_where_full
 from denoisekit.device import CALL_BYTES
 from denoisekit.draws import Draws
 from denoisekit.methods import promptsid
@@ -22,6 +23,7 @@ from peak_memory import call_memory
 
 FIXTURES = sorted(GOLDEN.glob("promptsid_*.safetensors"))
 EVERY = pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+TRAINING = pytest.mark.parametrize("path", slow_where_full(FIXTURES))
 
 
 def config_of(about):
@@ -84,7 +86,7 @@ def test_the_prompt_equals_the_reference(path):
         assert_close(net.sample(tensors["eval_noise"], condition), tensors["eval_prompt"])
 
 
-@EVERY
+@TRAINING
 def test_training_equals_the_reference(path):
     tensors, config, net, theirs = loaded(path)
     found = objective(

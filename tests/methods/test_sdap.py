@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from blind_spot_parity import BOTH_FORMS, close, load_case, narrow, settings_of
+from blind_spot_parity import BOTH_FORMS, close, load_case, narrow, settings_of, slow_where_full
 from denoisekit.device import CALL_BYTES
 from denoisekit.draws import Draws
 from denoisekit.methods import aprrd, sdap, ssbsn
@@ -18,6 +18,7 @@ FIXTURES = sorted(GOLDEN.glob("sdap_*.safetensors"))
 KEYS = sorted(GOLDEN.glob("sdap_*_keys.json"))
 NARROW = pytest.mark.parametrize("path", narrow(FIXTURES), ids=lambda path: path.stem)
 EVERY = pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+TRAINING = pytest.mark.parametrize("path", slow_where_full(FIXTURES))
 FORMS = pytest.mark.parametrize("prepared", BOTH_FORMS, ids=["plain", "prepared"])
 
 SMALL = {"net": "blind_spot", "channels": 3, "width": 8, "blocks": ["single"] * 2}
@@ -63,7 +64,7 @@ def test_denoising_equals_the_reference(path, prepared, enhance, name):
     assert close(found, this.tensors[name])
 
 
-@EVERY
+@TRAINING
 def test_training_equals_the_reference(path):
     this = case(path)
     noisy, order = this.tensors["train_input"], this.tensors["rsg_order"]

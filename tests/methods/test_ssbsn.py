@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from blind_spot_parity import BOTH_FORMS, close, load_case, narrow, settings_of
+from blind_spot_parity import BOTH_FORMS, close, load_case, narrow, settings_of, slow_where_full
 from denoisekit.device import CALL_BYTES
 from denoisekit.draws import Draws
 from denoisekit.methods import aprrd, sdap, ssbsn
@@ -21,6 +21,7 @@ FIXTURES = sorted(GOLDEN.glob("ssbsn_*.safetensors"))
 KEYS = sorted(GOLDEN.glob("ssbsn_*_keys.json"))
 NARROW = pytest.mark.parametrize("path", narrow(FIXTURES), ids=lambda path: path.stem)
 EVERY = pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+TRAINING = pytest.mark.parametrize("path", slow_where_full(FIXTURES))
 FORMS = pytest.mark.parametrize("prepared", BOTH_FORMS, ids=["plain", "prepared"])
 
 SMALL = {
@@ -107,7 +108,7 @@ def test_denoising_without_refinement_equals_the_reference(path, prepared):
     assert close(found[:, :, :height, :width], this.tensors["denoise_no_r3"])
 
 
-@EVERY
+@TRAINING
 def test_training_equals_the_reference(path):
     this = case(path)
     (noisy,) = [value for key, value in this.tensors.items() if key.startswith("input_")]
