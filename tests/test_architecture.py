@@ -46,9 +46,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "timing": {"device", "image", "methods", "pipeline"},
     "batch": {"formats", "image", "options", "pipeline", "plane"},
     "outputs": {"formats"},
+    "arrays": {"formats", "image"},
+    "pictures": {"arrays", "formats", "image", "outputs", "ranges"},
     "noise": {"batch", "formats", "image", "ranges"},
-    "training": {"device", "formats", "image", "methods", "noise", "options", "outputs", "pipeline"}
-    | {"ranges", "weights"},
+    "training": {"device", "formats", "image", "methods", "noise", "options", "outputs", "pictures"}
+    | {"pipeline", "ranges", "weights"},
     "fitting": {"device", "draws", "estimate", "formats", "image", "inference", "methods"}
     | {"options", "pipeline", "plane", "ranges", "training", "weights"},
     "baselines": set(),

@@ -7,10 +7,11 @@ import pytest
 from small_runs import picture, write_pictures
 
 from denoisekit.errors import DenoisekitError, InputError, UsageError
+from denoisekit.pictures import find_files, look_into, pair
 from denoisekit.training.config import Data
 from denoisekit.training.data import Patches, Pool, batches, noise_of
 from denoisekit.training.material import gather
-from denoisekit.training.pictures import Store, find_files, look_into, pair
+from denoisekit.training.pictures import Store
 
 
 def patches_of(folder, side=16, cache=10**9, channels=3, seed=(1, 0)):

@@ -20,8 +20,9 @@ from einops import rearrange
 
 from denoisekit.errors import UsageError
 from denoisekit.noise import NoiseModel, choose_strength, find_model, simulate
+from denoisekit.pictures import Picture
 from denoisekit.ranges import Floats
-from denoisekit.training.pictures import Picture, Store
+from denoisekit.training.pictures import Store
 
 Simulate = Callable[[Floats, np.random.Generator], Floats]
 """``simulate(clean, rng)``: (H, W, C) on 0..1 with noise added."""

@@ -1,0 +1,189 @@
+"""Many pictures, noisy ones and their clean ones: found, looked into, paired by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+
+from denoisekit.arrays import SUFFIXES, open_arrays
+from denoisekit.errors import UsageError
+from denoisekit.formats import open_image
+from denoisekit.image import ImageInfo, Metadata, Reader
+from denoisekit.outputs import find_sources
+from denoisekit.ranges import Range, parse_range, resolve_range
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of pictures; ``variable`` names the array where it holds several."""
+
+    path: Path
+    variable: str | None = None
+
+    @property
+    def holds_arrays(self) -> bool:
+        """Whether this is a MATLAB or HDF5 file."""
+        return self.path.suffix.lower() in SUFFIXES
+
+    def open(self) -> Reader:
+        """Open it."""
+        if self.holds_arrays:
+            return open_arrays(self.path, self.variable)
+        return open_image(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One plane of a file.
+
+    Attributes
+    ----------
+    file : File
+        Where it is.
+    plane : int
+        Which of the file's planes.
+    info : ImageInfo
+        What the file holds.
+    scale : Range
+        File values of black and white.
+    """
+
+    file: File
+    plane: int
+    info: ImageInfo
+    scale: Range
+
+    @property
+    def colours(self) -> int:
+        """Samples of a pixel without alpha."""
+        return self.info.samples - self.info.alpha
+
+
+def find_files(names: Sequence[str], out: Path | None = None) -> list[File]:
+    """Find the files that the user named: files, folders with theirs, patterns, FILE.mat:NAME.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As named.
+    out : Path, optional
+        A folder whose files do not count, though it lies in a folder named.
+
+    Raises
+    ------
+    InputError
+        Nothing is there.
+    """
+    files = []
+    for name in names:
+        stem, colon, variable = name.rpartition(":")
+        if colon and stem.lower().endswith(SUFFIXES):
+            files.append(File(Path(stem), variable))
+            continue
+        for source in find_sources([name], recursive=True, output=out):
+            if source.error:
+                raise source.error
+            files.append(File(source.path))
+    return files
+
+
+def look_into(files: Sequence[File], range: str = "auto") -> list[Picture]:
+    """Open every file and return its planes.
+
+    Parameters
+    ----------
+    files : sequence of File
+        Which.
+    range : str
+        As `denoisekit.ranges.parse_range` takes it.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read.
+    """
+    spec = parse_range(range)
+    pictures = []
+    for file in files:
+        reader = file.open()
+        try:
+            scale = resolve_range(spec, reader)
+            # What only a writer needs stays out: there may be very many pictures.
+            info = replace(reader.info, metadata=Metadata(container={}))
+        finally:
+            reader.close()
+        pictures += [Picture(file, plane, info, scale) for plane in np.arange(info.planes).tolist()]
+    return pictures
+
+
+def pair(noisy: Sequence[File], clean: Sequence[File]) -> list[File]:
+    """Return the clean file of each noisy one, by their names.
+
+    Names are compared without their endings; where that does not do, also without what
+    all names of a side begin and end with (``12_noisy`` and ``12_clean``). Order never
+    counts: two folders are too easily sorted differently.
+
+    Raises
+    ------
+    UsageError
+        A noisy file has no clean one, or several.
+    """
+    for names in (_stems, _middles):
+        keys = names(clean)
+        by_name = dict(zip(keys, clean, strict=True))
+        wanted = names(noisy)
+        if len(by_name) == len(clean) and all(key in by_name for key in wanted):
+            return [by_name[key] for key in wanted]
+    known = set(_stems(clean))
+    odd = next((f for f in noisy if f.path.stem not in known), noisy[0])
+    raise UsageError(
+        f"no clean picture belongs to {odd.path}",
+        "name both alike in two folders, or alike but for an ending: 12_noisy.png, 12_clean.png",
+    )
+
+
+def _stems(files: Sequence[File]) -> list[str]:
+    return [file.path.stem for file in files]
+
+
+def _middles(files: Sequence[File]) -> list[str]:
+    stems = _stems(files)
+    head = _common(stems)
+    rests = [stem[head:] for stem in stems]
+    tail = _common([rest[::-1] for rest in rests])
+    return [rest[: len(rest) - tail] for rest in rests]
+
+
+def _common(texts: Sequence[str]) -> int:
+    """Return how many letters all begin with."""
+    return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*texts)))  # noqa: B905
+
+
+def check_pairs(noisy: Sequence[Picture], clean: Sequence[Picture]) -> None:
+    """Refuse pairs that do not show the same.
+
+    Raises
+    ------
+    UsageError
+        Planes, size or colours differ.
+    """
+    if len(noisy) != len(clean):
+        raise UsageError(
+            f"{len(noisy)} noisy planes and {len(clean)} clean ones",
+            "each noisy picture needs a clean one with as many planes",
+        )
+    for one, other in zip(noisy, clean, strict=True):
+        if _shape(one) != _shape(other):
+            raise UsageError(
+                f"{one.file.path} and {other.file.path} are not of one size: "
+                f"{_shape(one)}, {_shape(other)}",
+                "pairs must show the same pixels",
+            )
+
+
+def _shape(picture: Picture) -> tuple[int, int, int]:
+    return picture.info.height, picture.info.width, picture.colours
