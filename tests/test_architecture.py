@@ -54,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fitting": {"device", "draws", "estimate", "formats", "image", "inference", "methods"}
     | {"options", "pipeline", "plane", "ranges", "training", "weights"},
     "baselines": set(),
+    "bench": {"baselines", "image", "methods", "noise", "options", "pictures", "pipeline", "ranges"},
     "api": {"batch", "fitting", "formats", "image", "options", "outputs", "pipeline"},
     "__init__": {"api"},
     "cli": {

@@ -1,0 +1,1 @@
+"""Numbers one can trust: metrics, protocols, sets of pictures, and runs over them."""
