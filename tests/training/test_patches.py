@@ -7,9 +7,10 @@ import pytest
 from small_runs import picture, write_pictures
 
 from denoisekit.errors import DenoisekitError, InputError, UsageError
+from denoisekit.noise import noise_of
 from denoisekit.pictures import find_files, look_into, pair
 from denoisekit.training.config import Data
-from denoisekit.training.data import Patches, Pool, batches, noise_of
+from denoisekit.training.data import Patches, Pool, batches
 from denoisekit.training.material import gather
 from denoisekit.training.pictures import Store
 

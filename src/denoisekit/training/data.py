@@ -13,19 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from einops import rearrange
 
 from denoisekit.errors import UsageError
-from denoisekit.noise import NoiseModel, choose_strength, find_model, simulate
+from denoisekit.noise import Simulate
 from denoisekit.pictures import Picture
 from denoisekit.ranges import Floats
 from denoisekit.training.pictures import Store
-
-Simulate = Callable[[Floats, np.random.Generator], Floats]
-"""``simulate(clean, rng)``: (H, W, C) on 0..1 with noise added."""
 
 Pair = tuple[Floats, Floats | None]
 """Noisy and clean, the latter where there is one."""
@@ -133,52 +129,6 @@ def _turned(image: Floats, turn: int) -> Floats:
 
 def _stacked(images: Sequence[Floats]) -> Floats:
     return np.ascontiguousarray(rearrange(list(images), "n h w c -> n c h w"), np.float32)
-
-
-def noise_of(cameras: str) -> Simulate:
-    """Return what adds the noise of cameras, one of them drawn for each patch.
-
-    Parameters
-    ----------
-    cameras : str
-        Ids of `denoisekit.noise.CAMERAS`, each maybe with a strength: ``phone,dslr``,
-        ``gaussian:0.1``, ``gaussian:25/255``.
-
-    Raises
-    ------
-    UsageError
-        None is called so, or its strength makes no sense.
-    """
-    kinds = []
-    for text in cameras.split(","):
-        name, colon, strength = text.strip().partition(":")
-        model = find_model(name)
-        try:
-            number, _, divisor = strength.partition("/")
-            given = {model.strength: float(number) / float(divisor or 1) if colon else None}
-        except (ValueError, ZeroDivisionError):
-            raise UsageError(f"--simulate {text}: {strength} is not a number") from None
-        kind = _Kind(model, given.get("gain"), given.get("sigma"), given.get("peak"))
-        choose_strength(
-            model, np.random.default_rng(0), gain=kind.gain, sigma=kind.sigma, peak=kind.peak
-        )
-        kinds.append(kind)
-    return partial(_simulated, tuple(kinds))
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """A kind of noise, and its strength where that is not drawn."""
-
-    model: NoiseModel
-    gain: float | None
-    sigma: float | None
-    peak: float | None
-
-
-def _simulated(kinds: Sequence[_Kind], clean: Floats, draw: np.random.Generator) -> Floats:
-    kind = kinds[int(draw.integers(len(kinds)))]
-    return simulate(clean, kind.model, draw, gain=kind.gain, sigma=kind.sigma, peak=kind.peak)
 
 
 @contextmanager

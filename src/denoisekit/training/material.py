@@ -8,10 +8,10 @@ from typing import Any
 
 from denoisekit.device import available_memory
 from denoisekit.errors import UsageError
-from denoisekit.noise import find_model
+from denoisekit.noise import Simulate, find_model, noise_of
 from denoisekit.pictures import Picture, check_pairs, find_files, look_into, pair
 from denoisekit.training.config import Config, Data
-from denoisekit.training.data import Pool, Simulate, noise_of
+from denoisekit.training.data import Pool
 from denoisekit.training.pictures import Store
 
 CACHE_SHARE = 0.25
