@@ -54,10 +54,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fitting": {"device", "draws", "estimate", "formats", "image", "inference", "methods"}
     | {"options", "pipeline", "plane", "ranges", "training", "weights"},
     "baselines": set(),
-    "bench": {"baselines", "image", "methods", "noise", "options", "pictures", "pipeline", "ranges"},
+    "bench": {"arrays", "baselines", "device", "formats", "image", "methods", "noise", "options"}
+    | {"pictures", "pipeline", "ranges", "weights"},
     "api": {"batch", "fitting", "formats", "image", "options", "outputs", "pipeline"},
     "__init__": {"api"},
-    "cli": {
+    "cli": {"bench", "pictures"}
+    | {
         "batch",
         "device",
         "estimate",

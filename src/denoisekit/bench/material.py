@@ -81,6 +81,9 @@ class Material:
         self._simulate = noise_of(noise) if noise else None
         if not noisy and not (clean and noise):
             raise InputError(f"there is nothing to denoise in '{name}'")
+        for file in (*noisy, *clean):
+            if not file.path.exists():
+                raise InputError(f"{file.path}: no such file")
         self.items = _items(list(noisy), list(clean), range)
         self._lock = threading.Lock()
         self._open: dict[File, Reader] = {}

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from denoisekit._version import __version__
-from denoisekit.cli import denoise, doctor, inspect, methods, render, simulate, train, weights
+from denoisekit.cli import bench, denoise, doctor, inspect, methods, render, simulate, train, weights
 from denoisekit.errors import DenoisekitError
 
 DEBUG = "DENOISEKIT_DEBUG"
@@ -69,6 +69,7 @@ app.command("train", epilog=train.EPILOG)(train.train)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+app.add_typer(bench.app, name="bench")
 app.add_typer(weights.app, name="weights")
 
 

@@ -1,0 +1,284 @@
+"""``denoisekit bench``: numbers that can be reproduced, and what changed between two runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from denoisekit.cli import render
+from denoisekit.cli.shared import Quiet
+from denoisekit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from denoisekit.bench.candidates import Candidate
+    from denoisekit.bench.dnd import Crops
+    from denoisekit.bench.material import Material
+    from denoisekit.bench.packing import Kept
+    from denoisekit.bench.protocols import Protocol
+
+EPILOG = (
+    "Examples:\n\n"
+    "denoisekit bench sidd --methods aprrd,sdap --data ~/sets\n\n"
+    "denoisekit bench --noisy test/noisy --clean test/clean --methods aprrd\n\n"
+    "denoisekit bench sets"
+)
+RUN_EPILOG = (
+    "Examples:\n\n"
+    "denoisekit bench run sidd --methods aprrd,sdap --data ~/sets\n\n"
+    "denoisekit bench run --noisy test/noisy --clean test/clean --weights mine.safetensors\n\n"
+    "denoisekit bench run kodak --noise gaussian:50/255 --methods aprrd,nlm --protocol sdap"
+)
+
+
+class _Group(TyperGroup):
+    """Commands of which ``run`` need not be named: ``denoisekit bench SET`` is enough."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put ``run`` before what is no command."""
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Measure methods on sets of pictures, by named protocols.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, in place of a table.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of all sets; default: $DENOISEKIT_DATA.")]
+
+
+@app.command("run", epilog=RUN_EPILOG)
+def run_set(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[SET]", help="See denoisekit bench sets.")
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(help="Ids with commas between, or several times; also zsn2n, nlm, tv …"),
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="Ids or files of weights, each with its method.")
+    ] = None,
+    noisy: Annotated[list[str] | None, typer.Option(help="Noisy pictures of your own.")] = None,
+    clean: Annotated[list[str] | None, typer.Option(help="The same, clean.")] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(help="Put on clean pictures: gaussian:25/255, poisson:30, phone:0.01 …"),
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="See denoisekit bench protocols.")] = "srgb",
+    range: Annotated[
+        str, typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI.")
+    ] = "auto",
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of results; default: bench_SET.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Throw away another run's results there.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the noise that is put on.")] = 0,
+    workers: Annotated[int, typer.Option(help="Pictures read and measured side by side.")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure; a run that was stopped goes on where it was. ``run`` may be left out."""
+    from denoisekit.bench.candidates import gather
+    from denoisekit.bench.packing import Kept
+    from denoisekit.bench.protocols import find_protocol
+    from denoisekit.bench.run import Place, run
+
+    measure = find_protocol(protocol)
+    material = _material(name, noisy, clean, noise, range, data, seed)
+    chosen = gather(_split(methods), weights or [], measure, device=device, precision=precision)
+    place = Place(out or Path(f"bench_{material.name}"), overwrite)
+    kept = Kept(place.folder)
+    total = len(chosen) * len(material.items)
+    try:
+        with render.progress(material.name, total, "rows", quiet=quiet or as_json) as bar:
+            results = run(
+                material,
+                chosen,
+                measure,
+                place,
+                workers=workers,
+                tell=lambda done, _: bar.update(done),
+                keep=None if material.known else kept.keeper(measure, floats=name == "dnd"),
+            )
+    finally:
+        material.close()
+    if as_json:
+        render.json_line(results)
+    else:
+        _show(results, chosen, measure, place.folder)
+    if name in ("sidd-benchmark", "dnd"):
+        _pack(results, material, kept)
+
+
+def _pack(results: dict[str, Any], material: Material | Crops, kept: Kept) -> None:
+    from denoisekit.bench.packing import pack
+
+    for candidate, mean in results["means"].items():
+        if candidate == "noisy":
+            continue
+        speed = mean["seconds_per_megapixel"]
+        for path in pack(material, kept, candidate, speed):
+            render.err(f"to submit: {path}")
+
+
+def _split(methods: Sequence[str] | None) -> list[str]:
+    return [name.strip() for text in methods or [] for name in text.split(",") if name.strip()]
+
+
+def _material(
+    name: str | None,
+    noisy: list[str] | None,
+    clean: list[str] | None,
+    noise: str | None,
+    range: str,
+    data: Path | None,
+    seed: int,
+) -> Material | Crops:
+    from denoisekit.bench.dnd import Crops
+    from denoisekit.bench.material import Material, as_files
+    from denoisekit.bench.sets import data_folder, find_set
+    from denoisekit.bench.sets import find_files as files_of_set
+    from denoisekit.pictures import find_files
+
+    if (name is None) == (noisy is None and clean is None):
+        raise UsageError(
+            "either a set or pictures of your own are measured on",
+            "denoisekit bench sidd, or denoisekit bench --noisy DIR --clean DIR",
+        )
+    if name is None:
+        files = find_files(noisy or []), find_files(clean or [])
+        return Material("pictures", *files, noise=noise or "", range=range, seed=seed)
+    info = find_set(name)
+    if noise and not info.noise:
+        raise UsageError(f"the pictures of '{name}' are noisy already", "leave --noise out")
+    ones, others = files_of_set(info, data_folder(data))
+    if name == "dnd":
+        return Crops(ones[0].parent.parent)
+    return Material(
+        name,
+        as_files(ones),
+        as_files(others),
+        noise=noise or info.noise,
+        range=range,
+        seed=seed,
+    )
+
+
+def _show(
+    results: dict[str, Any], chosen: Sequence[Candidate], measure: Protocol, folder: Path
+) -> None:
+    rows = []
+    ssim = f"ssim_{measure.ssim}"
+    for candidate in chosen:
+        mean = results["means"][candidate.id]
+        rows.append(
+            (
+                candidate.id,
+                _number(mean, "psnr", 2),
+                _number(mean, ssim, 4),
+                f"{mean['seconds_per_megapixel']:.2f}",
+                str(candidate.facts.get("precision", "")),
+            )
+        )
+    facts = results["set"]
+    noise = f", {facts['noise']} noise (seed {facts['noise_seed']})" if facts["noise"] else ""
+    columns = ("", "PSNR dB", f"SSIM {measure.ssim}", "s/megapixel", "precision")
+    render.table(columns, rows, f"{facts['id']}, {facts['pictures']} pictures{noise}")
+    render.out(str(measure))
+    render.err(f"rows of every picture: {folder / 'results.json'}")
+
+
+def _number(mean: dict[str, float | None], name: str, digits: int) -> str:
+    if name not in mean:
+        return "-"
+    value = mean[name]
+    return "inf" if value is None else f"{value:.{digits}f}"
+
+
+@app.command("sets", epilog="Examples:\n\ndenoisekit bench sets --data ~/sets")
+def list_sets(data: Data = None, as_json: Json = False) -> None:
+    """List the sets of pictures: what is here, where to get them, their licences."""
+    from dataclasses import asdict
+
+    from denoisekit.bench.sets import SETS, data_folder
+
+    folder = data_folder(data)
+    rows = []
+    for info in SETS:
+        noisy, clean = info.find(folder / info.id) if folder else ([], [])
+        here = len(noisy) + len(clean)
+        wanted = [pattern for pattern in (info.noisy, info.clean) if pattern]
+        if as_json:
+            render.json_line({**asdict(info), "files": here})
+            continue
+        present = f"{here} files" if here else "-"
+        rows.append((info.id, present, info.title, " ".join(wanted), info.licence, info.home))
+    if not as_json:
+        render.table(("id", "here", "what", "files in DATA/id", "licence", "from"), rows)
+        if folder is None:
+            render.err("note: no folder of data is named; give --data or set DENOISEKIT_DATA")
+
+
+@app.command("protocols", epilog="Examples:\n\ndenoisekit bench protocols")
+def list_protocols(as_json: Json = False) -> None:
+    """List the protocols: how pictures are rounded and compared."""
+    from denoisekit.bench.protocols import PROTOCOLS
+
+    if as_json:
+        for protocol in PROTOCOLS:
+            render.json_line(protocol.facts())
+        return
+    render.table(
+        ("id", "whose", "what"),
+        [(p.id, p.title, str(p).partition(": ")[2]) for p in PROTOCOLS],
+    )
+
+
+@app.command("diff", epilog="Examples:\n\ndenoisekit bench diff before/ after/")
+def show_difference(
+    before: Annotated[Path, typer.Argument(help="results.json, or its folder.")],
+    after: Annotated[Path, typer.Argument(help="Another.")],
+    as_json: Json = False,
+) -> None:
+    """Show what changed between two runs, and whether chance could have done it."""
+    from dataclasses import asdict
+
+    from denoisekit.bench.diff import compare, words
+    from denoisekit.bench.results import read_results
+
+    changes, notes = compare(read_results(before), read_results(after))
+    if as_json:
+        for change in changes:
+            render.json_line({**asdict(change), "change": change.change})
+        return
+    rows = [
+        (
+            c.before if c.before == c.after else f"{c.before} -> {c.after}",
+            c.number,
+            f"{c.means[0]:.4f}",
+            f"{c.means[1]:.4f}",
+            f"{c.change:+.4f}",
+            f"{c.better} of {c.pictures}",
+            f"{c.p:.2g}",
+            words(c.p),
+        )
+        for c in changes
+    ]
+    columns = ("", "number", "before", "after", "change", "larger on", "p", "")
+    render.table(columns, rows)
+    for note in notes:
+        render.out(f"note: {note}")

@@ -1,0 +1,221 @@
+"""A run's numbers depend on pictures, weights and protocol, and on nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from bench_box import candidates, killed, material, write_pairs
+
+import box_method
+from denoisekit.bench.candidates import Candidate, gather
+from denoisekit.bench.metrics import psnr
+from denoisekit.bench.protocols import DEFAULT, find_protocol
+from denoisekit.bench.results import read_results
+from denoisekit.bench.run import ROWS, Place, run
+from denoisekit.errors import DenoisekitError, InputError, UsageError
+from processes import launch
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_pairs(tmp_path / "set")
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    monkeypatch.setattr("denoisekit.methods.METHODS", (box_method.METHOD,))
+    monkeypatch.setattr(box_method.Box, "hook", None)
+    return box_method.write_weights(tmp_path / "box.safetensors")
+
+
+def timeless(results):
+    """Leave out what does not repeat."""
+    results = copy.deepcopy(results)
+    for row in results["rows"]:
+        del row["seconds"]
+    for mean in results["means"].values():
+        del mean["seconds_per_megapixel"]
+    return results
+
+
+def test_numbers_are_those_of_denoise_and_the_protocol(folder, weights, tmp_path):
+    measure = replace(DEFAULT, border=4)  # the box is dark at the border
+    results = run(material(folder), candidates(weights), measure, Place(tmp_path / "out"))
+    assert read_results(tmp_path / "out") == results
+    names = [candidate["id"] for candidate in results["candidates"]]
+    assert names == ["noisy", "box.safetensors"]
+    assert [(r["candidate"], r["picture"]) for r in results["rows"]] == [
+        (name, str(index)) for name in names for index in range(6)
+    ]
+    for row in results["rows"]:
+        noisy, clean = (
+            np.load(folder / side / f"{row['picture']}.npy").astype(float)
+            for side in ("noisy", "clean")
+        )
+        if row["candidate"] != "noisy":
+            padded = np.pad(noisy, ((1, 1), (1, 1), (0, 0)), mode="reflect")
+            parts = [padded[i : i + 24, j : j + 30] for i in range(3) for j in range(3)]
+            noisy = np.rint(np.mean(parts, 0))
+        inner = np.s_[4:-4, 4:-4]
+        wanted = psnr(clean[inner] / 255, noisy[inner] / 255)
+        assert row["psnr"] == pytest.approx(wanted, abs=0.01)
+    for name in names:
+        mean = np.mean([row["psnr"] for row in results["rows"] if row["candidate"] == name])
+        assert results["means"][name]["psnr"] == pytest.approx(mean, abs=1e-5)
+    assert results["means"][names[1]]["psnr"] > results["means"]["noisy"]["psnr"] + 3
+    (_, facts) = results["candidates"]
+    assert (facts["device"], facts["precision"]) == (
+        f"CPU, {torch.get_num_threads()} threads",
+        "fp32",
+    )
+    assert len(facts["weights_sha256"]) == 64
+    assert results["protocol"] == measure.facts()
+    assert results["versions"]["torch"] == torch.__version__
+
+
+def test_order_and_workers_change_nothing(folder, weights, tmp_path):
+    first = run(material(folder), candidates(weights), DEFAULT, Place(tmp_path / "a"), workers=1)
+    turned = material(folder)
+    turned.items = turned.items[::-1]
+    run(turned, candidates(weights), DEFAULT, Place(tmp_path / "b"), workers=4)
+    # Rows are in another order now; asked for again, they are the first run's.
+    again = run(material(folder), candidates(weights), DEFAULT, Place(tmp_path / "b"))
+    assert timeless(again) == timeless(first)
+
+
+def test_what_is_measured_is_not_measured_again(folder, weights, tmp_path):
+    place = Place(tmp_path / "out")
+    first = run(material(folder), candidates(weights), DEFAULT, place)
+    box_method.CALLS.clear()
+    assert run(material(folder), candidates(weights), DEFAULT, place) == first
+    assert not box_method.CALLS
+    again = run(material(folder), candidates(weights), DEFAULT, replace(place, overwrite=True))
+    assert len(box_method.CALLS) == 6
+    assert timeless(again) == timeless(first)
+
+
+def test_a_killed_run_goes_on_and_gives_the_same(folder, weights, tmp_path):
+    whole = run(material(folder), candidates(weights), DEFAULT, Place(tmp_path / "whole"))
+    out = tmp_path / "out"
+    process = launch(killed, folder, weights, out, log=tmp_path / "log")
+    rows = out / ROWS
+    while process.is_alive() and (not rows.exists() or rows.read_text().count("\n") < 5):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    kept = rows.read_text()
+    assert 4 <= kept.count("\n") - 1 < 12, (tmp_path / "log").read_text()
+    assert not (out / "results.json").exists()
+    # As if it had died within a line.
+    rows.write_text(kept + kept.splitlines()[1][:20])
+    box_method.CALLS.clear()
+    assert timeless(run(material(folder), candidates(weights), DEFAULT, Place(out))) == timeless(
+        whole
+    )
+    done = sum('"candidate": "box' in line for line in kept.splitlines()[1:])
+    assert len(box_method.CALLS) == 6 - done
+    assert all(json.loads(line) for line in rows.read_text().splitlines())
+
+
+@pytest.mark.parametrize("change", ["protocol", "set", "candidates"])
+def test_another_run_is_not_mixed_in(folder, weights, tmp_path, change):
+    place = Place(tmp_path / "out")
+    run(material(folder), candidates(weights), DEFAULT, place)
+    before = (place.folder / ROWS).read_text()
+    measure = find_protocol("sdap") if change == "protocol" else DEFAULT
+    pictures = material(folder, range="0,200") if change == "set" else material(folder)
+    chosen = candidates(weights, measure)
+    chosen = chosen[:1] if change == "candidates" else chosen
+    with pytest.raises(UsageError, match=f"another run: other {change}") as caught:
+        run(pictures, chosen, measure, place)
+    assert "--overwrite" in caught.value.hint
+    assert (place.folder / ROWS).read_text() == before
+
+
+def test_squares_are_denoised_on_their_own(folder, weights, tmp_path):
+    cut = replace(DEFAULT, tile=16)
+    box_method.CALLS.clear()
+    parts = run(material(folder), candidates(weights, cut), cut, Place(tmp_path / "a"))
+    assert len(box_method.CALLS) == 6 * 4
+    whole = run(material(folder), candidates(weights), DEFAULT, Place(tmp_path / "b"))
+    assert parts["means"]["noisy"]["psnr"] == whole["means"]["noisy"]["psnr"]
+    assert parts["rows"][-1]["psnr"] != whole["rows"][-1]["psnr"]
+
+
+def test_noise_is_the_same_for_every_candidate(folder, weights, tmp_path):
+    clean = material(folder).items
+    seen = []
+
+    def spy(noisy):
+        seen.append(noisy.copy())
+        return noisy
+
+    from denoisekit.bench.material import Material
+
+    files = [item.clean.file for item in clean]
+    made = Material("x", [], files, noise="gaussian:0.1", seed=3)
+    spies = [Candidate(name, {"id": name}, spy) for name in "ab"]
+    results = run(made, spies, DEFAULT, Place(tmp_path / "out"), workers=1)
+    for one, other in zip(seen[::2], seen[1::2], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert results["set"]["noise"] == "gaussian:0.1"
+    assert results["set"]["noise_seed"] == 3
+
+
+def test_without_clean_pictures_there_are_no_numbers_but_times(folder, weights, tmp_path):
+    from denoisekit.bench.material import Material
+
+    kept = []
+    noisy = Material("x", [item.noisy.file for item in material(folder).items], [])
+    results = run(
+        noisy,
+        candidates(weights),
+        DEFAULT,
+        Place(tmp_path / "out"),
+        keep=lambda candidate, item, denoised: kept.append((candidate.id, item.name)),
+    )
+    assert not noisy.known
+    assert all("psnr" not in row for row in results["rows"])
+    assert sorted(kept) == [("box.safetensors", str(index)) for index in range(6)]
+
+
+def test_a_failure_keeps_what_is_done(folder, weights, tmp_path):
+    def fail(noisy):
+        raise InputError("too dark")
+
+    def spoil(noisy):
+        return noisy * np.nan
+
+    good = candidates(weights)
+    for name, function in (("fails", fail), ("spoils", spoil)):
+        place = Place(tmp_path / name)
+        bad = Candidate(name, {"id": name}, function)
+        with pytest.raises(DenoisekitError, match=r"too dark|not numbers"):
+            run(material(folder), [*good, bad], DEFAULT, place, workers=1)
+        assert (place.folder / ROWS).read_text().count("\n") >= 3
+        assert not (place.folder / "results.json").exists()
+
+
+def test_what_is_asked_for_must_be_known_and_once(weights):
+    with pytest.raises(UsageError) as caught:
+        gather(["bux"], [], DEFAULT)
+    assert "box" in caught.value.hint
+    with pytest.raises(UsageError, match="twice"):
+        gather([], [str(weights), str(weights)], DEFAULT)
+    assert [candidate.id for candidate in gather(["tv", "noisy"], [], DEFAULT)] == ["noisy", "tv"]
+
+
+def test_pictures_of_other_channels(weights, tmp_path):
+    (_, box) = candidates(weights)
+    for channels in (1, 2, 4):
+        noisy = np.random.default_rng(0).random((20, 24, channels), np.float32) * 3 - 1
+        denoised = box.run(noisy)
+        assert denoised.shape == noisy.shape
+        mean = noisy[4:7, 5:8].mean((0, 1))
+        np.testing.assert_allclose(denoised[5, 6], mean, atol=1e-5)

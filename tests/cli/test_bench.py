@@ -1,0 +1,137 @@
+"""``denoisekit bench``: what it says, keeps, and returns."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import box_method
+from denoisekit.bench.protocols import DEFAULT, PROTOCOLS
+from denoisekit.bench.sets import SETS
+from denoisekit.cli import app as frame
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+from bench_box import write_pairs
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capsys):
+    """Run the command beside a set of six pairs; return code, stdout and stderr."""
+    monkeypatch.setattr("denoisekit.methods.METHODS", (box_method.METHOD,))
+    monkeypatch.setattr(box_method.Box, "hook", None)
+    monkeypatch.delenv("DENOISEKIT_DATA", raising=False)
+    box_method.write_weights(tmp_path / "box.safetensors")
+    write_pairs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = frame.run(["bench", *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+PAIRS = ("--noisy", "noisy", "--clean", "clean")
+BOX = ("--weights", "box.safetensors")
+
+
+def test_pairs_of_ones_own(bench):
+    code, out, err = bench(*PAIRS, *BOX)
+    assert code == 0, err
+    title, header, noisy, box, protocol = out.splitlines()
+    assert title == "pictures, 6 pictures"
+    assert header.split()[:3] == ["PSNR", "dB", "SSIM"]
+    assert noisy.startswith("noisy")
+    assert float(box.split()[1]) > float(noisy.split()[1]) + 3
+    # What the numbers mean stands below them.
+    assert protocol == str(DEFAULT)
+    assert "results.json" in err
+    told = json.loads(Path("bench_pictures/results.json").read_text())
+    assert f"{told['means']['box.safetensors']['psnr']:.2f}" == box.split()[1]
+    code, out, err = bench("run", *PAIRS, *BOX, "--json")
+    assert (code, err, json.loads(out)) == (0, "", told)
+
+
+def test_a_set_in_the_folder_of_data(bench):
+    Path("sets/set12").mkdir(parents=True)
+    from PIL import Image
+
+    for path in Path("clean").iterdir():
+        Image.fromarray(np.load(path)).save(f"sets/set12/{path.stem}.png")
+    code, out, err = bench("set12", "--data", "sets", *BOX, "--noise", "gaussian:0.2", "--seed", 4)
+    assert code == 0, err
+    assert out.splitlines()[0] == "set12, 6 pictures, gaussian:0.2 noise (seed 4)"
+    assert float(out.splitlines()[2].split()[1]) == pytest.approx(-20 * np.log10(0.2), abs=1)
+    code, out, _ = bench("sets", "--data", "sets")
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert "6 files" in lines["set12"]
+    assert "6 files" not in lines["kodak"]
+    code, out, _ = bench("sets", "--json")
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [info.id for info in SETS]
+
+
+def test_protocols_are_listed(bench):
+    code, out, _ = bench("protocols")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [p.id for p in PROTOCOLS]
+    code, out, _ = bench("protocols", "--json")
+    assert [json.loads(line) for line in out.splitlines()] == [p.facts() for p in PROTOCOLS]
+
+
+def test_two_runs_are_compared(bench):
+    assert bench(*PAIRS, *BOX, "--out", "a")[0] == 0
+    assert bench(*PAIRS, *BOX, "--protocol", "matlab", "--out", "b")[0] == 0
+    code, out, _ = bench("diff", "a", "b/results.json")
+    assert code == 0
+    rows = [line for line in out.splitlines() if " psnr " in line]
+    assert len(rows) == 2
+    assert all("nothing changed" in row for row in rows)
+    assert "protocol, id: srgb -> matlab" in out
+    assert not [line for line in out.splitlines() if " ssim_" in line]
+    code, out, _ = bench("diff", "a", "a", "--json")
+    assert {json.loads(line)["p"] for line in out.splitlines()} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, ""),
+        (("set13",), 2, "set12"),
+        (("kodak",), 1, "--data"),
+        (("kodak", *PAIRS), 2, "either"),
+        (("sidd", "--noise", "gaussian:0.1"), 2, "noisy already"),
+        ((*PAIRS, "--methods", "bux"), 2, "box"),
+        ((*PAIRS, "--protocol", "srbg"), 2, "srgb"),
+        ((*PAIRS, "--workers", "0"), 2, "workers"),
+        (("--noisy", "noisy", "--clean", "none"), 1, "no such file"),
+        (("--clean", "clean"), 1, "nothing to denoise"),
+        (("--clean", "clean", "--noise", "gaussian:x"), 2, "not a number"),
+        (("diff", "none", "noisy"), 1, "cannot read"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_any_work(bench, arguments, code, words):
+    found, out, err = bench(*arguments)
+    assert found == code
+    if arguments:
+        assert out == ""
+        assert words in err
+        assert err.startswith("error: ")
+        assert "Traceback" not in err
+    assert not list(Path().glob("bench_*"))
+
+
+def test_another_runs_folder_is_kept(bench):
+    assert bench(*PAIRS, *BOX)[0] == 0
+    before = Path("bench_pictures/results.json").read_text()
+    code, _, err = bench(*PAIRS, *BOX, "--protocol", "sdap")
+    assert code == 2
+    assert "--overwrite" in err
+    assert Path("bench_pictures/results.json").read_text() == before
+    assert bench(*PAIRS, *BOX, "--protocol", "sdap", "--overwrite")[0] == 0
+    shutil.rmtree("bench_pictures")
