@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import box_method
+from bench_box import write_pairs
 from denoisekit.bench.protocols import DEFAULT, PROTOCOLS
 from denoisekit.bench.sets import SETS
 from denoisekit.cli import app as frame
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-from bench_box import write_pairs
 
 
 @pytest.fixture

@@ -364,7 +364,7 @@ def test_two_processes_at_once_download_once(site, tmp_path):
     logs = [tmp_path / "one", tmp_path / "other"]
     both = [launch(tiny_method.main, str(file), site.url("/w.pth"), log=log) for log in logs]
     for process in both:
-        process.join(timeout=60)
+        process.join(timeout=120)
     assert sorted(log.read_text().strip() for log in logs) == ["False", "True"]
     assert site.count("/w.pth") == 1
 
