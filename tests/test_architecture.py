@@ -56,21 +56,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "baselines": set(),
     "bench": {"arrays", "baselines", "device", "formats", "image", "methods", "noise", "options"}
     | {"pictures", "pipeline", "ranges", "weights"},
-    "api": {"batch", "fitting", "formats", "image", "options", "outputs", "pipeline"},
+    "api": {"batch", "fitting", "formats", "image", "options", "outputs", "pipeline"} | {"weights"},
     "__init__": {"api"},
     "cli": {"bench", "pictures"}
-    | {
-        "batch",
-        "device",
-        "estimate",
-        "exporting",
-        "fitting",
-        "formats",
-        "image",
-        "inference",
-        "methods",
-    }
-    | {"noise", "options", "outputs", "pipeline", "ranges", "timing", "training", "weights"},
+    | {"batch", "device", "estimate", "exporting", "fitting", "formats", "image"}
+    | {"inference", "methods", "noise", "options", "outputs", "pipeline", "ranges", "timing"}
+    | {"training", "weights"},
     "__main__": {"cli"},
 }
 EVERYONE = {"_version", "atomic", "errors"}

@@ -68,15 +68,15 @@ def test_links_and_pictures_of_the_documents_exist(page):
 def test_commands_and_options_in_the_documents_exist():
     reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     known_options = set(re.findall(r"--[a-z][a-z-]+", reference)) | {"--help"}
-    known_commands = set(re.findall(r"^## denoisekit ([a-z ]+)$", reference, re.M))
+    known_commands = set(re.findall(r"^## denoisekit ([a-z -]+)$", reference, re.M))
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         text = page.read_text(encoding="utf-8")
         ours = re.sub(r"(?:`|^)(?:python|pip|mkdocs) [^`\n]*", "", text, flags=re.M)
         options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
         assert options - {"--index-url", "--nproc-per-node"} <= known_options, page.name
-        inline = re.findall(r"`denoisekit ([a-z]+(?: [a-z]+)?)", text)
+        inline = re.findall(r"`denoisekit ([a-z][a-z-]*(?: [a-z]+)?)", text)
         lines = [line for block in blocks(text) for line in block]
-        typed = [found[1] for line in lines if (found := re.match(r"denoisekit ([a-z]+)", line))]
+        typed = [found[1] for line in lines if (found := re.match(r"denoisekit ([a-z][a-z-]*)", line))]
         for command in [*inline, *typed]:
             words = command.split()
             # Only weights has commands of its own: elsewhere the second word is an argument.
@@ -97,7 +97,7 @@ def test_the_changelog_begins_with_what_is_new():
 def test_every_page_is_in_the_site():
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = {path.name for path in (ROOT / "docs").glob("*.md")}
-    assert pages == set(re.findall(r": (\w+\.md)$", site, re.M))
+    assert pages == set(re.findall(r": ([\w-]+\.md)$", site, re.M))
 
 
 def test_every_part_of_the_package_is_explained_to_newcomers():

@@ -8,14 +8,14 @@ from denoisekit._version import __version__
 from denoisekit.errors import DenoisekitError
 
 if TYPE_CHECKING:
-    from denoisekit.api import denoise, load
+    from denoisekit.api import denoise, fit_single, load
 
-__all__ = ["DenoisekitError", "__version__", "denoise", "load"]
+__all__ = ["DenoisekitError", "__version__", "denoise", "fit_single", "load"]
 
 
 def __getattr__(name: str) -> Any:
     # Importing denoisekit must not import torch: --help and completion have no use for it.
-    if name in {"denoise", "load"}:
+    if name in {"denoise", "fit_single", "load"}:
         from denoisekit import api
 
         return getattr(api, name)

@@ -1,4 +1,4 @@
-"""The library in two functions: denoise once, or load once and denoise many times."""
+"""The library in three functions: denoise once, load once and denoise many times, or fit."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import overload
 
+import numpy as np
+
 from denoisekit.batch import Job, run_batch, survey
+from denoisekit.fitting import Fit, FitOptions, fit
+from denoisekit.fitting.options import PRESETS, Listen
+from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.image import Pixels
-from denoisekit.options import Options
+from denoisekit.options import DEFAULT_METHOD, Options
 from denoisekit.outputs import Naming, Source, check_free, name_outputs
 from denoisekit.pipeline import Denoiser
 from denoisekit.pipeline import load as load_options
+from denoisekit.weights import method_of
 
 
 def load(
-    method: str = "aprrd",
+    method: str | None = None,
     *,
     weights: str | None = None,
     strength: float = 1.0,
@@ -34,8 +40,9 @@ def load(
 
     Parameters
     ----------
-    method : str
-        Id of the method; ``denoisekit methods`` lists them.
+    method : str, optional
+        Id of the method; ``denoisekit methods`` lists them. Default: that of the weights, or
+        aprrd.
     weights : str, optional
         Id or file of the weights; default: the method's own.
     strength : float
@@ -77,7 +84,7 @@ def load(
     >>> denoised = denoiser(noisy)  # doctest: +SKIP
     """
     options = Options(
-        method=method,
+        method=method or (method_of(weights) if weights else None) or DEFAULT_METHOD,
         weights=weights,
         strength=strength,
         self_ensemble=self_ensemble,
@@ -99,7 +106,7 @@ def denoise(
     output: str | os.PathLike[str] | None = ...,
     overwrite: bool = ...,
     axes: str | None = ...,
-    method: str = ...,
+    method: str | None = ...,
     weights: str | None = ...,
     strength: float = ...,
     device: str = ...,
@@ -113,7 +120,7 @@ def denoise(
     noisy: Pixels,
     *,
     axes: str | None = ...,
-    method: str = ...,
+    method: str | None = ...,
     weights: str | None = ...,
     strength: float = ...,
     device: str = ...,
@@ -128,7 +135,7 @@ def denoise(
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     axes: str | None = None,
-    method: str = "aprrd",
+    method: str | None = None,
     weights: str | None = None,
     strength: float = 1.0,
     device: str = "auto",
@@ -180,3 +187,77 @@ def denoise(
     if outcome.error:
         raise outcome.error
     return target
+
+
+def fit_single(
+    noisy: Pixels,
+    *,
+    axes: str | None = None,
+    seconds: float = PRESETS["balanced"],
+    objective: str = "auto",
+    start: str = "auto",
+    steps: int | None = None,
+    width: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    max_memory: int | None = None,
+    range: str = "auto",
+    on_look: Listen | None = None,
+) -> Fit:
+    """Fit a network to one noisy array, from which alone it learns.
+
+    Parameters
+    ----------
+    noisy : array
+        Any number type and axes; of a large one parts are read.
+    axes : str, optional
+        A letter an axis, ending in ``YX`` or ``YXS``; default: a guess from the shape.
+    seconds : float
+        Until the result is there: applying the network once to a single image included.
+    objective : str
+        What is learned from; see `denoisekit.fitting.OBJECTIVES`.
+    start : str
+        Weights to begin with: an id, a file, ``auto`` or ``none``.
+    steps : int, optional
+        So many steps, whatever time they take: then the seed repeats the result.
+    width : int, optional
+        Features of the network; default: as the time allows.
+    seed : int
+        Of all that is drawn.
+    device, precision, max_memory
+        As in `load`.
+    range : str
+        What is black and white; ``auto`` from scratch: percentiles.
+    on_look : callable, optional
+        Told a `denoisekit.fitting.Look` after every step; True asks to stop.
+
+    Returns
+    -------
+    Fit
+        ``fit.denoiser(array)`` returns the denoised array, of this image or another of its kind;
+        ``fit.save(path)`` keeps the weights.
+
+    Raises
+    ------
+    DenoisekitError
+        As `load`; and InputError for what is not an image.
+
+    Examples
+    --------
+    >>> fitted = denoisekit.fit_single(noisy, seconds=60)  # doctest: +SKIP
+    >>> denoised = fitted.denoiser(noisy)  # doctest: +SKIP
+    """
+    options = FitOptions(
+        objective=objective,
+        start=start,
+        seconds=seconds,
+        steps=steps,
+        width=width,
+        range=range,
+        seed=seed,
+        device=device,
+        precision=precision,
+        max_memory=max_memory,
+    )
+    return fit(ArrayReader(np.asarray(noisy), axes), options, on_look)

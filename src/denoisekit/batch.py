@@ -14,17 +14,37 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from denoisekit.errors import DenoisekitError, OutOfMemory, OutputError
 from denoisekit.formats import create_image, find_format, open_image
 from denoisekit.image import ImageInfo, Pixels, Reader
-from denoisekit.pipeline import Denoiser, Report
+from denoisekit.options import Options
+from denoisekit.pipeline import Report
+from denoisekit.plane import WriteRows
 
 AHEAD_BYTES = 256 * 2**20
 """Largest plane, in bytes, of a file that is read ahead of its turn."""
 
 POLL_SECONDS = 0.1
 """How soon either end of a queue learns that the other has given up."""
+
+
+class Runner(Protocol):
+    """What denoises the images of a batch: a `Denoiser`, or what makes one for each image."""
+
+    options: Options
+
+    def run(
+        self,
+        reader: Reader,
+        write: WriteRows,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        reserved: int = 0,
+    ) -> Report:
+        """Denoise an open image; see `denoisekit.pipeline.Denoiser.run`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +126,7 @@ def target_info(image: ImageInfo, format: str) -> ImageInfo:
 
 def run_batch(
     jobs: Sequence[Job],
-    denoiser: Denoiser,
+    denoiser: Runner,
     on_progress: Callable[[Job, float], None] | None = None,
 ) -> Iterator[Outcome]:
     """Denoise files; yield how each ended, in order.
@@ -118,7 +138,7 @@ def run_batch(
     ----------
     jobs : sequence of Job
         What to do.
-    denoiser : Denoiser
+    denoiser : Runner
         With what.
     on_progress : callable, optional
         Called with the job under way and its pixels done so far.
@@ -149,7 +169,7 @@ def run_batch(
             yield written.result()
 
 
-def _ahead_bytes(denoiser: Denoiser) -> int:
+def _ahead_bytes(denoiser: Runner) -> int:
     limit = denoiser.options.max_memory
     return AHEAD_BYTES if limit is None else min(AHEAD_BYTES, limit // 16)
 
@@ -201,7 +221,7 @@ class _Ahead:
 def _denoise(
     job: Job,
     reader: Reader,
-    denoiser: Denoiser,
+    denoiser: Runner,
     behind: ThreadPoolExecutor,
     on_progress: Callable[[Job, float], None] | None,
 ) -> Future[Outcome]:

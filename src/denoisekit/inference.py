@@ -220,7 +220,9 @@ class Network:
     def _to_device(self, noisy: Floats) -> torch.Tensor:
         import torch
 
-        tile = torch.from_numpy(noisy)[None].to(self.device)
+        # numpy calls a row of one pixel contiguous also where it was flipped; torch does not.
+        forward = noisy if min(noisy.strides) > 0 else noisy.copy()
+        tile = torch.from_numpy(forward)[None].to(self.device)
         return tile if self.scale == 1 else tile * self.scale
 
 

@@ -9,6 +9,9 @@ from denoisekit.errors import UsageError
 from denoisekit.methods import get_method
 from denoisekit.ranges import parse_range
 
+DEFAULT_METHOD = "aprrd"
+"""Where neither a method nor weights say which."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -39,7 +42,7 @@ class Options:
         How file values become the method's 0..1; see `denoisekit.ranges.parse_range`.
     """
 
-    method: str = "aprrd"
+    method: str = DEFAULT_METHOD
     weights: str | None = None
     strength: float = 1.0
     self_ensemble: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,9 @@ class Denoiser:
     info : MethodInfo
         The method.
     weights : LoadedWeights
-        Weights that fit it.
+        Weights that fit it. Those fitted to one image say in their configuration which file
+        values it had (``range``, used where none is asked for), and what is added to each
+        channel on 0..1 so that its mean stays (``offset``).
     options : Options
         How to denoise.
 
@@ -76,7 +78,10 @@ class Denoiser:
     """
 
     def __init__(self, info: MethodInfo, weights: LoadedWeights, options: Options) -> None:
+        if options.range == "auto" and "range" in weights.config:
+            options = replace(options, range=weights.config["range"])
         self.info, self.weights, self.options = info, weights, options
+        self.offset: tuple[float, ...] = tuple(weights.config.get("offset", ()))
         self.device = resolve_device(options.device)
         self.precision = choose_precision(self.device, options.precision)
         self.settings = info.choose(options.settings)

@@ -109,12 +109,17 @@ class Plane:
         denoiser = self.denoiser
         channels = denoiser.traits.channels
         if denoiser.direct(self.info):
-            return denoiser.network(noisy, draws, self.contexts[0])
+            return self._lifted(denoiser.network(noisy, draws, self.contexts[0]))
         denoised = np.empty_like(noisy)
         for index, channel in enumerate(noisy):
             repeated = repeat(channel, "h w -> c h w", c=channels)
-            denoised[index] = denoiser.network(repeated, draws, self.contexts[index]).mean(0)
+            result = denoiser.network(repeated, draws, self.contexts[index])
+            denoised[index] = self._lifted(result).mean(0)
         return denoised
+
+    def _lifted(self, denoised: Floats) -> Floats:
+        offset = self.denoiser.offset
+        return denoised + np.array(offset, np.float32)[:, None, None] if offset else denoised
 
     def _file_values(self, top: int, band: Floats) -> Pixels:
         """Return denoised rows as the file keeps them, with the input's alpha and holes."""

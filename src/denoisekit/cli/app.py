@@ -15,7 +15,17 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from denoisekit._version import __version__
-from denoisekit.cli import bench, denoise, doctor, inspect, methods, render, simulate, train, weights
+from denoisekit.cli import (
+    denoise,
+    doctor,
+    fit_single,
+    inspect,
+    methods,
+    render,
+    simulate,
+    train,
+    weights,
+)
 from denoisekit.errors import DenoisekitError
 
 DEBUG = "DENOISEKIT_DEBUG"
@@ -64,12 +74,12 @@ def root(
 
 
 app.command("denoise", epilog=denoise.EPILOG)(denoise.denoise)
+app.command("fit-single", epilog=fit_single.EPILOG)(fit_single.fit_single)
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
-app.add_typer(bench.app, name="bench")
 app.add_typer(weights.app, name="weights")
 
 

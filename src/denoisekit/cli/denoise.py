@@ -51,7 +51,10 @@ def denoise(
     recursive: Recursive = False,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
-    method: Annotated[str, typer.Option(help="See denoisekit methods.")] = "aprrd",
+    method: Annotated[
+        str | None,
+        typer.Option(help="See denoisekit methods; default: that of the weights, or aprrd."),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Id or file; see denoisekit weights list.")
     ] = None,
@@ -85,12 +88,13 @@ def denoise(
 ) -> None:
     """Remove the noise from images; each comes back as the same kind of file."""
     from denoisekit.device import parse_memory
-    from denoisekit.options import Options
+    from denoisekit.options import DEFAULT_METHOD, Options
     from denoisekit.outputs import Naming
+    from denoisekit.weights import method_of
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)
     options = Options(
-        method=method,
+        method=method or (method_of(weights) if weights else None) or DEFAULT_METHOD,
         weights=weights,
         strength=strength,
         self_ensemble=self_ensemble,

@@ -1,7 +1,7 @@
 """The methods: a list one can read. A new one is a module and a line here."""
 
 from denoisekit.errors import UsageError, did_you_mean
-from denoisekit.methods import aprrd, promptsid, sdap, ssbsn
+from denoisekit.methods import aprrd, promptsid, sdap, single, ssbsn
 from denoisekit.methods.base import (
     Limits,
     LoadedMethod,
@@ -30,7 +30,7 @@ __all__ = [
     "get_method",
 ]
 
-METHODS: tuple[MethodInfo, ...] = (aprrd.INFO, sdap.INFO, ssbsn.INFO, promptsid.INFO)
+METHODS: tuple[MethodInfo, ...] = (aprrd.INFO, sdap.INFO, ssbsn.INFO, promptsid.INFO, single.INFO)
 """Those of this package."""
 
 

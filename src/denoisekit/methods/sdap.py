@@ -77,50 +77,56 @@ class Sdap:
         return denoised
 
 
-def draw_order(shape: tuple[int, int, int, int], generator: torch.Generator) -> Tensor:
+def draw_order(
+    shape: tuple[int, int, int, int], generator: torch.Generator, cell: int = CELL
+) -> Tensor:
     """Draw a permutation of the pixels of every cell.
 
     Parameters
     ----------
     shape : (int, int, int, int)
-        Of the noisy batch, (N, C, H, W), H and W multiples of `CELL`.
+        Of the noisy batch, (N, C, H, W), H and W multiples of ``cell``.
     generator : torch.Generator
         On the device of the batch.
+    cell : int
+        Side of the cells.
 
     Returns
     -------
     torch.Tensor
-        (cells, `CELL`²) int64, for `sub_samples`.
+        (cells, ``cell``²) int64, for `sub_samples`.
     """
     import torch
 
-    cells = shape[0] * (shape[2] // CELL) * (shape[3] // CELL)
-    keys = torch.rand(cells, CELL**2, generator=generator, device=generator.device)
+    cells = shape[0] * (shape[2] // cell) * (shape[3] // cell)
+    keys = torch.rand(cells, cell**2, generator=generator, device=generator.device)
     return keys.argsort(1)
 
 
-def sub_samples(noisy: Tensor, order: Tensor) -> Tensor:
+def sub_samples(noisy: Tensor, order: Tensor, cell: int = CELL) -> Tensor:
     """Cut a batch into random sub-samples (random sub-samples generation, RSG).
 
     Parameters
     ----------
     noisy : torch.Tensor
-        (N, C, H, W), H and W multiples of `CELL`.
+        (N, C, H, W), H and W multiples of ``cell``.
     order : torch.Tensor
-        (cells, `CELL`²) int64: which pixel of the cell, counted row by row, each
+        (cells, ``cell``²) int64: which pixel of the cell, counted row by row, each
         sub-sample takes. Cells are counted row by row, image after image.
+    cell : int
+        Side of the cells.
 
     Returns
     -------
     torch.Tensor
-        (`CELL`², N, C, H / `CELL`, W / `CELL`). Every pixel is in exactly one of them.
+        (``cell``², N, C, H / ``cell``, W / ``cell``). Every pixel is in exactly one of them.
     """
     from einops import rearrange
 
     count, channels, height, width = noisy.shape
-    cells = rearrange(noisy, "n c (h a) (w b) -> (n h w) (a b) c", a=CELL, b=CELL)
+    cells = rearrange(noisy, "n c (h a) (w b) -> (n h w) (a b) c", a=cell, b=cell)
     taken = cells.gather(1, order[:, :, None].expand(-1, -1, channels))
-    sizes = {"n": count, "h": height // CELL, "w": width // CELL}
+    sizes = {"n": count, "h": height // cell, "w": width // cell}
     return rearrange(taken, "(n h w) j c -> j n c h w", **sizes)
 
 

@@ -4,6 +4,7 @@ from denoisekit.weights.advice import find_weights, unpublished
 from denoisekit.weights.cache import Stored, cache_folder, find, locate, weights_present
 from denoisekit.weights.loading import LoadedWeights, is_path, load_weights
 from denoisekit.weights.manifest import WeightEntry, find_entry, load_manifest
+from denoisekit.weights.owner import method_of
 from denoisekit.weights.store import choose_entry, import_file, pull, remove
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "load_manifest",
     "load_weights",
     "locate",
+    "method_of",
     "pull",
     "remove",
     "unpublished",

@@ -1,0 +1,217 @@
+"""One network learning from one image: steps until a time, looks between them, the best kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from denoisekit.draws import Draws
+from denoisekit.errors import DenoisekitError
+from denoisekit.fitting.material import Held, Material
+from denoisekit.methods import MethodInfo, Stage
+from denoisekit.ranges import Floats
+from denoisekit.training.config import Sizes
+from denoisekit.training.distributed import Crew
+from denoisekit.training.step import Trainee
+
+Weights = dict[str, torch.Tensor]
+
+LOOKS = 8
+"""How often a network is judged while it learns."""
+
+MEASURED = 3
+"""Steps that are timed before a fit is planned; the first of all is not believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From when until when a network learns: by the clock, or so many steps.
+
+    Attributes
+    ----------
+    began, until : float
+        Of `time.monotonic`.
+    steps : int or None
+        Not None: the clock does not count.
+    """
+
+    began: float
+    until: float
+    steps: int | None = None
+
+    def progress(self, step: int) -> float:
+        """Return how much of it is over after so many steps; 1 or more: all."""
+        if self.steps is not None:
+            return step / self.steps
+        length = self.until - self.began
+        return (time.monotonic() - self.began) / length if length > 0 else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best weights of a network, and their score; -inf: never judged."""
+
+    weights: Weights
+    score: float = -math.inf
+
+
+class Judge:
+    """Denoises the boxes of held-out pixels with weights, and says how well.
+
+    Parameters
+    ----------
+    method : MethodInfo
+        Whose network.
+    config, settings : mapping
+        Of the network, and how it is run to be judged.
+    held : Held
+        What it is judged by.
+    device : torch.device
+        Where it runs.
+    """
+
+    def __init__(
+        self,
+        method: MethodInfo,
+        config: Mapping[str, Any],
+        settings: Mapping[str, float],
+        held: Held,
+        device: torch.device,
+    ) -> None:
+        self._method, self._config, self._settings = method, config, settings
+        self._held, self._device = held, device
+
+    def score(self, weights: Mapping[str, torch.Tensor]) -> float:
+        """Return the PSNR in dB of the result at held-out pixels, against their noisy values."""
+        loaded = self._method.build(self._config, self._settings)
+        loaded.load({key: value.detach().cpu() for key, value in weights.items()})
+        loaded.prepare(self._device, "fp32")
+        scale = self._method.scale
+        denoised = []
+        for box in self._held.boxes:
+            noisy = torch.from_numpy(box)[None].to(self._device) * scale
+            denoised.append((loaded.denoise(noisy, draws=Draws()) / scale)[0].cpu().numpy())
+        return self._held.score(cast("Floats", np.stack(denoised)))
+
+
+class Learner:
+    """A network of a stage, and the patches it learns from.
+
+    Parameters
+    ----------
+    method, stage : MethodInfo, Stage
+        What learns, and how.
+    material : Material
+        What it learns from.
+    device : torch.device
+        Where.
+    seed : sequence of int
+        Of all that is drawn.
+    """
+
+    def __init__(
+        self,
+        method: MethodInfo,
+        stage: Stage,
+        material: Material,
+        device: torch.device,
+        seed: tuple[int, ...],
+    ) -> None:
+        self.stage, self._material, self._seed = stage, material, seed
+        sizes = Sizes(stage.name, stage.steps, stage.batch, stage.patch, stage.rate)
+        self._trainee = Trainee(
+            method, stage, sizes, Crew(0, 1, device), seed, _precision(device), clip=1.0
+        )
+        if device.type == "cpu" and _precision(device) != "fp32":
+            # Faster for 3x3 convolutions, and nothing else changes.
+            self._trainee.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Start from these weights."""
+        self._trainee.load(weights)
+
+    def step(self, step: int, progress: float) -> float:
+        """Take a step and return the loss."""
+        draw = np.random.default_rng([*self._seed, step])
+        noisy = self._material.draw(draw, self.stage.batch, self.stage.patch)
+        return float(self._trainee.step(step, (noisy, None), progress))
+
+    def weights(self) -> Weights:
+        """Return the moving average of the weights, copied."""
+        return {key: value.detach().cpu().clone() for key, value in self._trainee.weights().items()}
+
+    def seconds_per_step(self) -> float:
+        """Measure; what was learned meanwhile is kept."""
+        taken = []
+        for _ in range(1 + MEASURED):
+            began = time.monotonic()
+            self.step(0, 0.0)
+            taken.append(time.monotonic() - began)
+        return sorted(taken[1:])[MEASURED // 2]
+
+    def run(
+        self,
+        span: Span,
+        judge: Judge,
+        best: Best | None,
+        tell: Callable[[int, float | None, bool], bool],
+    ) -> Best:
+        """Learn until the span is over or ``tell`` says stop; return the best weights.
+
+        Parameters
+        ----------
+        span : Span
+            How long.
+        judge : Judge
+            Scores the weights now and then.
+        best : Best or None
+            To be bettered.
+        tell : callable
+            Takes the steps so far, and after a look the score and whether it is the best;
+            True: stop soon.
+
+        Raises
+        ------
+        DenoisekitError
+            The loss is not a number before anything was judged.
+        """
+        step, due, stopped = 0, 1, False
+        best = best or Best({})
+        while not stopped and (progress := span.progress(step)) < 1:
+            loss = self.step(step, progress)
+            step += 1
+            if not math.isfinite(loss):
+                if best.score == -math.inf:
+                    raise DenoisekitError(
+                        "the fit came to values that are not numbers",
+                        "try another --objective, or --range percentile",
+                    )
+                return best
+            stopped = tell(step, None, False)
+            if span.progress(step) >= due / LOOKS and span.progress(step) < 1:
+                due = int(span.progress(step) * LOOKS) + 1
+                best, score = self._look(judge, best)
+                stopped |= tell(step, score, score == best.score)
+        best, score = self._look(judge, best)
+        tell(step, score, score == best.score)
+        return best
+
+    def _look(self, judge: Judge, best: Best) -> tuple[Best, float]:
+        """Judge the weights; return the better ones, and the score of these."""
+        weights = self.weights()
+        score = judge.score(weights)
+        return (Best(weights, score) if score > best.score else best), score
+
+
+def _precision(device: torch.device) -> str:
+    from denoisekit.device import native_bf16
+
+    if device.type == "cuda":
+        return "bf16"
+    return "bf16" if device.type == "cpu" and native_bf16() else "fp32"

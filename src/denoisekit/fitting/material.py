@@ -1,0 +1,188 @@
+"""What a fit learns from and is judged by: parts of the image, and pixels held out of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from denoisekit.image import ImageInfo, Reader
+from denoisekit.ranges import Floats, Range, fill_nonfinite, to_unit
+
+PIXELS = 2**22
+"""Most pixels that are kept of an image or stack."""
+
+PART = 256
+"""Side of a part of an image that is not kept whole."""
+
+LEAST = 64
+"""Shortest side of a part: smaller images are mirrored."""
+
+BOX = 256
+"""Side of what is denoised to judge a network."""
+
+GRID = 32
+"""Sides of those boxes are multiples of this, as every network wants them."""
+
+SPACING = 6
+"""Distance between pixels that are held out, of independent noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Parts of an image.
+
+    Attributes
+    ----------
+    noisy : numpy.ndarray
+        (N, C, h, w) float32 on 0..1.
+    """
+
+    noisy: Floats
+
+    def draw(self, draw: np.random.Generator, batch: int, patch: int) -> Floats:
+        """Return patches from anywhere, flipped and turned: (batch, C, patch, patch)."""
+        number, _, height, width = self.noisy.shape
+        out = []
+        for _ in range(batch):
+            index = draw.integers(number)
+            top, left = draw.integers(height - patch + 1), draw.integers(width - patch + 1)
+            piece = self.noisy[index, :, top : top + patch, left : left + patch]
+            turned = np.rot90(piece, int(draw.integers(4)), (1, 2))
+            out.append(turned[:, :, ::-1] if draw.integers(2) else turned)
+        return np.stack(out)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Pixels that a network is judged by and has never seen.
+
+    Attributes
+    ----------
+    boxes : numpy.ndarray
+        (B, C, h, w), what is denoised; the pixels show their neighbours' values.
+    places : numpy.ndarray
+        (B, h, w) bool, where they are.
+    values : numpy.ndarray
+        (K, C), their own values, in the order of ``places``.
+    """
+
+    boxes: Floats
+    places: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    values: Floats
+
+    def score(self, denoised: Floats) -> float:
+        """Return the PSNR in dB of denoised boxes at the pixels, against their noisy values."""
+        wrong = denoised.transpose(0, 2, 3, 1)[self.places].astype(np.float64) - self.values
+        return float(-10 * np.log10(max(float(np.square(wrong).mean()), 1e-12)))
+
+
+def channels_of(info: ImageInfo) -> int:
+    """Return the channels of a network for an image: three of a colour image, or each apart."""
+    return 3 if info.colour == "rgb" else 1
+
+
+def gather(reader: Reader, scale: Range) -> Material:
+    """Take parts of an image, spread evenly over all planes; small images as a whole.
+
+    Parameters
+    ----------
+    reader : Reader
+        The noisy image; asked for the rows of a part at a time, in order.
+    scale : Range
+        File values of black and white.
+    """
+    info = reader.info
+    channels, colours = channels_of(info), info.samples - info.alpha
+    whole = info.planes == 1 and info.height * info.width * colours <= PIXELS
+    side = (info.height, info.width) if whole else (min(PART, info.height), min(PART, info.width))
+    counts = info.planes, info.height // side[0], info.width // side[1], colours // channels
+    total = int(np.prod(counts))
+    kept = min(total, max(1, PIXELS // (side[0] * side[1] * channels)))
+    parts = []
+    for index in np.linspace(0, total - 1, kept).round().astype(int):
+        plane, down, across, sample = (int(i) for i in np.unravel_index(index, counts))
+        # Spread over the borders too, where the image is no multiple of the side.
+        top = _spread(down, counts[1], info.height - side[0])
+        left = _spread(across, counts[2], info.width - side[1])
+        rows = reader.read_rows(plane, top, top + side[0])
+        pixels = rows[:, left : left + side[1], sample * channels : (sample + 1) * channels]
+        filled, _ = fill_nonfinite(pixels)
+        parts.append(_at_least(to_unit(filled, scale).transpose(2, 0, 1), LEAST))
+    return Material(np.ascontiguousarray(np.stack(parts)))
+
+
+def _spread(index: int, count: int, room: int) -> int:
+    return index * room // max(1, count - 1) if count > 1 else room // 2
+
+
+def _at_least(part: Floats, side: int) -> Floats:
+    """Mirror a part that is too small."""
+    short = [max(0, side - size) for size in part.shape[1:]]
+    return np.pad(part, ((0, 0), (0, short[0]), (0, short[1])), "symmetric")
+
+
+def hold_out(material: Material, reach: int, boxes: int, seed: int) -> tuple[Material, Held]:
+    """Take single pixels out of a material, with what their noise is correlated with.
+
+    Around each a window is overwritten with the window beside it, so neither training nor
+    the input by which a network is judged tells the pixel's own noise.
+
+    Parameters
+    ----------
+    material : Material
+        Left as it is.
+    reach : int
+        Pixels around that go too: how far noise is correlated.
+    boxes : int
+        Most boxes to judge by.
+    seed : int
+        Of where they are.
+
+    Returns
+    -------
+    (Material, Held)
+        To learn from, and to judge by.
+    """
+    draw = np.random.default_rng([seed, 7])
+    noisy = material.noisy.copy()
+    number, _, height, width = noisy.shape
+    size = [min(BOX, length) // GRID * GRID for length in (height, width)]
+    spaces = [(part, *at) for part in range(number) for at in _corners((height, width), size)]
+    count = min(boxes, len(spaces))
+    chosen = [spaces[i * len(spaces) // count] for i in range(count)]
+    shown, places, values = [], [], []
+    for part, top, left in chosen:
+        box = noisy[part, :, top : top + size[0], left : left + size[1]]
+        mask = _scattered(box.shape[1:], reach, draw)
+        values.append(box.transpose(1, 2, 0)[mask])
+        _overwrite(box, mask, reach)
+        shown.append(box.copy())
+        places.append(mask)
+    held = Held(np.stack(shown), np.stack(places), np.concatenate(values))
+    return Material(noisy), held
+
+
+def _corners(length: tuple[int, int], size: list[int]) -> list[tuple[int, int]]:
+    downs, across = ([k * s for k in range(n // s)] for n, s in zip(length, size, strict=True))
+    return [(top, left) for top in downs for left in across]
+
+
+def _scattered(shape: tuple[int, ...], reach: int, draw: np.random.Generator) -> np.ndarray:
+    """Return a mask of pixels, one in every cell, whose windows do not meet."""
+    step, window = SPACING * (1 + reach), 2 * reach + 1
+    mask = np.zeros(shape, bool)
+    # The window and the one beside it, from which it is overwritten, lie inside.
+    for top in range(0, shape[0] - step + 1, step):
+        for left in range(0, shape[1] - step + 1, step):
+            row = top + reach + draw.integers(step - window + 1)
+            column = left + reach + draw.integers(step - 2 * window + 1)
+            mask[row, column] = True
+    return mask
+
+
+def _overwrite(box: Floats, mask: np.ndarray, reach: int) -> None:
+    for row, column in zip(*np.nonzero(mask), strict=True):
+        rows = slice(row - reach, row + reach + 1)
+        beside = box[:, rows, column + reach + 1 : column + 3 * reach + 2]
+        box[:, rows, column - reach : column + reach + 1] = beside.copy()

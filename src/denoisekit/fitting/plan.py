@@ -1,0 +1,119 @@
+"""How large a network, how many of them, and until when they learn: measured, then chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from denoisekit.fitting.material import Material
+from denoisekit.image import ImageInfo
+from denoisekit.methods import Stage
+
+WANTED_STEPS = 1200
+"""Steps after which a network has learned most of what it will: with time for more, a larger
+one is taken, then several."""
+
+GROWTH = 1.6
+"""A network of twice the width takes 2 to this power the time of a step."""
+
+MEMBERS = 3
+"""Most networks whose mean is the result."""
+
+SPARE = 1.3
+"""What applying a network may take of what was measured with small images."""
+
+WRITING = 1.0
+"""Seconds kept for writing the file, and for what cannot be planned."""
+
+TURNS = 8
+"""Flips and rotations."""
+
+ENSEMBLE_SHARE = 0.15
+"""Part of the time that averaging flips and rotations may take."""
+
+LARGEST_SHARE = 0.5
+"""Most of the time that is kept for applying the network to a single image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What was chosen.
+
+    Attributes
+    ----------
+    width : int
+        Of the network.
+    members : int
+        Networks.
+    """
+
+    width: int
+    members: int
+
+
+def choose_sizes(widths: Sequence[int], measured: int, seconds: float, time: float) -> Sizes:
+    """Choose the size of a network by what a step of one of them takes.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        To choose from, the smallest first.
+    measured : int
+        The width that was measured.
+    seconds : float
+        What a step of it takes.
+    time : float
+        Seconds to learn in.
+    """
+
+    def steps(width: int) -> float:
+        return time / (seconds * math.pow(width / measured, GROWTH))
+
+    fitting = [width for width in widths if steps(width) >= WANTED_STEPS]
+    width = max(fitting, default=min(widths))
+    members = int(steps(width) / WANTED_STEPS) if width == max(widths) else 1
+    return Sizes(width, max(1, min(MEMBERS, members)))
+
+
+def fitted_patch(stage: Stage, material: Material) -> Stage:
+    """Return the stage with a patch that the parts of the image hold."""
+    side = min(stage.patch, *material.noisy.shape[2:])
+    return replace(stage, patch=side // stage.multiple * stage.multiple)
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """How the network is applied in the end.
+
+    Attributes
+    ----------
+    seconds : float
+        Kept for it.
+    ensemble : bool
+        Whether the eight flips and rotations are averaged.
+    """
+
+    seconds: float
+    ensemble: bool
+
+
+def plan_applying(once: float, info: ImageInfo, total: float) -> Applying:
+    """Return how to apply the network to an image in a part of the time.
+
+    Parameters
+    ----------
+    once : float
+        Seconds for all pixels of a plane, measured with small images.
+    info : ImageInfo
+        Of the image. Applying a network to a stack is not part of the time of a fit.
+    total : float
+        Seconds of the fit.
+    """
+    if info.planes > 1:
+        return Applying(WRITING, ensemble=False)
+    # Twice, because once is for the mean of the image.
+    single, all_turns = SPARE * 2 * once, SPARE * 2 * TURNS * once
+    if all_turns <= ENSEMBLE_SHARE * total:
+        return Applying(WRITING + all_turns, ensemble=True)
+    return Applying(WRITING + min(single, LARGEST_SHARE * total), ensemble=False)

@@ -1,0 +1,71 @@
+"""What a fit leaves: a network for the image and its like, and how it came about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from denoisekit.fitting.options import FitOptions, Look
+from denoisekit.pipeline import Denoiser
+from denoisekit.training.state import write_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A network fitted to an image.
+
+    Attributes
+    ----------
+    denoiser : Denoiser
+        Applies it: ``fit.denoiser(array)``, for this image and others of its kind.
+    options : FitOptions
+        What was asked for.
+    objective : str
+        What it learned from.
+    start : str
+        Weights that it began with; empty: none.
+    score : float
+        PSNR in dB of the result at held-out pixels, against their noisy values; of several
+        networks the best one's.
+    steps : int
+        Taken in all.
+    looks : tuple of Look
+        How the score developed.
+    stopped : bool
+        Whether it was asked to stop before its time.
+    """
+
+    denoiser: Denoiser
+    options: FitOptions
+    objective: str
+    start: str
+    score: float
+    steps: int
+    looks: tuple[Look, ...]
+    stopped: bool
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the header of saved weights says of the fit."""
+        return {
+            "objective": self.objective,
+            "start": self.start,
+            "score": self.score,
+            "steps": self.steps,
+            "seconds": round(self.looks[-1].seconds, 1) if self.looks else 0.0,
+            "seed": self.options.seed,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights, for ``denoisekit denoise --weights`` and `denoisekit.load`.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        """
+        weights, method = self.denoiser.weights, self.denoiser.info
+        write_weights(Path(path), method, weights.config, dict(weights.state), self.facts)

@@ -1,0 +1,139 @@
+"""What ``fit-single`` makes: a small plain network that knows one image, or one microscope.
+
+Where noise is correlated between neighbours the network is fitted to sub-samples of the image,
+in which it is not; so it runs on the phases of the image, which are such sub-samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from denoisekit.methods.base import (
+    Config,
+    Limits,
+    MethodInfo,
+    Settings,
+    Traits,
+    torch_dtype,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from denoisekit.draws import Draws
+    from denoisekit.methods.base import State
+
+
+class Single:
+    """The network with its weights. Values on 0..1.
+
+    Attributes
+    ----------
+    net : PlainNet
+        The network.
+    """
+
+    def __init__(self, config: Config, settings: Settings) -> None:  # noqa: ARG002 - none
+        import torch
+
+        from denoisekit.nets.plain import PlainNet
+
+        self.net = PlainNet(
+            config["channels"],
+            config["width"],
+            config["depth"],
+            config["members"],
+            config["residual"],
+        ).eval()
+        self._pd = int(config["pd"])
+        self._dtype = torch.float32
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the keys and shapes that `load` expects."""
+        return {key: tuple(value.shape) for key, value in self.net.state_dict().items()}
+
+    def load(self, state: State) -> None:
+        """Take the weights, strictly: every key, every shape."""
+        self.net.load_state_dict(dict(state), strict=True)
+
+    def prepare(self, device: torch.device, precision: str) -> None:
+        """Move to a device and precision; the weights must be loaded before."""
+        import torch
+
+        self._dtype = torch_dtype(precision)
+        self.net.to(device, self._dtype)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net.requires_grad_(False)
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        *,
+        draws: Draws,  # noqa: ARG002 - nothing is drawn
+        context: Any = None,  # noqa: ARG002 - nothing beyond the tile matters
+        on_part: Callable[[float], None] | None = None,  # noqa: ARG002 - calls are short
+    ) -> Tensor:
+        """Denoise (1, C, H, W) float32, H and W multiples of the down-sampling."""
+        import torch
+
+        from denoisekit.methods.pd import from_batch, to_batch
+
+        with torch.inference_mode():
+            phases = to_batch(noisy, self._pd).to(self._dtype)
+            return from_batch(self.net(phases), self._pd).float()
+
+
+def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no settings
+    channels, width = config["channels"], config["width"]
+    depth, pd = config["depth"], config["pd"]
+    products = 9 * (2 * channels * width + (depth - 2) * width**2) * config["members"]
+    each = 12.0 * channels + 4.0 * channels * config["members"]
+    return Traits(
+        # Tiles may begin anywhere: they have the same phases, in another order.
+        limits=Limits(multiple_of=pd, halo=depth * pd),
+        flop_per_pixel=2.0 * products,
+        bytes_per_pixel={
+            "fp32": each + 8.5 * width,
+            "bf16": each + 4.5 * width,
+            "fp16": each + 4.5 * width,
+        },
+        channels=channels,
+    )
+
+
+def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
+    """Return the configuration that keys show; what leaves no trace in them as published."""
+    first = shapes.get("members.0.layers.0.weight", ())
+    if len(first) != 4:
+        return None
+    members = {key.split(".")[1] for key in shapes if key.startswith("members.")}
+    depth = sum(key.startswith("members.0.") and key.endswith(".weight") for key in shapes)
+    sizes = {"channels": first[1], "width": first[0], "depth": depth, "members": len(members)}
+    return {**INFO.config, **sizes}
+
+
+INFO = MethodInfo(
+    id="single",
+    title="Single image, a small plain network",
+    summary="eight convolutions that denoisekit fit-single has fitted to one image",
+    best_for="the image it was fitted to, and others of the same camera or microscope",
+    citation="the documentation of denoisekit",
+    scale=1.0,
+    config={
+        "net": "plain",
+        "channels": 3,
+        "width": 32,
+        "depth": 8,
+        "members": 1,
+        "residual": False,
+        "pd": 2,
+    },
+    default_weights=None,
+    traits=_traits,
+    build=Single,
+    recognise=_recognise,
+    rename=lambda key, config: key,  # noqa: ARG005 - there is no other code
+    without_weights="make them with denoisekit fit-single IMAGE --save-weights FILE",
+)

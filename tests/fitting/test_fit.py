@@ -1,0 +1,176 @@
+"""A network that has seen one noisy image alone denoises it, and says truly what it did."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+import denoisekit
+from denoisekit.errors import DenoisekitError, UsageError
+from denoisekit.fitting import OBJECTIVES, FitOptions, fit, plan
+from denoisekit.fitting.learner import Span
+from denoisekit.fitting.plan import choose_sizes
+from denoisekit.formats.raw_array import ArrayReader
+
+
+def fitted(noisy, axes=None, **options):
+    return denoisekit.fit_single(
+        noisy, axes=axes, **{"start": "none", "steps": 6, "width": 8, **options}
+    )
+
+
+def error(image, clean):
+    return float(np.sqrt(np.square(image - clean).mean()))
+
+
+def test_independent_noise_becomes_less(picture):
+    clean, noisy = picture()
+    found = fitted(noisy, steps=120)
+    assert found.denoiser.weights.config["pd"] == 1
+    assert error(found.denoiser(noisy), clean) < 0.6 * error(noisy, clean)
+
+
+def test_correlated_noise_becomes_less(picture):
+    clean, noisy = picture(correlated=True, height=160, width=160, channels=3)
+    found = fitted(noisy, steps=150, width=16)
+    assert found.denoiser.weights.config["pd"] == 2
+    assert error(found.denoiser(noisy), clean) < 0.6 * error(noisy, clean)
+
+
+def test_the_score_is_bounded_by_the_noise_and_rises(picture):
+    _, noisy = picture()
+    found = fitted(noisy, steps=120)
+    # On the scale of the percentiles, which differ from 0..1 by a factor of about 1.
+    assert 15 < found.looks[0].score < found.score < 21
+    assert found.score == max(look.score for look in found.looks)
+    assert [look.best for look in found.looks].count(True) >= 2
+    assert found.looks[-1].step == found.steps == 120
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_leaves_a_network_that_can_be_saved_and_used(objective, picture, tmp_path):
+    _, noisy = picture(height=64, width=70)
+    found = fitted(noisy, objective=objective, steps=2)
+    denoised = found.denoiser(noisy)
+    assert denoised.shape == noisy.shape
+    assert np.isfinite(denoised).all()
+    found.save(tmp_path / "fitted.safetensors")
+    again = denoisekit.load(weights=str(tmp_path / "fitted.safetensors"))
+    np.testing.assert_array_equal(again(noisy), denoised)
+
+
+def test_a_seed_and_steps_repeat_the_result_and_leave_torch_alone(picture):
+    _, noisy = picture(height=64, width=64)
+    torch.manual_seed(9)
+    expected = torch.rand(1)
+    torch.manual_seed(9)
+    first = fitted(noisy, seed=1).denoiser(noisy)
+    assert torch.equal(torch.rand(1), expected)
+    np.testing.assert_array_equal(fitted(noisy, seed=1).denoiser(noisy), first)
+    assert np.abs(fitted(noisy, seed=2).denoiser(noisy) - first).max() > 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_the_mean_of_every_channel_is_kept(dtype, picture):
+    _, noisy = picture(0.15, channels=3)
+    # Dark enough that much of the noise is clipped at black.
+    noisy = (noisy - 0.3).clip(0, None)
+    image = noisy if dtype == np.float32 else np.rint(noisy * np.iinfo(dtype).max).astype(dtype)
+    denoised = fitted(image, steps=30).denoiser(image)
+    assert denoised.dtype == dtype
+    before, after = (pixels.mean((0, 1), np.float64) for pixels in (image, denoised))
+    np.testing.assert_allclose(after, before, rtol=1e-3)
+
+
+def test_other_images_are_read_with_the_same_scale(picture):
+    _, noisy = picture(height=64, width=64)
+    twelve_bits = np.rint(noisy * 2000 + 600).clip(0, 4095).astype(np.uint16)
+    found = fitted(twelve_bits)
+    brighter = twelve_bits + np.uint16(500)
+    low, high = map(float, found.denoiser.options.range.split(","))
+    assert 100 < low < high < 3500
+    # A residual network that saw the range of this image anew would take the 500 off again.
+    lifted = found.denoiser(brighter).astype(float) - found.denoiser(twelve_bits)
+    assert lifted.mean() == pytest.approx(500, rel=0.2)
+
+
+def test_it_stops_when_asked_and_the_best_so_far_is_there(picture):
+    _, noisy = picture(height=64, width=64)
+    seen = []
+
+    def listen(look):
+        seen.append(look)
+        return look.step == 3
+
+    found = fitted(noisy, steps=1000, on_look=listen)
+    assert found.stopped
+    assert found.steps == 3
+    assert np.isfinite(found.denoiser(noisy)).all()
+    steps = [look.step for look in seen]
+    assert steps == sorted(steps)
+    assert all(later.seconds >= before.seconds for before, later in pairwise(seen))
+
+
+def test_time_that_is_over_still_leaves_a_result(picture):
+    _, noisy = picture(height=64, width=64)
+    found = fit(ArrayReader(noisy, None), FitOptions(start="none", seconds=5), None, began=-1e9)
+    assert found.steps == 0
+    assert np.isfinite(found.denoiser(noisy)).all()
+
+
+def test_images_of_any_size_kind_and_value():
+    draw = np.random.default_rng(0)
+    for shape, dtype in [((1, 1), np.uint8), ((3, 200), np.uint16), ((2, 3, 40, 30), np.float64)]:
+        image = (draw.random(shape) * 200).astype(dtype)
+        assert fitted(image, steps=1).denoiser(image).shape == shape
+    for value in (0, 7.5):
+        flat = np.full((50, 60), value, np.float32)
+        np.testing.assert_allclose(fitted(flat, steps=1).denoiser(flat), value, atol=1e-3)
+    holes = draw.random((50, 60)).astype(np.float32)
+    holes[3, 4] = np.nan
+    denoised = fitted(holes, steps=1).denoiser(holes)
+    assert np.isnan(denoised).sum() == 1
+
+
+def test_what_makes_no_sense_is_said():
+    noisy = np.zeros((40, 40), np.uint8)
+    for options, message in [
+        ({"objective": "sdpa"}, "sdpa"),
+        ({"seconds": 1}, "too short"),
+        ({"seconds": float("nan")}, "too short"),
+        ({"steps": 0}, "0 steps"),
+        ({"seed": -1}, "seed"),
+        ({"range": "wide"}, "wide"),
+        ({"start": "sdap.sidd"}, "cannot be adapted"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            fitted(noisy, **options)
+    with pytest.raises(DenoisekitError, match="no file"):
+        fitted(noisy, start="nothing.safetensors")
+
+
+def test_spans_follow_the_clock_or_the_steps(monkeypatch):
+    by_clock, by_steps = Span(10, 30), Span(10, 30, steps=4)
+    for now, share in ((10, 0), (15, 0.25), (30, 1), (50, 2)):
+        monkeypatch.setattr("time.monotonic", lambda now=now: now)
+        assert by_clock.progress(999) == share
+        assert by_steps.progress(1) == 0.25
+    assert Span(10, 10).progress(0) >= 1
+
+
+def test_more_time_makes_the_network_larger_and_then_several():
+    widths = (16, 32, 64)
+
+    def chosen(time):
+        sizes = choose_sizes(widths, 32, 0.1, time)
+        return sizes.width, sizes.members
+
+    needed = 0.1 * plan.WANTED_STEPS
+    assert chosen(0.01 * needed) == (16, 1)
+    assert chosen(1.01 * needed) == (32, 1)
+    assert chosen(1.01 * needed * 2**plan.GROWTH) == (64, 1)
+    assert chosen(2.01 * needed * 2**plan.GROWTH) == (64, 2)
+    assert chosen(1e9) == (64, plan.MEMBERS)
