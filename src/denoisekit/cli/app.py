@@ -16,6 +16,7 @@ import typer
 
 from denoisekit._version import __version__
 from denoisekit.cli import (
+    bench,
     denoise,
     doctor,
     fit_single,
@@ -80,6 +81,7 @@ app.command("train", epilog=train.EPILOG)(train.train)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+app.add_typer(bench.app, name="bench")
 app.add_typer(weights.app, name="weights")
 
 
