@@ -28,14 +28,14 @@ def error(image, clean):
 
 def test_independent_noise_becomes_less(picture):
     clean, noisy = picture()
-    found = fitted(noisy, steps=120)
+    found = fitted(noisy, steps=60)
     assert found.denoiser.weights.config["pd"] == 1
     assert error(found.denoiser(noisy), clean) < 0.6 * error(noisy, clean)
 
 
 def test_correlated_noise_becomes_less(picture):
     clean, noisy = picture(correlated=True, height=160, width=160, channels=3)
-    found = fitted(noisy, steps=150, width=16)
+    found = fitted(noisy, steps=250, width=16)
     assert found.denoiser.weights.config["pd"] == 2
     assert error(found.denoiser(noisy), clean) < 0.6 * error(noisy, clean)
 
@@ -174,3 +174,46 @@ def test_more_time_makes_the_network_larger_and_then_several():
     assert chosen(1.01 * needed * 2**plan.GROWTH) == (64, 1)
     assert chosen(2.01 * needed * 2**plan.GROWTH) == (64, 2)
     assert chosen(1e9) == (64, plan.MEMBERS)
+
+
+def student(tmp_path, channels=3):
+    """Weights of a small student that lets the image through, and some noise with it."""
+    from denoisekit.methods import get_method
+    from denoisekit.training.state import write_weights
+    from denoisekit.training.step import fresh
+
+    info = get_method("aprrd")
+    config = {**info.config, "width": 4, "channels": channels}
+    net = fresh(info, config, 0)
+    write_weights(tmp_path / "start.safetensors", info, config, net.state_dict(), {})
+    return str(tmp_path / "start.safetensors")
+
+
+def test_weights_are_adapted_and_never_left_worse(picture, tmp_path):
+    _, noisy = picture(channels=3, correlated=True)
+    image = np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)
+    start = student(tmp_path)
+    adapted = fitted(image, start=start, steps=4, width=None)
+    assert adapted.objective == "masked"
+    assert adapted.start == "start.safetensors"
+    first, *others = adapted.looks
+    assert first.step == 0
+    assert adapted.score == max(look.score for look in adapted.looks) >= first.score
+    assert any(look.score != first.score for look in others)
+    # It works on the range of the weights that it began with.
+    assert adapted.denoiser.options.range == "auto"
+    kept = fitted(image, start=start, steps=10**6, width=None, on_look=lambda look: True)
+    assert kept.score >= first.score
+
+
+def test_a_network_of_one_image_goes_on_with_another(picture, tmp_path):
+    _, noisy = picture(height=64, width=64)
+    fitted(noisy, steps=20).save(tmp_path / "one.safetensors")
+    _, other = picture(height=64, width=64, seed=1)
+    more = fitted(other, start=str(tmp_path / "one.safetensors"), width=None, steps=20)
+    assert more.objective == "pairs"
+    assert more.score >= more.looks[0].score
+    with pytest.raises(DenoisekitError, match="1 channels, and the image has 3"):
+        fitted(np.stack([noisy] * 3, -1), start=str(tmp_path / "one.safetensors"))
+    with pytest.raises(UsageError, match="from scratch"):
+        fitted(noisy, start=str(tmp_path / "one.safetensors"), objective="sdap")
