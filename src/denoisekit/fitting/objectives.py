@@ -178,7 +178,7 @@ def adapting(method: str, config: Mapping[str, Any], noise: Noise) -> Stage:
         return replace(_stage("pairs", config, loss, **_sizes(config)), rate=5e-4)
     loss = masked(noise.reach)
     stage = _stage("masked", config, loss, batch=1, patch=128, multiple=32)
-    return replace(stage, rate=3e-5, average=0.98)
+    return replace(stage, rate=5e-5, average=0.98)
 
 
 OBJECTIVES: tuple[Objective, ...] = (

@@ -47,7 +47,7 @@ class FitOptions:
     """
 
     objective: str = "auto"
-    start: str = "none"
+    start: str = "auto"
     seconds: float = PRESETS["balanced"]
     steps: int | None = None
     width: int | None = None

@@ -15,8 +15,8 @@ from denoisekit.weights import (
     weights_present,
 )
 
-PHOTOGRAPHS = ("aprrd.camera", "aprrd.sidd")
-"""Weights to adapt to a photograph, the better to adapt first."""
+PHOTOGRAPHS = ("aprrd.sidd", "aprrd.camera")
+"""Weights to adapt to a photograph, the better ones first."""
 
 ADAPTABLE = ("aprrd", "single")
 """Methods whose networks can be adapted."""
