@@ -108,6 +108,8 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
         Material("x", as_files([tmp_path / "a.npy"]), as_files([tmp_path / "b.npy"]))
     with pytest.raises(InputError, match="nothing to denoise"):
         Material("x", [], as_files(clean))
+    with pytest.raises(UsageError, match="noisy already"):
+        Material("x", as_files(noisy), [], noise="gaussian:0.1")
     with pytest.raises(UsageError, match="gausian"):
         Material("x", [], as_files(clean), noise="gausian:1")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from denoisekit.errors import InputError
+from denoisekit.errors import InputError, UsageError
 from denoisekit.image import Reader
 from denoisekit.noise import noise_of
 from denoisekit.pictures import File, Picture, check_pairs, look_into, pair
@@ -62,7 +62,7 @@ class Material:
     Raises
     ------
     UsageError
-        Pictures do not belong together, or the noise is not known.
+        Pictures do not belong together, the noise is not known, or they have noise already.
     InputError
         A file cannot be read, or there are none.
     """
@@ -80,7 +80,12 @@ class Material:
         self.name, self.noise, self.range, self.seed = name, noise, range, seed
         self._simulate = noise_of(noise) if noise else None
         if not noisy and not (clean and noise):
-            raise InputError(f"there is nothing to denoise in '{name}'")
+            raise InputError(
+                f"there is nothing to denoise in '{name}'",
+                "name noisy pictures, or the noise to put on clean ones",
+            )
+        if noisy and noise:
+            raise UsageError(f"the pictures of '{name}' are noisy already", "name no noise")
         for file in (*noisy, *clean):
             if not file.path.exists():
                 raise InputError(f"{file.path}: no such file")

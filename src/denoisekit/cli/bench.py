@@ -163,7 +163,7 @@ def _material(
         files = find_files(noisy or []), find_files(clean or [])
         return Material("pictures", *files, noise=noise or "", range=range, seed=seed)
     info = find_set(name)
-    if noise and not info.noise:
+    if noise and info.noisy:
         raise UsageError(f"the pictures of '{name}' are noisy already", "leave --noise out")
     ones, others = files_of_set(info, data_folder(data))
     if name == "dnd":
