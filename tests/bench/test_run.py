@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bench_box import candidates, killed, material, write_pairs
 
 import box_method
+from bench_box import candidates, killed, material, write_pairs
 from denoisekit.bench.candidates import Candidate, gather
 from denoisekit.bench.metrics import psnr
 from denoisekit.bench.protocols import DEFAULT, find_protocol
@@ -209,6 +209,16 @@ def test_what_is_asked_for_must_be_known_and_once(weights):
     with pytest.raises(UsageError, match="twice"):
         gather([], [str(weights), str(weights)], DEFAULT)
     assert [candidate.id for candidate in gather(["tv", "noisy"], [], DEFAULT)] == ["noisy", "tv"]
+
+
+def test_baselines_need_no_weights(folder, tmp_path):
+    chosen = gather(["wavelet"], [], DEFAULT)
+    results = run(material(folder), chosen, DEFAULT, Place(tmp_path / "out"))
+    assert results["means"]["wavelet"]["psnr"] > results["means"]["noisy"]["psnr"] + 1
+    assert "Chang" in results["candidates"][1]["citation"]
+    (_, cut) = gather(["wavelet"], [], replace(DEFAULT, tile=16))
+    noisy, _ = material(folder).read(material(folder).items[0])
+    np.testing.assert_array_equal(cut.run(noisy)[16:, :16], chosen[1].run(noisy[16:, :16]))
 
 
 def test_pictures_of_other_channels(weights, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from denoisekit.options import Options
 from denoisekit.pipeline import Denoiser, load
 from denoisekit.ranges import Floats
 from denoisekit.weights import method_of
+
+Denoise = Callable[[Floats], Floats]
+"""(H, W, C) float32 on 0..1 in and out; not clipped."""
 
 NOISY = "noisy"
 """The candidate that does nothing: what any other must beat."""
@@ -38,7 +42,7 @@ class Candidate:
 
     id: str
     facts: dict[str, Any]
-    run: Callable[[Floats], Floats]
+    run: Denoise
 
 
 def gather(
@@ -79,7 +83,7 @@ def gather(
         if name in known:
             pairs.append((name, None))
         elif name in [baseline.id for baseline in BASELINES]:
-            chosen.append(_baseline(name, protocol.seed))
+            chosen.append(_baseline(name, protocol))
         elif name != NOISY:
             names = [*known, *(baseline.id for baseline in BASELINES)]
             raise UsageError(f"there is no method '{name}'", did_you_mean(name, names))
@@ -106,10 +110,11 @@ def gather(
     return chosen
 
 
-def _baseline(name: str, seed: int) -> Candidate:
+def _baseline(name: str, protocol: Protocol) -> Candidate:
     baseline = find_baseline(name)
     facts = {"id": name, "method": name, "citation": baseline.citation}
-    return Candidate(name, facts, lambda noisy: baseline.run(noisy, seed))
+    run = _in_squares(lambda noisy: baseline.run(noisy, protocol.seed), protocol.tile)
+    return Candidate(name, facts, run)
 
 
 def _network(denoiser: Denoiser, tile: int | None) -> Candidate:
@@ -125,19 +130,23 @@ def _network(denoiser: Denoiser, tile: int | None) -> Candidate:
         "precision": denoiser.precision,
     }
 
-    def whole(noisy: Floats) -> Floats:
-        return _through(denoiser, noisy)
+    return Candidate(name, facts, _in_squares(partial(_through, denoiser), tile))
+
+
+def _in_squares(run: Denoise, tile: int | None) -> Denoise:
+    """Return what denoises each square of a picture on its own, where there is a size."""
+    if tile is None:
+        return run
 
     def squares(noisy: Floats) -> Floats:
-        assert tile is not None
         denoised = np.empty_like(noisy)
         for top in range(0, noisy.shape[0], tile):
             for left in range(0, noisy.shape[1], tile):
                 part = slice(top, top + tile), slice(left, left + tile)
-                denoised[part] = _through(denoiser, noisy[part])
+                denoised[part] = run(noisy[part])
         return denoised
 
-    return Candidate(name, facts, squares if tile else whole)
+    return squares
 
 
 def _through(denoiser: Denoiser, noisy: Floats) -> Floats:
