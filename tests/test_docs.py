@@ -76,7 +76,9 @@ def test_commands_and_options_in_the_documents_exist():
         assert options - {"--index-url", "--nproc-per-node"} <= known_options, page.name
         inline = re.findall(r"`denoisekit ([a-z][a-z-]*(?: [a-z]+)?)", text)
         lines = [line for block in blocks(text) for line in block]
-        typed = [found[1] for line in lines if (found := re.match(r"denoisekit ([a-z][a-z-]*)", line))]
+        typed = [
+            found[1] for line in lines if (found := re.match(r"denoisekit ([a-z][a-z-]*)", line))
+        ]
         for command in [*inline, *typed]:
             words = command.split()
             # Only weights has commands of its own: elsewhere the second word is an argument.
