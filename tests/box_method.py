@@ -59,7 +59,7 @@ METHOD = replace(
         flop_per_pixel=18.0,
         bytes_per_pixel={"fp32": 60.0, "bf16": 60.0, "fp16": 60.0},
     ),
-    default_weights="aprrd.sidd",
+    default_weights=("aprrd.sidd",),
     build=Box,
     recognise=lambda shapes: CONFIG if "weight" in shapes else None,
     rename=lambda key, config: key,

@@ -246,7 +246,7 @@ def load(
     info = get_method(options.method)
     resolve_device(options.device)
     weights = load_weights(
-        options.weights or info.default_weights,
+        options.weights,
         info,
         allow_download=allow_download,
         progress=progress,

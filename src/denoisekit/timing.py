@@ -84,7 +84,7 @@ def cheaper(denoiser: Denoiser, work: Work, seconds: float) -> Iterator[tuple[st
             text = "off" if least is False else f"{least:g}"
             yield f"--set {setting.name}={text}", seconds * part
     for other in METHODS:
-        if other.default_weights is not None and other.id != info.id:
+        if other.default_weights and other.id != info.id:
             part = work.flop(other.traits(other.config, other.choose())) / flop
             if part < 0.3:
                 yield f"--method {other.id}", seconds * part

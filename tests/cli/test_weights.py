@@ -242,7 +242,8 @@ def test_weights_for_a_browser_say_where_to_go_and_what_to_do_then(denoisekit, n
     )
     assert told in out
     assert "only by hand" in denoisekit("weights", "list")[1]
-    for command in (["weights", "pull", "ssbsn.sidd"], ["denoise", noisy, "--method", "ssbsn"]):
+    asked = ["denoise", noisy, "--method", "ssbsn", "--weights", "ssbsn.sidd"]
+    for command in (["weights", "pull", "ssbsn.sidd"], asked):
         code, out, err = denoisekit(*command)
         assert (code, out) == (3, "")
         assert f"hint: {told}\n" in err
@@ -291,29 +292,10 @@ def test_file_of_no_network_is_refused(denoisekit, tmp_path):
 def test_name_of_a_method_is_answered_with_its_weights(denoisekit):
     code, out, err = denoisekit("weights", "pull", "sdap")
     assert (code, out) == (2, "")
-    assert "hint: the weights of sdap: sdap.sidd, sdap.s-sidd, sdap.s-dnd" in err
+    assert "hint: the weights of sdap: sdap.sidd, sdap.s-sidd, sdap.s-dnd, sdap.camera" in err
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("weights", "info", "promptsid"),
-        ("weights", "pull", "promptsid.sidd"),
-        ("denoise", "noisy.png", "--method", "promptsid"),
-        ("denoise", "noisy.png", "--method", "promptsid", "--weights", "promptsid.sidd"),
-    ],
-)
-def test_method_of_which_no_weights_are_published(denoisekit, noisy, monkeypatch, command):
-    monkeypatch.chdir(noisy.parent)
-    code, out, err = denoisekit(*command)
-    assert (code, out) == (3, "")
-    assert "error: no weights " in err
-    assert "promptsid are published\n" in err
-    assert f"hint: {get_method('promptsid').without_weights}" in err
-    assert "no weights of the method promptsid are published" in denoisekit("weights", "list")[1]
-
-
-def test_file_of_a_method_without_weights_is_used_as_it_is(denoisekit, tmp_path):
+def test_file_of_no_published_weights_is_used_as_it_is(denoisekit, tmp_path):
     path = tmp_path / "net_g_400000.pth"
     shapes = shapes_of(GOLDEN / "promptsid_full.safetensors")
     state = {key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}

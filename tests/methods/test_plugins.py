@@ -133,7 +133,7 @@ def packages(tmp_path, monkeypatch):
 GOOD = """
 from dataclasses import replace
 from denoisekit.methods.aprrd import INFO
-mine = replace(INFO, id="mine", default_weights=None, without_weights="train it")
+mine = replace(INFO, id="mine", default_weights=(), without_weights="train it")
 again = replace(mine)
 taken = INFO
 odd = replace(mine, id="../mine")

@@ -74,7 +74,7 @@ def test_every_recipe_learns(info, stage, before, paired):
     )
     noisy = clean + 0.1 * np.random.default_rng(1).standard_normal(clean.shape, np.float32)
     pair = (noisy, clean if paired else None)
-    sizes = Sizes(stage.name, 400, 2, patch, 1e-2 if info.id == "ssbsn" else 2e-3)
+    sizes = Sizes(stage.name, 400, 2, patch, 2e-3)
     # Without the average, which follows slowly.
     trainee = Trainee(info, replace(stage, average=0.0), sizes, ALONE)
     if before is not None and before.config != stage.config:

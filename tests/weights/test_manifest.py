@@ -151,12 +151,14 @@ def test_own_manifest_is_sound():
                 assert "/main/" not in source.url
                 assert "/master/" not in source.url
     for method in METHODS:
-        if method.default_weights is None:
+        if not method.default_weights:
             assert method.without_weights
-            assert method.id not in {entry.method for entry in entries}
-        else:
-            default = find_entry(method.default_weights, entries)
-            assert (default.method, default.config) == (method.id, method.config)
+            continue
+        defaults = [find_entry(name, entries) for name in method.default_weights]
+        assert {entry.method for entry in defaults} == {method.id}
+        # Every method works without a network, and the published network comes first.
+        assert defaults[-1].embedded
+        assert all(entry.config == method.config for entry in defaults[:-1])
 
 
 def test_own_manifest_is_the_one_that_ships():

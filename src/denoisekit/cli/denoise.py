@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from denoisekit.batch import Job, Outcome
     from denoisekit.options import Options
     from denoisekit.pipeline import Denoiser
+    from denoisekit.weights import LoadedWeights
 
 EPILOG = (
     "Examples:\n\n"
@@ -122,6 +123,10 @@ def parse_settings(texts: list[str]) -> dict[str, object]:
     return settings
 
 
+def _named(weights: LoadedWeights) -> str:
+    return f"{weights.id} ({weights.instead})" if weights.instead else weights.id
+
+
 def _tile(text: str) -> int | None:
     if text == "auto":
         return None
@@ -178,7 +183,7 @@ class _Speaker:
         work = measure_work(denoiser, plan.images)
         seconds = estimate_seconds(denoiser, work) if denoiser.options.strength else None
         self._say(
-            f"{denoiser.info.id} with {denoiser.weights.id} on "
+            f"{denoiser.info.id} with {_named(denoiser.weights)} on "
             f"{describe_device(denoiser.device)}, {denoiser.precision}; "
             f"{megapixels:.3g} megapixels, "
             + ("a few seconds" if seconds is None else f"about {render.duration(seconds)}")

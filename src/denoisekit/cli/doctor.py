@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -189,22 +190,31 @@ def _choice(facts: Facts) -> Facts:
     precision = choose_precision(device, "auto")
     faster = "; --precision bf16 is faster here" if device.type == "cuda" or native_bf16() else ""
     method = METHODS[0]
-    states = {entry["weights"]: entry["state"] for entry in facts["weights"]}
-    state = states[method.default_weights]
-    if state == "missing":
-        cache = facts["weights_cache"]
-        usable = cache["network_allowed"] and cache["writable"]
-        fix = f"missing: denoisekit weights pull {method.default_weights}, or weights import FILE"
-        state = "missing, the first run downloads them" if usable else fix
+    weights, state = _weights_chosen(method.default_weights, facts)
     return {
         "device": str(device),
         "device_why": "torch can use it" if device.type == "cuda" else "torch sees no CUDA device",
         "precision": precision,
         "precision_why": f"the precision of the published figures{faster}",
         "method": method.id,
-        "weights": method.default_weights,
+        "weights": weights,
         "weights_why": state,
     }
+
+
+def _weights_chosen(names: Sequence[str], facts: Facts) -> tuple[str, str]:
+    """Return the first weights that can be had, and what is to be known of them."""
+    states = {entry["weights"]: entry["state"] for entry in facts["weights"]}
+    cache = facts["weights_cache"]
+    usable = cache["network_allowed"] and cache["writable"]
+    for name in names:
+        if states[name] != "missing":
+            better = names[0]
+            fix = f"better: denoisekit weights pull {better}, or weights import FILE"
+            return name, states[name] if name == better else f"{states[name]}; {fix}"
+        if usable:
+            return name, "missing, the first run downloads them"
+    raise AssertionError("no weights ship with denoisekit")
 
 
 def _notes() -> list[str]:

@@ -38,7 +38,7 @@ def _row(info: MethodInfo) -> tuple[str, ...]:
         info.best_for,
         f"{facts['tflop_per_megapixel']:.3g} TFLOP a megapixel",
         facts["tiling"],
-        info.default_weights or "none published",
+        ", ".join(info.default_weights) or "none published",
     )
 
 
@@ -50,7 +50,10 @@ def _tell(info: MethodInfo) -> None:
         ("what it is", info.summary),
         ("best for", info.best_for),
         ("source", info.citation),
-        ("default weights", info.default_weights or f"none published: {info.without_weights}"),
+        (
+            "default weights",
+            ", or else ".join(info.default_weights) or f"none published: {info.without_weights}",
+        ),
         ("cost", f"{facts['tflop_per_megapixel']:.3g} TFLOP a megapixel"),
         ("memory", f"{memory} bytes a pixel of a tile"),
         ("tiles", facts["tiles"]),

@@ -83,8 +83,8 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     save_every: Annotated[int, typer.Option(help="Steps; 0: every five minutes.")] = 0,
-    val_every: Annotated[int, typer.Option(help="Steps; 0: twenty times a stage.")] = 0,
-    preview_every: Annotated[int, typer.Option(help="Steps; 0: twenty times a stage.")] = 0,
+    val_every: Annotated[int, typer.Option(help="Steps; 0: up to twenty times a stage.")] = 0,
+    preview_every: Annotated[int, typer.Option(help="Steps; 0: up to twenty times a stage.")] = 0,
     workers: Annotated[
         int | None,
         typer.Option(help="Threads that prepare patches (processes, to simulate for a GPU)."),

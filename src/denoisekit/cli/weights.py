@@ -55,7 +55,7 @@ def list_weights(as_json: Json = False) -> None:
         ],
     )
     for method in all_methods():
-        if method.default_weights is None:
+        if not method.default_weights:
             render.out(f"note: {unpublished(method).message}: {method.without_weights}")
 
 
@@ -260,6 +260,8 @@ def _facts(entry: WeightEntry, stored: Stored | None) -> dict[str, Any]:
 
 
 def _state(entry: WeightEntry, stored: Stored | None) -> str:
+    if entry.embedded and stored and not stored.damage:
+        return "yes, ships with denoisekit"
     if stored is None:
         return "no" if entry.sources else "no, only by hand: see info"
     if stored.damage:

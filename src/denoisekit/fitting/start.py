@@ -15,9 +15,6 @@ from denoisekit.weights import (
     weights_present,
 )
 
-PHOTOGRAPHS = ("aprrd.sidd", "aprrd.camera")
-"""Weights to adapt to a photograph, the better ones first."""
-
 ADAPTABLE = ("aprrd", "single")
 """Methods whose networks can be adapted."""
 
@@ -72,7 +69,7 @@ def find_start(name: str, objective: str, info: ImageInfo) -> LoadedWeights | No
 def _present() -> LoadedWeights | None:
     entries = load_manifest()
     known = {entry.id for entry in entries}
-    for name in PHOTOGRAPHS:
+    for name in get_method("aprrd").default_weights:
         if name in known and weights_present(find_entry(name, entries)):
             return load_weights(name, get_method("aprrd"), allow_download=False)
     return None

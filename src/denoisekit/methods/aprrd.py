@@ -141,6 +141,15 @@ def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
 _ADAM: Mapping[str, Any] = {"schedule": cosine, "multiple": 32}
 
 
+def _begin(net: Any, config: Config) -> None:
+    """Let the student begin as the identity, where its skips and its width allow."""
+    channels, width = _sizes(config)
+    if config.get("variant") == "1.02M" and width >= channels:
+        from denoisekit.nets.begin import as_identity
+
+        as_identity(net, channels)
+
+
 def _teacher_loss(net: Any, batch: Batch) -> torch.Tensor:
     number, _, height, width = batch.noisy.shape
     pairs = objective.draw_pairs((number, height, width), batch.generator)
@@ -241,10 +250,11 @@ INFO = MethodInfo(
     ),
     scale=1.0,
     config={"net": "unet", "variant": "1.02M", "channels": 3, "width": 48},
-    default_weights="aprrd.sidd",
+    default_weights=("aprrd.sidd", "aprrd.camera"),
     traits=_traits,
     build=_build,
     recognise=_recognise,
     rename=_rename,
     recipe=_recipe,
+    begin=_begin,
 )

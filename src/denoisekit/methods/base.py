@@ -155,8 +155,9 @@ class MethodInfo:
         Value of white that the networks expect (1 or 255).
     config : mapping
         Configuration of the published network, the one that ``methods`` tells about.
-    default_weights : str or None
-        Weights id used when none is asked for; None: there are none.
+    default_weights : tuple of str
+        Ids of the weights used when none are asked for, the best first; `denoise` takes the
+        first that can be had. Empty: there are none.
     traits : callable
         ``traits(config, settings)`` gives the facts of the network of that configuration.
     build : callable
@@ -170,11 +171,14 @@ class MethodInfo:
     settings : tuple of Setting
         Its own knobs.
     without_weights : str
-        What to do where `default_weights` is None; one line.
+        What to do where `default_weights` is empty; one line.
     recipe : callable or None
         ``recipe(config, paired)`` returns the stages of training the network of a
         configuration, on pairs of noisy and clean pictures or on noisy ones alone; none
         where there is no such way. With a recipe, `build` returns a `TrainableMethod`.
+    begin : callable or None
+        ``begin(net, config)`` changes the random weights that training of the network of a
+        configuration begins with.
     """
 
     id: str
@@ -184,7 +188,7 @@ class MethodInfo:
     citation: str
     scale: float
     config: Config
-    default_weights: str | None
+    default_weights: tuple[str, ...]
     traits: Callable[[Config, Settings], Traits]
     build: Callable[[Config, Settings], LoadedMethod]
     recognise: Callable[[Mapping[str, tuple[int, ...]]], Config | None]
@@ -192,6 +196,7 @@ class MethodInfo:
     settings: tuple[Setting, ...] = ()
     without_weights: str = ""
     recipe: Callable[[Config, bool], tuple[Stage, ...]] | None = None
+    begin: Callable[[Any, Config], None] | None = None
 
     def choose(self, given: Mapping[str, object] = MappingProxyType({})) -> Settings:
         """Return all settings: those given, and the defaults of the others.

@@ -69,6 +69,14 @@ def rename(key: str, config: Config) -> str:
     return key
 
 
+def begin(net: BlindSpotNet, config: Config) -> None:
+    """Let training begin with the mean of the neighbours, where the network is wide enough."""
+    if config["width"] // 2 >= config["channels"]:
+        from denoisekit.nets.begin import as_mean
+
+        as_mean(net, config["channels"])
+
+
 def radius(config: Config) -> int:
     """Return how far an output pixel sees, without attention."""
     convs = sum(1 if kind == "single" else 2 for kind in config["blocks"])

@@ -231,12 +231,11 @@ INFO = MethodInfo(
     ),
     scale=1.0,
     config=PUBLISHED,
-    default_weights=None,
+    default_weights=("promptsid.camera",),
     traits=_traits,
     build=PromptSid,
     recognise=recognise,
     rename=rename,
     settings=(Setting("prompts", 1, "prompts drawn from the seed, results averaged", 1, 64),),
-    without_weights="train it, or give a file with --weights FILE",
     recipe=_recipe,
 )

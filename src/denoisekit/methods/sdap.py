@@ -223,7 +223,7 @@ INFO = MethodInfo(
     ),
     scale=1.0,
     config={"net": "blind_spot", "channels": 3, "width": 128, "blocks": ["single"] * 9},
-    default_weights="sdap.sidd",
+    default_weights=("sdap.sidd", "sdap.camera"),
     traits=_traits,
     build=Sdap,
     recognise=_recognise,
@@ -232,4 +232,5 @@ INFO = MethodInfo(
         Setting("enhance", True, "run the network once more on the result at full resolution"),
     ),
     recipe=_recipe,
+    begin=blind_spot.begin,
 )

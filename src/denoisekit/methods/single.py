@@ -130,7 +130,7 @@ INFO = MethodInfo(
         "residual": False,
         "pd": 2,
     },
-    default_weights=None,
+    default_weights=(),
     traits=_traits,
     build=Single,
     recognise=_recognise,

@@ -223,7 +223,7 @@ INFO = MethodInfo(
         "blocks": ["double"] * 6 + ["attention"] * 3,
         "grid": 2,
     },
-    default_weights="ssbsn.sidd",
+    default_weights=("ssbsn.sidd", "ssbsn.camera"),
     traits=_traits,
     build=SsBsn,
     recognise=_recognise,
@@ -235,4 +235,5 @@ INFO = MethodInfo(
         ),
     ),
     recipe=_recipe,
+    begin=blind_spot.begin,
 )

@@ -71,24 +71,6 @@ class UNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, a=SLOPE)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        if not self.pooled_skips and width >= channels:
-            self._begin_as_identity()
-
-    @torch.no_grad()
-    def _begin_as_identity(self) -> None:
-        """Let the image through, so that training need not learn first to keep it.
-
-        The way is through the skip of full resolution: the first features of each layer are
-        the image's channels, which are not negative. Ours; the authors begin at random.
-        """
-        for layer, skipped in (
-            (self.down[0], 0),
-            (self.join[0].conv, self.below[0]),
-            (self.up[0], 0),
-        ):
-            for channel in range(self.up[0].out_channels):
-                layer.weight[channel] = 0
-                layer.weight[channel, skipped + channel, 1, 1] = 1
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise (N, channels, H, W)."""

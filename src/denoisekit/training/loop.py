@@ -34,6 +34,10 @@ LOOKS = 20
 LOOK_STEPS = 100
 """Fewest steps between."""
 
+LOOK_SHARE = 0.1
+"""Most of the time that goes into looking, where nobody asked how often: some methods take
+minutes for what is trained in seconds."""
+
 STOP, END = 0, -1
 """Instead of a number of steps: save and stop, or go on with what follows the stage."""
 
@@ -107,7 +111,8 @@ def train_stage(run: Run, stage: Stage, trainee: Trainee, state: State) -> bool:
     losses: list[torch.Tensor] = []
     due = _next(state.step, 1, sizes.steps, marks)
     began = saved = time.monotonic()
-    start = began - state.seconds
+    start, looked = began - state.seconds, 0.0
+    asked = bool(config.validate_every or config.preview_every)
     with batches(patches, ahead, share, run.workers, apart=apart) as coming:
         for pair in coming:
             losses.append(trainee.step(state.step, pair))
@@ -123,8 +128,11 @@ def train_stage(run: Run, stage: Stage, trainee: Trainee, state: State) -> bool:
             end = pace == END
             validate, show, keep = (bool(e) and state.step % e == 0 for e in marks)
             keep |= not config.save_every and now - saved > SAVE_SECONDS
+            if not asked and looked > LOOK_SHARE * (time.monotonic() - start):
+                validate = show = False
             if crew.first and (validate or show or end):
                 _look(run, stage, trainee, state, validate=validate or end, show=show or end)
+                looked += time.monotonic() - now
             if crew.first and (keep or end or pace == STOP):
                 save(run, stage, trainee, state)
                 saved = time.monotonic()

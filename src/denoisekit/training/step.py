@@ -202,10 +202,12 @@ class Trainee:
 
 
 def fresh(method: MethodInfo, config: Mapping[str, Any], seed: int) -> nn.Module:
-    """Return a network of a configuration with random weights; torch's generator is left alone."""
+    """Return a network as training begins; torch's generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         loaded = cast("TrainableMethod", method.build(config, method.choose()))
+    if method.begin is not None:
+        method.begin(loaded.net, config)
     return loaded.net
 
 

@@ -75,7 +75,8 @@ def explained(
             looks += f" ({', '.join(f'{key} {value}' for key, value in guess.config.items())})"
         hint = f"try --method {guess.method.id}"
         if entries is not None:
-            ids = [entry.id for entry in entries if guess.fits(entry)]
+            offered = (entry for entry in entries if not entry.embedded)
+            ids = [entry.id for entry in offered if guess.fits(entry)]
             itself = f"use the file itself: --method {guess.method.id} --weights FILE"
             hint = f"try --as {' or '.join(ids)}" if ids else itself
         message = f"{misfit.message}; it looks like a checkpoint of {looks}"

@@ -1,4 +1,4 @@
-"""The cache folder: its file names, and whether what lies there is sound.
+"""The cache folder, its file names, and whether what lies there is sound.
 
 A set of weights is two files::
 
@@ -7,7 +7,8 @@ A set of weights is two files::
 
 The eight digits begin the published file's hash, so a new version of the manifest
 never meets an old file. Weights that a user vouched for are called
-``aprrd.sidd-unverified``. Nothing here touches the network or imports torch.
+``aprrd.sidd-unverified``. Those that ship with denoisekit stay in its own folder `EMBEDDED`.
+Nothing here touches the network or imports torch.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from denoisekit.weights.fetch import hash_file
 from denoisekit.weights.header import read_header
 from denoisekit.weights.manifest import WeightEntry
 
+EMBEDDED = Path(__file__).parent / "embedded"
+"""Folder of the weights that ship with denoisekit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Weights in the cache folder.
+    """Weights on this machine.
 
     Attributes
     ----------
@@ -64,7 +68,7 @@ def cache_folder() -> Path:
 
 
 def find(entry: WeightEntry, *, thorough: bool = False) -> Stored | None:
-    """Look for weights in the cache folder; no network, and no torch.
+    """Look for weights on this machine; no network, and no torch.
 
     Parameters
     ----------
@@ -78,6 +82,8 @@ def find(entry: WeightEntry, *, thorough: bool = False) -> Stored | None:
     Stored or None
         None where there are none. A damaged file is returned, and says so.
     """
+    if entry.embedded:
+        return _embedded(entry, thorough)
     for verified in (True, False):
         path = path_for(entry, verified=verified)
         if path and path.exists():
@@ -86,7 +92,7 @@ def find(entry: WeightEntry, *, thorough: bool = False) -> Stored | None:
 
 
 def weights_present(entry: WeightEntry) -> bool:
-    """Return whether undamaged weights are in the cache folder."""
+    """Return whether undamaged weights are on this machine."""
     stored = find(entry)
     return stored is not None and stored.damage is None
 
@@ -108,7 +114,9 @@ def locate(entry: WeightEntry) -> Path | None:
 def damaged(entry: WeightEntry, stored: Stored) -> WeightsError:
     """Return the error for a damaged file; its hint says how to repair it."""
     repair = f"denoisekit weights pull {entry.id}"
-    if not stored.verified:
+    if entry.embedded:
+        repair = "pip install --force-reinstall denoisekit"
+    elif not stored.verified:
         repair = f"denoisekit weights import FILE --as {entry.id}"
     return WeightsError(
         f"the weights {entry.id} are damaged: {stored.damage} ({stored.path})",
@@ -126,6 +134,21 @@ def path_for(entry: WeightEntry, *, verified: bool) -> Path | None:
 def record_of(path: Path) -> Path:
     """Return the file that holds the size, time and hash of this one."""
     return path.with_name(f"{path.name}.json")
+
+
+def _embedded(entry: WeightEntry, thorough: bool) -> Stored:
+    assert entry.embedded
+    assert entry.sha256  # the schema of the manifest wants it
+    path, damage = EMBEDDED / entry.embedded, None
+    try:
+        size = path.stat().st_size
+        if size != entry.bytes:
+            damage = f"it has {size} bytes instead of {entry.bytes}"
+        elif thorough and (found := hash_file(path)) != entry.sha256:
+            damage = f"its sha256 is {found} instead of {entry.sha256}"
+    except OSError as error:
+        damage = f"it cannot be read: {error.strerror}"
+    return Stored(path, True, entry.sha256, damage)
 
 
 def _inspect(path: Path, verified: bool, thorough: bool) -> Stored:

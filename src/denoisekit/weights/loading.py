@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,9 @@ class LoadedWeights:
         Id of the method.
     warnings : tuple of str
         What the user should know, a line each.
+    instead : str
+        Where nothing was asked for: the better weights that could not be had, and how to
+        get them; empty where there are none.
     """
 
     state: Mapping[str, torch.Tensor]
@@ -53,6 +56,7 @@ class LoadedWeights:
     sha256: str
     method: str
     warnings: tuple[str, ...] = ()
+    instead: str = ""
 
 
 def load_weights(
@@ -70,7 +74,7 @@ def load_weights(
     name : str, Path or None
         An id from the manifest, or a file. A string is a file's path if it contains
         a separator or ends in ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``. None: the
-        method's own.
+        first of the method's own that is here or can be fetched.
     method : MethodInfo
         Whose network they must fit.
     allow_download : bool
@@ -93,13 +97,11 @@ def load_weights(
         They are absent and cannot be fetched, are damaged, or do not fit; or the method
         has none.
     """
-    if name is None:
-        if method.default_weights is None:
-            raise unpublished(method)
-        name = method.default_weights
-    if is_path(name):
+    if name is not None and is_path(name):
         return _from_file(Path(name), method)
     entries = load_manifest(manifest)
+    if name is None:
+        return _best(method, entries, allow_download, progress)
     entry = find_weights(str(name), entries, (method,))
     if entry.method != method.id:
         fitting = ", ".join(e.id for e in entries if e.method == method.id)
@@ -107,6 +109,44 @@ def load_weights(
             f"the weights {entry.id} are of the method {entry.method}, not {method.id}",
             f"add --method {entry.method}" + (f", or choose from: {fitting}" if fitting else ""),
         )
+    return _load(entry, method, allow_download, progress)
+
+
+def is_path(name: str | Path) -> bool:
+    """Return whether this names a file rather than an id."""
+    if isinstance(name, Path):
+        return True
+    separators = {os.sep, os.altsep or os.sep, "/"}
+    return name.lower().endswith(_SUFFIXES) or any(s in name for s in separators)
+
+
+def _best(
+    method: MethodInfo,
+    entries: Sequence[WeightEntry],
+    allow_download: bool,
+    progress: Progress | None,
+) -> LoadedWeights:
+    """Load the first of a method's own weights that can be had."""
+    missed: list[tuple[str, WeightsError]] = []
+    for name in method.default_weights:
+        entry = find_weights(name, entries, (method,))
+        try:
+            loaded = _load(entry, method, allow_download, progress)
+        except WeightsError as error:
+            missed.append((name, error))
+            continue
+        better = ", ".join(name for name, _ in missed)
+        if not better:
+            return loaded
+        told = f"{better} could not be had, see denoisekit weights info {missed[0][0]}"
+        return replace(loaded, instead=told)
+    raise missed[0][1] if missed else unpublished(method)
+
+
+def _load(
+    entry: WeightEntry, method: MethodInfo, allow_download: bool, progress: Progress | None
+) -> LoadedWeights:
+    """Load weights from this machine, or from where they are published."""
     stored = find(entry)
     repaired = []
     if stored and stored.damage and stored.verified and allow_download and not offline():
@@ -118,14 +158,6 @@ def load_weights(
         stored, _ = pull(entry, method, progress)
     loaded = _from_store(entry, stored, method)
     return replace(loaded, warnings=(*repaired, *loaded.warnings))
-
-
-def is_path(name: str | Path) -> bool:
-    """Return whether this names a file rather than an id."""
-    if isinstance(name, Path):
-        return True
-    separators = {os.sep, os.altsep or os.sep, "/"}
-    return name.lower().endswith(_SUFFIXES) or any(s in name for s in separators)
 
 
 def _from_store(entry: WeightEntry, stored: Stored, method: MethodInfo) -> LoadedWeights:
@@ -147,7 +179,7 @@ def _from_store(entry: WeightEntry, stored: Stored, method: MethodInfo) -> Loade
         state=state,
         config=config,
         id=entry.id,
-        sha256=stored.header()["source_sha256"],
+        sha256=stored.header().get("source_sha256", stored.sha256),
         method=method.id,
         warnings=() if stored.verified else (doubt,),
     )

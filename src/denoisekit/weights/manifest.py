@@ -93,6 +93,8 @@ class WeightEntry:
         Where a person can get the file with a browser, if it cannot be fetched.
     results : tuple of Result
         Quality figures.
+    embedded : str or None
+        Name of the file, where it ships with denoisekit.
     """
 
     id: str
@@ -108,6 +110,7 @@ class WeightEntry:
     sources: tuple[UrlSource | HubSource, ...]
     page: str | None
     results: tuple[Result, ...]
+    embedded: str | None = None
 
     @property
     def pinned(self) -> str | None:
@@ -193,7 +196,9 @@ _KEYS: Mapping[str, tuple[type, ...]] = {
     "sources": (list,),
     "results": (list,),
 }
-_OPTIONAL: Mapping[str, tuple[type, ...]] = {"sha256": (str,), "git_blob": (str,), "page": (str,)}
+_OPTIONAL: Mapping[str, tuple[type, ...]] = dict.fromkeys(
+    ("sha256", "git_blob", "page", "embedded"), (str,)
+)
 _RESULT: Mapping[str, tuple[type, ...]] = {
     "dataset": (str,),
     "psnr": (int, float),
@@ -221,7 +226,14 @@ def _entry(item: Any, position: int) -> WeightEntry:
     _check(sha256 is None or size is not None, where, "bytes", "given where sha256 is")
     sources = tuple(_source(source, where) for source in item["sources"])
     _check(not sources or sha256 or git_blob, where, "sha256", "given where there are sources")
-    _check(sources or item.get("page"), where, "page", "given where there are no sources")
+    embedded = item.get("embedded")
+    origins = sources or item.get("page") or embedded
+    _check(origins, where, "page", "given where there are no sources")
+    _check(not (embedded and sources), where, "embedded", "absent where there are sources")
+    # The name is joined to a folder.
+    plain = embedded is None or re.fullmatch(r"[a-z0-9][a-z0-9.-]*\.safetensors", embedded)
+    _check(plain, where, "embedded", "the name of a safetensors file")
+    _check(not embedded or sha256, where, "sha256", "given where the file is embedded")
     if item.get("page"):
         _check_url(item["page"], where, "page")
     return WeightEntry(
@@ -238,6 +250,7 @@ def _entry(item: Any, position: int) -> WeightEntry:
         sources=sources,
         page=item.get("page"),
         results=tuple(_result(result, where) for result in item["results"]),
+        embedded=embedded,
     )
 
 

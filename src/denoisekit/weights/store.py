@@ -56,6 +56,8 @@ def pull(
     present = _pulled(entry)
     if present:
         return present, False
+    if entry.embedded:
+        raise _ships(entry, "they are damaged")
     target = path_for(entry, verified=True)
     if target is None or not entry.sources:
         raise only_by_hand(entry)
@@ -102,7 +104,8 @@ def _by_its_keys(path: Path, entries: Sequence[WeightEntry], sha256: str) -> Wei
     from denoisekit.weights.checkpoint import read_state, shapes_of
 
     found = guesses(shapes_of(read_state(path)), all_methods())
-    fitting = [entry for guess in found for entry in entries if guess.fits(entry)]
+    offered = [entry for entry in entries if not entry.embedded]
+    fitting = [entry for guess in found for entry in offered if guess.fits(entry)]
     unpinned = [entry for entry in fitting if entry.pinned is None]
     if len(found) == 1 and len(unpinned) == 1:
         return unpinned[0]
@@ -142,6 +145,8 @@ def import_file(path: Path, entry: WeightEntry, method: MethodInfo) -> Stored:
         it is unverified and the verified weights are here already.
     """
     sha256 = _hash_input(path)
+    if entry.embedded:
+        raise _ships(entry, "there is nothing to import")
     verified = not mismatch(entry, path, sha256)
     with _locked(entry):
         if not verified and entry.pinned and _pulled(entry):
@@ -167,6 +172,8 @@ def remove(entry: WeightEntry) -> list[Path]:
     WeightsError
         There was nothing to delete, or it cannot be deleted.
     """
+    if entry.embedded:
+        raise _ships(entry, "they cannot be removed")
     targets = []
     for verified in (True, False):
         path = path_for(entry, verified=verified)
@@ -182,6 +189,13 @@ def remove(entry: WeightEntry) -> list[Path]:
             else:
                 path.unlink(missing_ok=True)
     return present
+
+
+def _ships(entry: WeightEntry, what: str) -> WeightsError:
+    return WeightsError(
+        f"the weights {entry.id} ship with denoisekit: {what}",
+        "pip install --force-reinstall denoisekit brings them back whole",
+    )
 
 
 def _pulled(entry: WeightEntry) -> Stored | None:

@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 LIMIT = 1 << 32
 """The most bytes taken where the manifest does not know the size."""
 
-_TIMEOUT = 30.0
+_TIMEOUT = 15.0
 _DELAYS = (1.0, 2.0, 4.0, 8.0)
 """Seconds between one attempt and the next."""
 
