@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from denoisekit.cli import render
-from denoisekit.cli.shared import Quiet
+from denoisekit.cli.shared import Device, Quiet
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def run_set(
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the noise that is put on.")] = 0,
     workers: Annotated[int, typer.Option(help="Pictures read and measured side by side.")] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     quiet: Quiet = False,
     as_json: Json = False,

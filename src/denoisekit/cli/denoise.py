@@ -11,14 +11,17 @@ from denoisekit.cli import render
 from denoisekit.cli.plan import Plan
 from denoisekit.cli.shared import (
     Axes,
+    Device,
     Format,
     Json,
+    MaxMemory,
     Output,
     Overwrite,
     Quiet,
     Range,
     Recursive,
     SkipExisting,
+    Suffix,
     check_existing,
     end_batch,
 )
@@ -44,10 +47,7 @@ def denoise(
         list[str], typer.Argument(help="Files, folders or patterns.", show_default=False)
     ],
     output: Output = None,
-    suffix: Annotated[
-        str | None,
-        typer.Option(help="Put after the name; default _denoised beside the input."),
-    ] = None,
+    suffix: Suffix = None,
     format: Format = None,
     recursive: Recursive = False,
     overwrite: Overwrite = False,
@@ -76,14 +76,12 @@ def denoise(
     range: Range = "auto",
     axes: Axes = None,
     seed: Annotated[int, typer.Option(help="For methods that draw at random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     tile: Annotated[
         str, typer.Option(help="Side of a tile in pixels; 0: the whole image; or auto.")
     ] = "auto",
-    max_memory: Annotated[
-        str | None, typer.Option(help="Most memory to take, such as 4GiB.")
-    ] = None,
+    max_memory: MaxMemory = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

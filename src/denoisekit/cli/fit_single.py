@@ -12,13 +12,16 @@ from denoisekit.cli import render
 from denoisekit.cli.plan import Plan
 from denoisekit.cli.shared import (
     Axes,
+    Device,
     Format,
     Json,
+    MaxMemory,
     Output,
     Overwrite,
     Quiet,
     SkipExisting,
     Stop,
+    Suffix,
     check_existing,
     end_batch,
     parse_time,
@@ -45,10 +48,7 @@ STARTED = 0.6
 def fit_single(
     image: Annotated[str, typer.Argument(help="An image or stack.", show_default=False)],
     output: Output = None,
-    suffix: Annotated[
-        str | None,
-        typer.Option(help="Put after the name; default _denoised beside the input."),
-    ] = None,
+    suffix: Suffix = None,
     format: Format = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
@@ -93,13 +93,11 @@ def fit_single(
         Path | None, typer.Option(help="Draw how the score developed; a PNG.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     precision: Annotated[str, typer.Option(help="Of the result: auto, fp32, bf16 or fp16.")] = (
         "auto"
     ),
-    max_memory: Annotated[
-        str | None, typer.Option(help="Most memory to take, such as 4GiB.")
-    ] = None,
+    max_memory: MaxMemory = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

@@ -18,6 +18,11 @@ Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="A file, or a folder (also for one input)."),
 ]
+Suffix = Annotated[
+    str | None, typer.Option(help="Put after the name; default _denoised beside the input.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+MaxMemory = Annotated[str | None, typer.Option(help="Most memory to take, such as 4GiB.")]
 Format = Annotated[str | None, typer.Option(help="Write another format: png, tiff, jpeg …")]
 Recursive = Annotated[
     bool, typer.Option("--recursive", help="Folders of folders too; the tree is mirrored.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import train_view
-from denoisekit.cli.shared import Quiet, parse_time, stopping
+from denoisekit.cli.shared import Device, Quiet, parse_time, stopping
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def train(
     ] = "",
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: any.")] = 0.0,
     precision: Annotated[str, typer.Option(help="auto (fp32), fp32, bf16 or fp16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     save_every: Annotated[int, typer.Option(help="Steps; 0: every five minutes.")] = 0,
     val_every: Annotated[int, typer.Option(help="Steps; 0: up to twenty times a stage.")] = 0,

@@ -149,7 +149,8 @@ def _load(
     """Load weights from this machine, or from where they are published."""
     stored = find(entry)
     repaired = []
-    if stored and stored.damage and stored.verified and allow_download and not offline():
+    fetchable = entry.sources and allow_download and not offline()
+    if stored and stored.damage and stored.verified and fetchable:
         repaired = [f"the weights {entry.id} were damaged ({stored.damage}) and fetched again"]
         stored = None
     if stored is None:
