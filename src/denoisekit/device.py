@@ -9,7 +9,10 @@ tiles are tried.
 from __future__ import annotations
 
 import math
+import platform
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +34,8 @@ BAND_BYTES = 28
 
 CALL_BYTES = 160 * 2**20
 """Memory a network call takes whatever its size: work space of the libraries."""
+
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -75,6 +80,20 @@ def describe_device(device: torch.device) -> str:
     if device.type == "mps":
         return "mps, Apple GPU"
     return f"CPU, {torch.get_num_threads()} threads"
+
+
+def cpu_model() -> str:
+    """Return the processor's name as its maker writes it, or its kind."""
+    if CPUINFO.exists():
+        for line in CPUINFO.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if sys.platform == "darwin":
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode == 0:
+            return answer.stdout.strip()
+    return platform.processor() or platform.machine()
 
 
 def native_bf16() -> bool:

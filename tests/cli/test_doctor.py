@@ -10,8 +10,8 @@ from importlib import metadata
 import pytest
 import torch
 
+from denoisekit import device
 from denoisekit.cli import app as frame
-from denoisekit.cli import doctor
 from denoisekit.formats import FORMATS
 from denoisekit.weights import find_entry, load_manifest
 
@@ -113,7 +113,7 @@ def test_the_text_holds_the_choice_in_one_line(capsys, monkeypatch):
 def test_the_processor_is_named(monkeypatch, tmp_path, text, expected):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(text)
-    monkeypatch.setattr(doctor, "CPUINFO", cpuinfo)
-    monkeypatch.setattr(doctor.platform, "processor", lambda: "fallback")
-    monkeypatch.setattr(doctor.sys, "platform", "linux")
-    assert doctor._cpu_model() == expected
+    monkeypatch.setattr(device, "CPUINFO", cpuinfo)
+    monkeypatch.setattr(device.platform, "processor", lambda: "fallback")
+    monkeypatch.setattr(device.sys, "platform", "linux")
+    assert device.cpu_model() == expected

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from denoisekit.cli import render
+from denoisekit.cli import bench_speed, render
 from denoisekit.cli.shared import Device, Quiet
 from denoisekit.errors import UsageError
 
@@ -52,6 +52,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.command("speed", epilog=bench_speed.EPILOG)(bench_speed.speed)
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, in place of a table.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of all sets; default: $DENOISEKIT_DATA.")]

@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,8 +27,6 @@ PACKAGES = (
     "typer",
     "rich",
 )
-
-CPUINFO = Path("/proc/cpuinfo")
 
 Facts = dict[str, Any]
 
@@ -95,10 +90,12 @@ def _system() -> Facts:
     import psutil
     import torch
 
+    from denoisekit.device import cpu_model
+
     memory = psutil.virtual_memory()
     return {
         "os": platform.platform(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": psutil.cpu_count(logical=False),
         "hardware_threads": psutil.cpu_count(),
         "torch_threads": torch.get_num_threads(),
@@ -107,30 +104,17 @@ def _system() -> Facts:
     }
 
 
-def _cpu_model() -> str:
-    if CPUINFO.exists():
-        for line in CPUINFO.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    if sys.platform == "darwin":
-        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        if answer.returncode == 0:
-            return answer.stdout.strip()
-    return platform.processor() or platform.machine()
-
-
 def _devices() -> list[Facts]:
     import torch
 
-    from denoisekit.device import native_bf16
+    from denoisekit.device import cpu_model, native_bf16
 
     def device(name: str, model: str, memory: int | None, bf16: str, fp16: str) -> Facts:
         gibibytes = memory and round(memory / 2**30, 1)
         precisions = {"fp32": "yes", "bf16": bf16, "fp16": fp16}
         return {"device": name, "name": model, "memory_GiB": gibibytes, **precisions}
 
-    found = [device("cpu", _cpu_model(), None, "native" if native_bf16() else "slow", "no")]
+    found = [device("cpu", cpu_model(), None, "native" if native_bf16() else "slow", "no")]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         gpu = torch.cuda.get_device_properties(index)
         # NVIDIA's compute capability 8 (Ampere) brought bf16.

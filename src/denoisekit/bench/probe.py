@@ -1,0 +1,205 @@
+"""What a machine can do and what a run costs it: matrix rate, memory, energy."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import platform
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from denoisekit.device import cpu_model, describe_device, used_memory
+from denoisekit.methods.base import torch_dtype
+
+if TYPE_CHECKING:
+    import torch
+
+POWERCAP = Path("/sys/class/powercap")
+"""Where Linux counts the energy of processors, readable by some users on some systems."""
+
+PERIOD = 0.002
+"""Seconds between two looks at memory or power."""
+
+MATRIX = {"cpu": 2048, "cuda": 8192, "mps": 4096}
+"""Side of the matrices that are multiplied: large enough that a larger one is no faster."""
+
+PRODUCTS, ENOUGH = 5, 1.0
+"""How often they are, unless that takes longer than so many seconds."""
+
+Clock = Callable[[], float]
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Return what figures of speed depend on, and the date."""
+    import torch
+
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": cpu_model(),
+        "threads": torch.get_num_threads(),
+        "device": describe_device(device),
+        "os": platform.platform(),
+        "torch": torch.__version__,
+    }
+
+
+def matrix_rate(device: torch.device, precision: str, clock: Clock = time.perf_counter) -> float:
+    """Return the floating-point operations a second of the best of some matrix products.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where.
+    precision : str
+        ``fp32``, ``bf16`` or ``fp16``. On CUDA fp32 is TF32, as it is in convolutions.
+    clock : callable
+        Gives seconds.
+    """
+    import torch
+
+    side = MATRIX[device.type]
+    kept = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else kept)
+    try:
+        one = torch.rand(side, side, device=device).to(torch_dtype(precision))
+        (one @ one)[0, 0].item()
+        seconds: list[float] = []
+        while len(seconds) < PRODUCTS and sum(seconds) < ENOUGH:
+            began = clock()
+            (one @ one)[0, 0].item()  # reading a number waits for a GPU
+            seconds.append(clock() - began)
+    finally:
+        torch.set_float32_matmul_precision(kept)
+    return 2 * side**3 / min(seconds)
+
+
+class Sampler:
+    """Looks at a number again and again while something else runs.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the number.
+
+    Attributes
+    ----------
+    values : list of float
+        What was seen; also at the beginning and at the end.
+    """
+
+    def __init__(self, read: Callable[[], float]) -> None:
+        self._read, self._ended = read, threading.Event()
+        self.values: list[float] = []
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def _look(self) -> None:
+        while not self._ended.wait(PERIOD):
+            self.values.append(self._read())
+
+    def __enter__(self) -> Sampler:
+        self.values.append(self._read())
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.values.append(self._read())
+
+
+def peak_memory(device: torch.device, work: Callable[[], Any]) -> int:
+    """Run something and return the most bytes it took beside those that were taken before.
+
+    On CUDA these are bytes of the device that torch gave out, elsewhere of the process.
+    """
+    import torch
+
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return int(torch.cuda.max_memory_allocated(device)) - before
+    _give_back()
+    with Sampler(used_memory) as seen:
+        work()
+    return int(max(seen.values) - seen.values[0])
+
+
+def _give_back() -> None:
+    """Hand memory that is free within the process back, so that its use is seen anew."""
+    gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library than GNU's
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+class Energy:
+    """Measures the energy of work on a device, where the machine tells of it.
+
+    Parameters
+    ----------
+    device : torch.device
+        The processors count for a CPU, the GPU alone for a GPU.
+
+    Attributes
+    ----------
+    source : str
+        Who tells; empty: nobody does.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._counters = _counters() if device.type == "cpu" else []
+        self.source = "RAPL" if self._counters else ""
+        if device.type == "cuda" and _watts(device) is not None:
+            self.source = "NVML"
+
+    def of(self, work: Callable[[], Any]) -> float | None:
+        """Run something and return the joules it took, or None: nobody tells."""
+        if self.source == "NVML":
+            began = time.perf_counter()
+            with Sampler(lambda: _watts(self._device) or 0.0) as seen:
+                work()
+            return statistics.fmean(seen.values) * (time.perf_counter() - began)
+        before = [_microjoules(counter) for counter in self._counters]
+        work()
+        if not self._counters:
+            return None
+        after = [_microjoules(counter) for counter in self._counters]
+        spent = 0
+        for counter, one, other in zip(self._counters, before, after, strict=True):
+            # A counter that has reached its end begins again at 0.
+            again = int((counter / "max_energy_range_uj").read_text()) if other < one else 0
+            spent += other - one + again
+        return spent / 1e6
+
+
+def _counters() -> list[Path]:
+    """Return the folders of whole processors whose energy this user may read."""
+    found = []
+    for folder in sorted(POWERCAP.glob("intel-rapl:*")):  # AMD's are called so too
+        if folder.name.count(":") == 1:
+            with suppress(OSError, ValueError):
+                _microjoules(folder)
+                found.append(folder)
+    return found
+
+
+def _microjoules(folder: Path) -> int:
+    return int((folder / "energy_uj").read_text())
+
+
+def _watts(device: torch.device) -> float | None:
+    import torch
+
+    try:
+        return float(torch.cuda.power_draw(device)) / 1000
+    except (ImportError, RuntimeError, AttributeError):  # no package that asks the driver
+        return None

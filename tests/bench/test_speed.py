@@ -1,0 +1,228 @@
+"""Figures of speed follow from the clock, the operations and the memory that were there."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+import box_method
+from denoisekit.bench import probe
+from denoisekit.bench.candidates import NOISY, Candidate
+from denoisekit.bench.probe import Energy, Sampler, matrix_rate, peak_memory
+from denoisekit.bench.speed import LONG, Speed, measure_speed
+from denoisekit.cli import app as frame
+from denoisekit.errors import UsageError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setitem(probe.MATRIX, "cpu", 64)
+
+
+def clock_of(steps):
+    """Return a clock that moves on by the next of these at every second look."""
+    times, steps = [0.0], iter(steps)
+
+    def clock():
+        if len(times) % 2:
+            times.append(times[-1])
+        else:
+            times.append(times[-1] + next(steps))
+        return times[-1]
+
+    return clock
+
+
+def conv(noisy):
+    """A network of one convolution, 3 to 5 channels of 3x3 pixels."""
+    image = torch.from_numpy(noisy).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        torch.nn.functional.conv2d(image, torch.ones(5, 3, 3, 3), padding=1)
+    return noisy
+
+
+def test_a_row_is_the_median_of_the_clock_and_the_operations_counted():
+    calls = []
+    chosen = [
+        Candidate(NOISY, {"id": NOISY}, calls.append),
+        Candidate("conv", {"id": "conv", "precision": "fp32", "device": "here"}, conv),
+    ]
+    # Matrix products before, three repetitions, matrix products after: the best counts.
+    steps = [0.2] * 5 + [5.0, 1.0, 2.0] + [0.125] * 5
+    rates = {}
+    (row,) = measure_speed(chosen, CPU, [40], repeats=3, rates=rates, clock=clock_of(steps))
+    assert not calls
+    assert (row.candidate, row.device, row.precision, row.size) == ("conv", "here", "fp32", 40)
+    assert row.seconds == (5.0, 1.0, 2.0)
+    assert row.flop == 2 * 40 * 40 * 3 * 5 * 9
+    assert rates == {"fp32": pytest.approx(2 * 64**3 / 0.125)}
+    facts = row.facts()
+    assert facts["median_seconds"] == 2
+    assert facts["megapixels_per_second"] == pytest.approx(40 * 40 / 1e6 / 2)
+    assert facts["share_of_matrix_rate"] == pytest.approx(row.flop / 2 / rates["fp32"])
+
+
+def test_what_takes_long_is_repeated_less_often():
+    chosen = [Candidate("x", {"id": "x"}, lambda noisy: noisy)]
+    steps = [1.0, *[LONG] * 9]
+    (row,) = measure_speed(chosen, CPU, [16], repeats=5, clock=clock_of([2.0, LONG, 3.0]))
+    assert row.seconds == (LONG,)
+    (row,) = measure_speed(chosen, CPU, [16], repeats=5, clock=clock_of([2.0, *steps[:2], 3.0]))
+    assert row.seconds == (1.0, LONG)
+    assert row.flop == 0
+    assert row.share is None
+
+
+def test_sizes_come_in_order_and_each_is_told():
+    seen, told = [], []
+
+    def run(noisy):
+        seen.append(noisy.shape)
+        return noisy
+
+    chosen = [Candidate("x", {"id": "x"}, run)]
+    rows = measure_speed(chosen, CPU, [32, 16], repeats=1, tell=told.append)
+    assert [row.size for row in rows] == [32, 16]
+    assert told == [1, 2]
+    assert set(seen) == {(32, 32, 3), (16, 16, 3)}
+    for sizes, repeats in (([8], 1), ([32], 0), ([99999], 1)):
+        with pytest.raises(UsageError):
+            measure_speed(chosen, CPU, sizes, repeats=repeats)
+
+
+def test_the_rate_of_matrices_is_that_of_the_fastest_product():
+    steps = [0.2, 0.1, 0.3, 0.2, 0.15]
+    assert matrix_rate(CPU, "fp32", clock_of(steps)) == pytest.approx(2 * 64**3 / 0.1)
+    # Enough is enough.
+    assert matrix_rate(CPU, "bf16", clock_of([1.5])) == pytest.approx(2 * 64**3 / 1.5)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_memory_is_what_was_taken_beside_what_was_there():
+    kept = np.ones(30 * 2**20, np.uint8)
+
+    def work():
+        taken = np.ones(64 * 2**20, np.uint8)
+        time.sleep(0.1)  # to be seen
+        del taken
+
+    for _ in range(2):  # what was taken once and is free again counts again
+        assert 56 * 2**20 < peak_memory(CPU, work) < 90 * 2**20
+    assert kept.sum() == len(kept)
+
+
+def test_a_sampler_sees_the_beginning_and_the_end():
+    numbers = count()
+    with Sampler(lambda: next(numbers)) as seen:
+        assert seen.values[0] == 0
+    assert seen.values == list(range(len(seen.values)))
+    assert len(seen.values) >= 2
+
+
+def write_counter(folder, microjoules, largest=1000):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "energy_uj").write_text(f"{microjoules}\n")
+    (folder / "max_energy_range_uj").write_text(f"{largest}\n")
+
+
+def test_energy_is_that_of_all_processors_also_where_a_counter_begins_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "POWERCAP", tmp_path)
+    energy = Energy(CPU)
+    assert (energy.source, energy.of(lambda: None)) == ("", None)
+    write_counter(tmp_path / "intel-rapl:0", 900)
+    write_counter(tmp_path / "intel-rapl:1", 100)
+    write_counter(tmp_path / "intel-rapl:0:0", 0)  # a part of the first
+
+    def work():
+        write_counter(tmp_path / "intel-rapl:0", 50)
+        write_counter(tmp_path / "intel-rapl:1", 400)
+        write_counter(tmp_path / "intel-rapl:0:0", 500)
+
+    energy = Energy(CPU)
+    assert energy.source == "RAPL"
+    assert energy.of(work) == pytest.approx((150 + 300) / 1e6)
+
+
+def test_energy_of_a_gpu_is_power_times_time(monkeypatch):
+    powers = iter([None, 100.0, 100.0, *[100.0] * 10_000])
+    monkeypatch.setattr(probe, "_watts", lambda device: next(powers))
+    gpu = torch.device("cuda")
+    assert Energy(gpu).source == ""
+    energy = Energy(gpu)
+    assert energy.source == "NVML"
+    moments = iter([1.0, 3.5])
+    monkeypatch.setattr(probe.time, "perf_counter", lambda: next(moments))
+    assert energy.of(lambda: None) == pytest.approx(250)
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("denoisekit.methods.METHODS", (box_method.METHOD,))
+    monkeypatch.setattr(box_method.Box, "hook", None)
+    box_method.write_weights(tmp_path / "box.safetensors")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = frame.run(["bench", "speed", *arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+OURS = ("--weights", "box.safetensors", "--methods", "tv", "--sizes", "16,24", "--repeats", "2")
+
+
+def test_the_command_tells_all_in_a_table_and_in_json(command, monkeypatch, tmp_path):
+    monkeypatch.setattr(probe, "POWERCAP", tmp_path)
+    code, out, err = command(*OURS, "--precision", "fp32,bf16", "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    rows = [(row["candidate"], row["precision"], row["size"]) for row in told["rows"]]
+    # What has no network is measured once, whatever the precisions.
+    assert rows == [
+        *(("tv", "", size) for size in (16, 24)),
+        *(("box.safetensors", kind, size) for kind in ("fp32", "bf16") for size in (16, 24)),
+    ]
+    assert all(len(row["seconds"]) == 2 for row in told["rows"])
+    assert set(told["matrix_rates"]) == {"fp32", "bf16"}
+    assert told["machine"]["torch"] == torch.__version__
+    assert told["machine"]["energy"] is None
+    write_counter(tmp_path / "intel-rapl:0", 900)
+    code, out, err = command(*OURS)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == ["tv"] * 2 + ["box.safetensors"] * 2
+    assert "limit: matrix products of fp32 at " in out
+    assert "energy: RAPL" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "nothing is named"),
+        (("--methods", "tv", "--sizes", "big"), "'big' is not a size"),
+        (("--methods", "tv", "--sizes", "4"), "4 pixels"),
+        (("--methods", "bux"), "box"),
+        (("--weights", "box.safetensors", "--precision", "fp8"), "fp8"),
+        (("--methods", "tv", "--repeats", "0"), "repetitions"),
+    ],
+)
+def test_what_makes_no_sense_is_said(command, arguments, words):
+    code, out, err = command(*arguments)
+    assert code == 2
+    assert out == ""
+    assert words in err
+
+
+def test_a_share_of_the_limit_is_not_invented():
+    row = Speed("x", "", "", 1000, (2.0, 4.0), 5, 6.0, 0, 1e9)
+    assert row.facts()["share_of_matrix_rate"] is None
+    assert row.facts()["joules_per_megapixel"] == 6
+    assert row.megapixels == pytest.approx(1 / 3)
