@@ -16,11 +16,18 @@ def test_student_begins_as_the_identity(image):
     assert torch.equal(net(image), image)
 
 
-@pytest.mark.parametrize("name", ["sdap", "ssbsn"])
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("sdap", {"blocks": ["single"] * 2}),
+        ("ssbsn", {"blocks": ["attention"] * 2}),
+        ("aprrd", {"net": "bsn"}),
+    ],
+)
 @pytest.mark.parametrize("white", [1, 255])
-def test_blind_spot_networks_begin_as_the_mean_of_the_neighbours(name, white, image):
+def test_blind_spot_networks_begin_as_the_mean_of_the_neighbours(name, config, white, image):
     method = get_method(name)
-    net = fresh(method, {**method.config, "width": 8, "blocks": method.config["blocks"][-2:]}, 0)
+    net = fresh(method, {**method.config, "width": 8, **config}, 0)
     with torch.no_grad():
         denoised = net(white * image)
     around = [
@@ -37,6 +44,7 @@ def test_blind_spot_networks_begin_as_the_mean_of_the_neighbours(name, white, im
     ("name", "config"),
     [
         ("aprrd", {"width": 2}),
+        ("aprrd", {"width": 1, "net": "bsn"}),
         ("aprrd", {"width": 4, "variant": "1.00M"}),
         ("sdap", {"width": 4, "blocks": ["single"]}),
     ],

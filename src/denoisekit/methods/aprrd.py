@@ -142,9 +142,13 @@ _ADAM: Mapping[str, Any] = {"schedule": cosine, "multiple": 32}
 
 
 def _begin(net: Any, config: Config) -> None:
-    """Let the student begin as the identity, where its skips and its width allow."""
+    """Let the student begin as the identity, where its skips allow, the teacher as a mean."""
     channels, width = _sizes(config)
-    if config.get("variant") == "1.02M" and width >= channels:
+    if config["net"] == "bsn" and 2 * width >= channels:
+        from denoisekit.nets.begin import as_mean_around
+
+        as_mean_around(net, channels)
+    elif config.get("variant") == "1.02M" and width >= channels:
         from denoisekit.nets.begin import as_identity
 
         as_identity(net, channels)

@@ -52,6 +52,31 @@ def as_mean(net: Any, channels: int) -> None:
         _pass_on(conv, channels)
 
 
+def as_mean_around(net: Any, channels: int) -> None:
+    """Let an `ATBSN` return the mean of what lies around its hole.
+
+    Of the smallest hole these are a pixel's eight neighbours.
+
+    Parameters
+    ----------
+    net : ATBSN
+        At least half as wide as ``channels``.
+    channels : int
+        Of the image.
+    """
+    # Kernels end at their own row, the last one seen before the hole. A corner is seen from
+    # two sides, so each of them takes half of it.
+    row, own = torch.zeros(3, 3), torch.zeros(3, 3)
+    row[2] = torch.tensor([1 / 4, 1 / 2, 1 / 4])
+    own[2, 1] = 1
+    _pass_on(net.join[0], channels, row, sources=(net.below(0),))
+    _pass_on(net.up[0], channels, own)
+    width = net.up[0].out_channels
+    _pass_on(net.merge[0], channels, sources=range(0, net.merge[0].in_channels, width))
+    for conv in net.merge[1:]:
+        _pass_on(conv, channels)
+
+
 def _ring(side: int) -> Tensor:
     kernel = torch.zeros(side, side)
     middle = slice(side // 2 - 1, side // 2 + 2)
