@@ -56,12 +56,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "baselines": set(),
     "bench": {"arrays", "baselines", "device", "formats", "image", "methods", "noise", "options"}
     | {"pictures", "pipeline", "ranges", "weights"},
+    "report": set(),
     "api": {"batch", "fitting", "formats", "image", "options", "outputs", "pipeline"} | {"weights"},
     "__init__": {"api"},
     "cli": {"bench", "pictures"}
     | {"batch", "device", "estimate", "exporting", "fitting", "formats", "image"}
     | {"inference", "methods", "noise", "options", "outputs", "pipeline", "ranges", "timing"}
-    | {"training", "weights"},
+    | {"report", "training", "weights"},
     "__main__": {"cli"},
 }
 EVERYONE = {"_version", "atomic", "errors"}

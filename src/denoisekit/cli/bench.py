@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from denoisekit.cli import bench_speed, render
+from denoisekit.cli.bench_page import PAGE, shelf_for, write_page
 from denoisekit.cli.shared import Device, Quiet
 from denoisekit.errors import UsageError
 
@@ -88,6 +89,12 @@ def run_set(
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the noise that is put on.")] = 0,
     workers: Annotated[int, typer.Option(help="Pictures read and measured side by side.")] = 2,
+    no_html: Annotated[
+        bool, typer.Option("--no-html", help="Write no page of pictures (report.html).")
+    ] = False,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Keep the page's pictures without loss.")
+    ] = False,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     quiet: Quiet = False,
@@ -104,6 +111,8 @@ def run_set(
     chosen = gather(_split(methods), weights or [], measure, device=device, precision=precision)
     place = Place(out or Path(f"bench_{material.name}"), overwrite)
     kept = Kept(place.folder)
+    shelf = shelf_for(place, material, wanted=not no_html, lossless=lossless)
+    keep = shelf.keep if shelf else kept.keeper(measure, floats=name == "dnd")
     total = len(chosen) * len(material.items)
     try:
         with render.progress(material.name, total, "rows", quiet=quiet or as_json) as bar:
@@ -114,8 +123,12 @@ def run_set(
                 place,
                 workers=workers,
                 tell=lambda done, _: bar.update(done),
-                keep=None if material.known else kept.keeper(measure, floats=name == "dnd"),
+                keep=keep if shelf or not material.known else None,
             )
+        if shelf:
+            path = place.folder / PAGE
+            silent = quiet or as_json
+            write_page(shelf, results, chosen, measure, path, lossless=lossless, quiet=silent)
     finally:
         material.close()
     if as_json:
@@ -202,6 +215,8 @@ def _show(
     render.table(columns, rows, f"{facts['id']}, {facts['pictures']} pictures{noise}")
     render.out(str(measure))
     render.err(f"rows of every picture: {folder / 'results.json'}")
+    if (folder / PAGE).exists():
+        render.err(f"pictures: {folder / PAGE}")
 
 
 def _number(mean: dict[str, float | None], name: str, digits: int) -> str:

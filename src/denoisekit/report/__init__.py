@@ -1,0 +1,1 @@
+"""Pages to judge results by: one HTML file each, that needs nothing but a browser."""
