@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.restoration import estimate_sigma
 
-from denoisekit.baselines import BASELINES, classical, find_baseline, zsn2n
+from denoisekit.baselines import BASELINES, classical, find_baseline, opencv, zsn2n
 from denoisekit.errors import UsageError
 
 
@@ -33,6 +33,15 @@ def test_independent_noise_becomes_less(baseline, channels, monkeypatch):
     assert denoised.dtype == np.float32
     assert error(denoised, clean) < 0.65 * error(noisy, clean)
     np.testing.assert_array_equal(noisy, before)
+
+
+def test_opencv_takes_any_channels_and_pictures_without_noise():
+    clean, noisy = picture(0.1, channels=6)
+    denoised = opencv.fastnlm(noisy, 0)
+    assert denoised.shape == noisy.shape
+    assert error(denoised, clean) < 0.65 * error(noisy, clean)
+    flat = np.full((20, 24, 1), 0.5, np.float32)
+    np.testing.assert_allclose(opencv.fastnlm(flat, 0), flat, atol=0.5 / 255)
 
 
 def test_the_network_of_zsn2n_has_its_published_size():
@@ -97,6 +106,8 @@ def test_an_unknown_name_is_told_the_closest():
 
 def test_without_scikit_image_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "skimage", None)
-    with pytest.raises(UsageError) as caught:
-        classical.wavelet(picture(0.1)[1], 0)
-    assert "denoisekit[bench]" in caught.value.hint
+    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    for function, package in ((classical.wavelet, "skimage"), (opencv.fastnlm, "cv2")):
+        with pytest.raises(UsageError, match=package) as caught:
+            function(picture(0.1)[1], 0)
+        assert "denoisekit[bench]" in caught.value.hint

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from fnmatch import fnmatch
+
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
+from tifffile import imwrite
 
+from denoisekit.bench.checksums import check, published
 from denoisekit.bench.material import Material, as_files
+from denoisekit.bench.protocols import find_protocol, fit_levels
 from denoisekit.bench.sets import DATA, SETS, data_folder, find_files, find_set
 from denoisekit.errors import InputError, UsageError
 
@@ -72,22 +78,24 @@ def test_noise_belongs_to_the_seed_and_the_name(tmp_path):
     assert np.unique(np.round(noisy("1", clean, noise="poisson:10") * 10, 4) % 1).tolist() == [0]
 
 
+def write_matlab(folder, version, arrays):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        path = folder / f"{name}.mat"
+        if version == 5:
+            savemat(path, {name: array})
+            continue
+        with h5py.File(path, "w", userblock_size=512) as file:
+            file[name] = array.T
+        with path.open("r+b") as raw:
+            raw.write(b"MATLAB 7.3 MAT-file")
+
+
 @pytest.mark.parametrize("version", [5, 7.3])
 def test_blocks_of_a_matlab_file(tmp_path, version):
     blocks = np.stack([picture(i) for i in range(6)]).reshape(2, 3, 20, 24, 3)
-    for name, array in (
-        ("ValidationNoisyBlocksSrgb", blocks),
-        ("ValidationGtBlocksSrgb", 255 - blocks),
-    ):
-        path = tmp_path / "sidd" / f"{name}.mat"
-        path.parent.mkdir(exist_ok=True)
-        if version == 5:
-            savemat(path, {name: array})
-        else:
-            with h5py.File(path, "w", userblock_size=512) as file:
-                file[name] = array.T
-            with path.open("r+b") as raw:
-                raw.write(b"MATLAB 7.3 MAT-file")
+    arrays = {"ValidationNoisyBlocksSrgb": blocks, "ValidationGtBlocksSrgb": 255 - blocks}
+    write_matlab(tmp_path / "sidd", version, arrays)
     noisy, clean = find_files(find_set("sidd"), tmp_path)
     material = Material("sidd", as_files(noisy), as_files(clean))
     assert [item.name[-5:] for item in material.items] == [f":{i:04d}" for i in range(6)]
@@ -96,6 +104,89 @@ def test_blocks_of_a_matlab_file(tmp_path, version):
         np.testing.assert_allclose(one * 255, picture(index), atol=1e-4)
         np.testing.assert_allclose(one + other, 1, atol=1e-6)
     material.close()
+
+
+@pytest.mark.parametrize("version", [5, 7.3])
+def test_raw_blocks_are_floats_of_0_to_1_whatever_they_hold(tmp_path, version):
+    noisy = np.random.default_rng(0).normal(0.1, 0.2, (2, 3, 20, 24)).astype(np.float32)
+    clean = noisy.clip(0, 0.5)
+    arrays = {"ValidationNoisyBlocksRaw": noisy, "ValidationGtBlocksRaw": clean}
+    write_matlab(tmp_path / "sidd-raw", version, arrays)
+    info = find_set("sidd-raw")
+    files = (as_files(side) for side in find_files(info, tmp_path))
+    material = Material("sidd-raw", *files, range=info.range)
+    assert len(material.items) == 6
+    for index, item in enumerate(material.items):
+        one, other = material.read(item)
+        place = np.unravel_index(index, (2, 3))
+        np.testing.assert_array_equal(one, noisy[place][..., None])
+        np.testing.assert_array_equal(other, clean[place][..., None])
+    material.close()
+
+
+@pytest.mark.parametrize("names", [("{}.tif", "{}.tif"), ("input_avg1_{}.tif", "t_avg400_{}.tif")])
+def test_frames_of_w2s_find_their_means(tmp_path, names):
+    info = find_set("w2s")
+    for folder, name, offset in (("avg1", names[0], 100), ("avg400", names[1], 0)):
+        for index in (9, 10, 110):
+            path = tmp_path / "w2s" / folder / name.format(f"{index:03d}_0")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Each has a range of its own.
+            pixels = np.arange(400, dtype=np.uint16).reshape(20, 20) * index + offset
+            imwrite(path, pixels)
+    (tmp_path / "w2s" / "avg16").mkdir()
+    imwrite(tmp_path / "w2s" / "avg16" / "009_0.tif", np.zeros((20, 20), np.uint16))
+    files = (as_files(side) for side in find_files(info, tmp_path))
+    material = Material("w2s", *files, range=info.range, apart=True)
+    assert len(material.items) == 3
+    for item in material.items:
+        assert item.noisy.file.path.stem[-5:] == item.clean.file.path.stem[-5:]
+        for pixels in material.read(item):
+            np.testing.assert_allclose(pixels.ravel(), np.arange(400) / 399, atol=1e-6)
+
+
+@pytest.mark.shared
+def test_real_frames_of_w2s_are_darker_and_noisier_than_their_means(shared):
+    info = find_set("w2s")
+    noisy, clean = info.find(shared / "data" / "w2s")
+    material = Material("w2s", as_files(noisy[:3]), as_files(clean[:3]), apart=True)
+    for item in material.items:
+        one, other = material.read(item)
+        gain, offset = fit_levels(other, one)
+        assert 0.5 < gain < 0.9
+        assert 0 < offset < 0.1
+        assert 15 < find_protocol("w2s").measure(other, one, one)["psnr"] < 23
+
+
+def test_files_are_compared_with_those_of_the_owner(tmp_path, monkeypatch):
+    for info in SETS:
+        digests = published(info.id)
+        assert len(digests) in (0, info.pictures, 2 * info.pictures)
+        assert all(len(digest) == 64 for digest in digests.values())
+        files = [tmp_path / name for name in digests]
+        patterns = [pattern for pattern in (info.noisy, info.clean) if pattern]
+        assert all(
+            any(fnmatch(f"/{file.name}".lower(), f"*/{pattern}") for pattern in patterns)
+            for file in files
+        )
+    assert check("kodak", []) is None
+    monkeypatch.setattr("denoisekit.bench.checksums.PUBLISHED", tmp_path)
+    lines = [f"{hashlib.sha256(text).hexdigest()}  {text.decode()}.png" for text in (b"a", b"b")]
+    (tmp_path / "x.sha256").write_text("\n".join([*lines, f"{'0' * 64}  with spaces.png"]))
+    (tmp_path / "a.png").write_bytes(b"a")
+    (tmp_path / "b.png").write_bytes(b"other")
+    found = check("x", [tmp_path / "a.png", tmp_path / "b.png"])
+    assert (found.same, found.other, found.absent) == (("a.png",), ("b.png",), ("with spaces.png",))
+    assert str(found) == "1 of 3 are the owner's, 1 are not"
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "folder", "count"), [("set12", "set12_gray", 12), ("polyu", "polyu50", 100)]
+)
+def test_pinned_hashes_are_those_of_real_files(shared, name, folder, count):
+    found = check(name, (shared / "data" / folder).iterdir())
+    assert (len(found.same), found.other) == (count, ())
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path):
@@ -125,7 +216,8 @@ def test_every_set_says_where_it_is_from_and_finds_its_files(tmp_path):
             find_files(info, tmp_path)
         assert info.home in caught.value.hint
         for pattern in filter(None, (info.noisy, info.clean)):
-            path = tmp_path / info.id / "deeper" / pattern.replace("*", "x").upper()
+            name = pattern.replace("[_/]", "_").replace("[0-9]", "7").replace("*", "x")
+            path = tmp_path / info.id / "deeper" / name.upper()
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         noisy, clean = find_files(info, tmp_path)

@@ -19,6 +19,7 @@ from denoisekit.bench.protocols import DEFAULT, find_protocol
 from denoisekit.bench.results import read_results
 from denoisekit.bench.run import ROWS, Place, run
 from denoisekit.errors import DenoisekitError, InputError, UsageError
+from denoisekit.methods.base import Setting
 from processes import launch
 
 
@@ -146,6 +147,42 @@ def test_squares_are_denoised_on_their_own(folder, weights, tmp_path):
     whole = run(material(folder), candidates(weights), DEFAULT, Place(tmp_path / "b"))
     assert parts["means"]["noisy"]["psnr"] == whole["means"]["noisy"]["psnr"]
     assert parts["rows"][-1]["psnr"] != whole["rows"][-1]["psnr"]
+
+
+def test_the_colours_of_a_mosaic_are_denoised_apart(weights, tmp_path):
+    raw = find_protocol("raw")
+    (_, box) = candidates(weights, raw)
+    noisy = np.random.default_rng(0).random((24, 32, 1), np.float32)
+    box_method.CALLS.clear()
+    denoised = box.run(noisy)
+    (_, plain) = candidates(weights)
+    for top in (0, 1):
+        for left in (0, 1):
+            plane = np.ascontiguousarray(noisy[top::2, left::2])
+            np.testing.assert_array_equal(denoised[top::2, left::2], plain.run(plane))
+    # A picture of four planes, not four pictures; those who have no weights see it too.
+    (_, tv) = gather(["tv"], [], raw)
+    assert tv.run(noisy).shape == noisy.shape
+    for shape in ((23, 32, 1), (24, 32, 3)):
+        with pytest.raises(InputError, match="no mosaic"):
+            box.run(np.zeros(shape, np.float32))
+
+
+def test_settings_hold_for_the_methods_that_have_them(weights, tmp_path, monkeypatch):
+    knob = Setting("passes", 1, "How often.", minimum=1, maximum=9)
+    method = replace(box_method.METHOD, settings=(knob,))
+    monkeypatch.setattr("denoisekit.methods.METHODS", (method,))
+    (_, tv, box) = gather(["tv"], [str(weights)], DEFAULT, settings={"passes": "3"})
+    assert box.facts["settings"] == {"passes": 3}
+    assert "settings" not in tv.facts
+    with pytest.raises(UsageError, match="passes"):
+        gather([], [str(weights)], DEFAULT, settings={"passes": "10"})
+    with pytest.raises(UsageError, match="no method here has a setting 'pases'") as caught:
+        gather([], [str(weights)], DEFAULT, settings={"pases": "1"})
+    assert "passes" in caught.value.hint
+    with pytest.raises(UsageError) as caught:
+        gather(["tv"], [], DEFAULT, settings={"passes": "1"})
+    assert "none" in caught.value.hint
 
 
 def test_noise_is_the_same_for_every_candidate(folder, weights, tmp_path):

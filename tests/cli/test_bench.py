@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 import box_method
 from bench_box import write_pairs
-from denoisekit.bench.protocols import DEFAULT, PROTOCOLS
+from denoisekit.bench.checksums import published
+from denoisekit.bench.metrics import psnr
+from denoisekit.bench.protocols import DEFAULT, PROTOCOLS, find_protocol
 from denoisekit.bench.sets import SETS
 from denoisekit.cli import app as frame
 
@@ -73,6 +77,59 @@ def test_a_set_in_the_folder_of_data(bench):
     assert [json.loads(line)["id"] for line in out.splitlines()] == [info.id for info in SETS]
 
 
+def test_raw_blocks_are_measured_as_mosaics(bench):
+    clean = np.random.default_rng(0).random((1, 2, 24, 32)).astype(np.float32) / 4 + 0.1
+    noisy = clean + np.random.default_rng(1).normal(0, 0.05, clean.shape).astype(np.float32)
+    Path("sets/sidd-raw").mkdir(parents=True)
+    for name, blocks in (("Noisy", noisy), ("Gt", clean)):
+        savemat(
+            f"sets/sidd-raw/Validation{name}BlocksRaw.mat", {f"Validation{name}BlocksRaw": blocks}
+        )
+    code, out, err = bench("sidd-raw", "--data", "sets", *BOX)
+    assert code == 0, err
+    assert out.splitlines()[-1] == str(find_protocol("raw"))
+    told = json.loads(Path("bench_sidd-raw/results.json").read_text())
+    rows = [row["psnr"] for row in told["rows"] if row["candidate"] == "noisy"]
+    wanted = [psnr(clean[0, i], noisy[0, i].clip(0, 1)) for i in range(2)]
+    assert rows == pytest.approx(wanted, abs=1e-4)  # not rounded to 8 bits
+    assert told["protocol"]["id"] == "raw"
+    code, out, err = bench("sidd-raw", "--data", "sets", "--protocol", "float", "--out", "other")
+    assert code == 0, err
+    assert "protocol float" in out
+
+
+def test_files_that_are_not_the_owners_are_told(bench, monkeypatch):
+    from PIL import Image
+
+    Path("sets/set12").mkdir(parents=True)
+    for index in range(1, 3):
+        Image.fromarray(np.load("clean/0.npy")).save(f"sets/set12/{index:02d}.png")
+    code, _, err = bench("set12", "--data", "sets", *BOX)
+    assert code == 0
+    assert "note: of the files of 'set12', 0 of 12 are the owner's, 2 are not" in err
+    code, out, _ = bench("sets", "--data", "sets")
+    (line,) = (line for line in out.splitlines() if line.startswith("set12"))
+    assert "2 files, 0 of 12 are the owner's, 2 are not" in line
+    code, out, err = bench("sets", "set12", "--data", "sets")
+    assert code == 1
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert lines["01.png"].endswith(published("set12")["01.png"])
+    assert "NOT the owner's" in lines["01.png"]
+    assert "owner's" not in lines["03.png"]
+    digest = hashlib.sha256(Path("sets/set12/01.png").read_bytes()).hexdigest()
+    monkeypatch.setattr("denoisekit.bench.checksums.PUBLISHED", Path())
+    Path("set12.sha256").write_text(f"{digest}  01.png\n{digest}  02.png\n")
+    code, out, _ = bench("sets", "set12", "--data", "sets")
+    assert code == 0
+    code, out, _ = bench("sets", "set12", "--data", "sets", "--json")
+    told = json.loads(out)
+    assert told["check"] == "all are the owner's"
+    assert told["sha256"] == {"01.png": digest, "02.png": digest}
+    assert told["licence"] == "none stated"
+    code, out, _ = bench("sets", "kodak")
+    assert out.splitlines()[-1].split() == ["*.png", "-", "not", "known"]
+
+
 def test_protocols_are_listed(bench):
     code, out, _ = bench("protocols")
     assert code == 0
@@ -107,6 +164,9 @@ def test_two_runs_are_compared(bench):
         ((*PAIRS, "--methods", "bux"), 2, "box"),
         ((*PAIRS, "--protocol", "srbg"), 2, "srgb"),
         ((*PAIRS, "--workers", "0"), 2, "workers"),
+        ((*PAIRS, *BOX, "--set", "passes=3"), 2, "passes"),
+        ((*PAIRS, *BOX, "--set", "passes"), 2, "NAME=VALUE"),
+        (("sets", "set13"), 2, "set12"),
         (("--noisy", "noisy", "--clean", "none"), 1, "no such file"),
         (("--clean", "clean"), 1, "nothing to denoise"),
         (("--clean", "clean", "--noise", "gaussian:x"), 2, "not a number"),

@@ -1,7 +1,8 @@
 """What a result is compared with: denoisers that need no weights and no training set.
 
 They take and return (H, W, C) float32 on 0..1, and see nothing but the noisy image.
-All but ``zsn2n`` need scikit-image: ``pip install 'denoisekit[bench]'``.
+All but ``zsn2n`` need scikit-image, ``fastnlm`` OpenCV too:
+``pip install 'denoisekit[bench]'``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoisekit.baselines import classical, zsn2n
+from denoisekit.baselines import classical, opencv, zsn2n
 from denoisekit.errors import UsageError, did_you_mean
 
 __all__ = ["BASELINES", "Baseline", "find_baseline"]
@@ -57,6 +58,12 @@ BASELINES: tuple[Baseline, ...] = (
         "non-local means with the estimated sigma",
         "Buades, Coll and Morel, A Non-Local Algorithm for Image Denoising, CVPR 2005",
         classical.nlm,
+    ),
+    Baseline(
+        "fastnlm",
+        "non-local means of OpenCV with the estimated sigma, on 8 bits",
+        "Buades, Coll and Morel, Non-Local Means Denoising, IPOL 2011",
+        opencv.fastnlm,
     ),
     Baseline(
         "tv",

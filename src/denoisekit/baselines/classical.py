@@ -27,7 +27,7 @@ def wavelet(noisy: Floats, seed: int) -> Floats:  # noqa: ARG001 - nothing is dr
 
 def nlm(noisy: Floats, seed: int) -> Floats:  # noqa: ARG001
     """Denoise by non-local means."""
-    sigma = _sigma(noisy)
+    sigma = estimate_sigma(noisy)
     denoised: Floats = _restoration().denoise_nl_means(
         noisy,
         h=0.8 * sigma,
@@ -43,7 +43,7 @@ def nlm(noisy: Floats, seed: int) -> Floats:  # noqa: ARG001
 
 def tv(noisy: Floats, seed: int) -> Floats:  # noqa: ARG001
     """Denoise by total variation, as strongly as takes off the estimated sigma."""
-    sigma = _sigma(noisy)
+    sigma = estimate_sigma(noisy)
     low, high = 0.0, 4.0
     for _ in range(TRIALS):
         weight = (low + high) / 2
@@ -54,7 +54,7 @@ def tv(noisy: Floats, seed: int) -> Floats:  # noqa: ARG001
 
 def jinvariant(noisy: Floats, seed: int) -> Floats:  # noqa: ARG001
     """Denoise by what predicts hidden pixels best: wavelets or total variation."""
-    sigma = max(_sigma(noisy), 1e-4)
+    sigma = max(estimate_sigma(noisy), 1e-4)
     candidates: list[tuple[Callable[..., Floats], str]] = [(_wavelet, "sigma"), (_tv, "weight")]
     found = []
     for function, name in candidates:
@@ -79,7 +79,8 @@ def _restoration() -> Any:
     return restoration
 
 
-def _sigma(noisy: Floats) -> float:
+def estimate_sigma(noisy: Floats) -> float:
+    """Return the standard deviation of the noise that scikit-image estimates, on 0..1."""
     sigma: float = _restoration().estimate_sigma(noisy, average_sigmas=True, channel_axis=-1)
     return sigma
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from einops import rearrange
 
 from denoisekit.baselines import BASELINES, find_baseline
 from denoisekit.bench.protocols import Protocol
 from denoisekit.device import describe_device
-from denoisekit.errors import UsageError, did_you_mean
-from denoisekit.methods import all_methods
+from denoisekit.errors import InputError, UsageError, did_you_mean
+from denoisekit.methods import all_methods, get_method
 from denoisekit.options import Options
 from denoisekit.pipeline import Denoiser, load
 from denoisekit.ranges import Floats
@@ -50,6 +52,7 @@ def gather(
     weights: Sequence[str],
     protocol: Protocol,
     *,
+    settings: Mapping[str, object] = MappingProxyType({}),
     device: str = "auto",
     precision: str = "auto",
     allow_download: bool = True,
@@ -63,7 +66,9 @@ def gather(
     weights : sequence of str
         Ids or files, each with its own method.
     protocol : Protocol
-        Says the seed, and whether pictures are cut into squares.
+        Says the seed, and whether pictures are cut into parts.
+    settings : mapping of str to object
+        Knobs of methods; each holds for those that have it, and one must.
     device, precision : str
         As in `denoisekit.options.Options`.
     allow_download : bool
@@ -85,24 +90,32 @@ def gather(
         elif name in [baseline.id for baseline in BASELINES]:
             chosen.append(_baseline(name, protocol))
         elif name != NOISY:
-            names = [*known, *(baseline.id for baseline in BASELINES)]
-            raise UsageError(f"there is no method '{name}'", did_you_mean(name, names))
+            every = [*known, *(baseline.id for baseline in BASELINES)]
+            raise UsageError(f"there is no method '{name}'", did_you_mean(name, every))
     for name in weights:
         method = method_of(name)
         if method is None:
             raise UsageError(f"of what method '{name}' is, it does not say", "try weights import")
         pairs.append((method, name))
-    for method, named in pairs:
+    infos = [get_method(method) for method, _ in pairs]
+    names = [own.name for info in infos for own in info.settings]
+    for name in settings:
+        if name not in names:
+            hint = did_you_mean(name, names) if names else "they have none"
+            raise UsageError(f"no method here has a setting '{name}'", hint)
+    for (method, named), info in zip(pairs, infos, strict=True):
+        own = {knob.name for knob in info.settings}
         options = Options(
             method=method,
             weights=named,
+            settings={key: value for key, value in settings.items() if key in own},
             seed=protocol.seed,
             device=device,
             precision=precision,
             tile=0 if protocol.tile else None,
             range="0,1",
         )
-        chosen.append(_network(load(options, allow_download=allow_download), protocol.tile))
+        chosen.append(_network(load(options, allow_download=allow_download), protocol))
     ids = [candidate.id for candidate in chosen]
     for name in ids:
         if ids.count(name) > 1:
@@ -113,11 +126,10 @@ def gather(
 def _baseline(name: str, protocol: Protocol) -> Candidate:
     baseline = find_baseline(name)
     facts = {"id": name, "method": name, "citation": baseline.citation}
-    run = _in_squares(lambda noisy: baseline.run(noisy, protocol.seed), protocol.tile)
-    return Candidate(name, facts, run)
+    return Candidate(name, facts, _cut(lambda n: baseline.run(n, protocol.seed), protocol))
 
 
-def _network(denoiser: Denoiser, tile: int | None) -> Candidate:
+def _network(denoiser: Denoiser, protocol: Protocol) -> Candidate:
     weights, method = denoiser.weights, denoiser.info.id
     name = weights.id if weights.id.startswith(f"{method}.") else f"{method} {weights.id}"
     facts = {
@@ -129,8 +141,26 @@ def _network(denoiser: Denoiser, tile: int | None) -> Candidate:
         "device": describe_device(denoiser.device),
         "precision": denoiser.precision,
     }
+    return Candidate(name, facts, _cut(partial(_through, denoiser), protocol))
 
-    return Candidate(name, facts, _in_squares(partial(_through, denoiser), tile))
+
+def _cut(run: Denoise, protocol: Protocol) -> Denoise:
+    """Return what denoises the parts of a picture that the protocol wants apart."""
+    run = _in_squares(run, protocol.tile)
+    return partial(_of_mosaic, run) if protocol.mosaic else run
+
+
+def _of_mosaic(run: Denoise, noisy: Floats) -> Floats:
+    """Denoise the four colours of a 2x2 pattern as planes of a picture of half the size."""
+    if noisy.shape[0] % 2 or noisy.shape[1] % 2 or noisy.shape[2] != 1:
+        shape = "x".join(map(str, noisy.shape))
+        raise InputError(
+            f"a picture of {shape} samples is no mosaic of 2x2 colours",
+            "name another --protocol: see denoisekit bench protocols",
+        )
+    planes = rearrange(noisy, "(h i) (w j) 1 -> h w (i j)", i=2, j=2)
+    denoised = run(np.ascontiguousarray(planes))
+    return rearrange(denoised, "h w (i j) -> (h i) (w j) 1", i=2, j=2)
 
 
 def _in_squares(run: Denoise, tile: int | None) -> Denoise:

@@ -51,6 +51,9 @@ class Material:
     range : str
         What is black and white; see `denoisekit.ranges.parse_range`. Where there are clean
         pictures, their range is that of the noisy ones too.
+    apart : bool
+        Not so: noisy pictures have a range of their own. For protocols that take differences
+        of offset and gain out.
     seed : int
         Of the noise.
 
@@ -75,6 +78,7 @@ class Material:
         *,
         noise: str = "",
         range: str = "auto",
+        apart: bool = False,
         seed: int = 0,
     ) -> None:
         self.name, self.noise, self.range, self.seed = name, noise, range, seed
@@ -89,7 +93,7 @@ class Material:
         for file in (*noisy, *clean):
             if not file.path.exists():
                 raise InputError(f"{file.path}: no such file")
-        self.items = _items(list(noisy), list(clean), range)
+        self.items = _items(list(noisy), list(clean), range, apart)
         self._lock = threading.Lock()
         self._open: dict[File, Reader] = {}
 
@@ -150,13 +154,14 @@ class Material:
         self._open.clear()
 
 
-def _items(noisy: list[File], clean: list[File], range: str) -> list[Item]:
+def _items(noisy: list[File], clean: list[File], range: str, apart: bool) -> list[Item]:
     if noisy and clean:
         # One file each: two arrays of the same pictures, or two pictures.
         clean = clean if len(noisy) == len(clean) == 1 else pair(noisy, clean)
     ones, others = look_into(noisy, range), look_into(clean, range)
     if noisy and clean:
         check_pairs(ones, others)
+    if noisy and clean and not apart:
         ones = [replace(one, scale=other.scale) for one, other in zip(ones, others, strict=True)]
     named = [_name(picture) for picture in ones or others]
     if len(set(named)) < len(named):  # of several folders

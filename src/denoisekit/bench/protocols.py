@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from denoisekit.bench.metrics import Floats, find_family, psnr, ssim
-from denoisekit.errors import UsageError, did_you_mean
+from denoisekit.errors import InputError, UsageError, did_you_mean
 
 Rounding = Literal["even", "up", "none"]
 
@@ -42,6 +42,12 @@ class Protocol:
         the program does it.
     seed : int
         Of methods that draw.
+    affine : bool
+        Whether the two pictures differ in offset and gain, which are found first: those with
+        which the clean picture comes nearest to the noisy one, the same for all candidates.
+    mosaic : bool
+        Whether a pixel is one colour of a 2x2 pattern: the four are denoised as planes of
+        their own, and measured together.
     """
 
     id: str
@@ -53,6 +59,8 @@ class Protocol:
     border: int = 0
     tile: int | None = None
     seed: int = 0
+    affine: bool = False
+    mosaic: bool = False
 
     def __str__(self) -> str:
         rounding = {"even": "rounded to 8 bits", "up": "rounded half up to 8 bits"}
@@ -61,6 +69,8 @@ class Protocol:
             "clipped to 0..1" if self.clip else "not clipped",
             f"SSIM: {find_family(self.ssim).summary}",
         ]
+        parts += ["offset and gain of noisy to clean taken out"] * self.affine
+        parts += ["a mosaic, its four colours denoised apart"] * self.mosaic
         parts += [f"a border of {self.border} left out"] * bool(self.border)
         parts += [f"cut into squares of {self.tile}"] * bool(self.tile)
         return f"protocol {self.id} v{self.version}: {'; '.join(parts)}; seed {self.seed}"
@@ -92,21 +102,58 @@ class Protocol:
             values = np.floor(values * 255 + 0.5) / 255
         return values
 
-    def measure(self, clean: Floats, denoised: Floats) -> dict[str, float]:
+    def measure(
+        self, clean: Floats, denoised: Floats, noisy: Floats | None = None
+    ) -> dict[str, float]:
         """Return the numbers: ``psnr`` in dB, and ``ssim_`` with its kind.
 
         Parameters
         ----------
         clean, denoised : numpy.ndarray
             (H, W, C) of one shape, on 0..1.
+        noisy : numpy.ndarray, optional
+            The same; needed where offset and gain are taken out.
 
         Raises
         ------
         InputError
-            They are smaller than the window of SSIM.
+            They are smaller than the window of SSIM, or the noisy picture does not follow the
+            clean one.
         """
+        if self.affine:
+            assert noisy is not None
+            gain, offset = fit_levels(clean, noisy)
+            denoised = (np.asarray(denoised, np.float64) - offset) / gain
         one, other = self.seen(clean), self.seen(denoised)
         return {"psnr": psnr(one, other), f"ssim_{self.ssim}": ssim(one, other, self.ssim)}
+
+
+def fit_levels(clean: Floats, noisy: Floats) -> tuple[float, float]:
+    """Return gain and offset with which a clean picture comes nearest to a noisy one.
+
+    Least squares: noise is in what is explained alone, so that it does not bend the line, as
+    it would the other way around.
+
+    Parameters
+    ----------
+    clean, noisy : numpy.ndarray
+        Of one shape.
+
+    Raises
+    ------
+    InputError
+        The noisy picture does not become brighter where the clean one does.
+    """
+    one: Floats = np.asarray(clean, np.float64).ravel()
+    other: Floats = np.asarray(noisy, np.float64).ravel()
+    bend = one - one.mean()
+    squares = float(bend @ bend)
+    gain = float(bend @ other) / squares if squares else 0.0
+    if not gain > 0:
+        raise InputError(
+            "a noisy picture does not follow its clean one", "are they of the same place?"
+        )
+    return gain, float(other.mean() - gain * one.mean())
 
 
 PROTOCOLS = (
@@ -133,6 +180,28 @@ PROTOCOLS = (
     Protocol("matlab", 1, "MATLAB's ssim of a colour picture: a volume", ssim="volume"),
     Protocol(
         "float", 1, "neither rounded nor clipped: 16 bits and floats", "gaussian", "none", False
+    ),
+    Protocol(
+        "raw",
+        1,
+        "raw pictures, as Neighbor2Neighbor and Blind2Unblind measure them",
+        rounding="none",
+        mosaic=True,
+    ),
+    Protocol(
+        "w2s",
+        1,
+        "W2S, ECCV workshops 2020: not rounded, 7x7 windows; offset and gain are ours",
+        ssim="uniform",
+        rounding="none",
+        affine=True,
+    ),
+    Protocol(
+        "fmd",
+        1,
+        "FMD, CVPR 2019: not rounded, 7x7 windows, whole pictures",
+        ssim="uniform",
+        rounding="none",
     ),
 )
 DEFAULT = PROTOCOLS[0]

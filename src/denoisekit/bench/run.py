@@ -151,7 +151,7 @@ def _measure_all(
                 raise DenoisekitError(f"{candidate.id} made of {item.name} what are not numbers")
             if keep and candidate.id != NOISY:
                 keep(candidate, item, denoised)
-            numbers = {} if clean is None else measure.measure(clean, denoised)
+            numbers = {} if clean is None else measure.measure(clean, denoised, noisy)
             numbers["megapixels"] = noisy.shape[0] * noisy.shape[1] / 1e6
             rows.add(Row(candidate.id, item.name, numbers, seconds))
 

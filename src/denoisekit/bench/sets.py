@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from denoisekit.bench.protocols import DEFAULT
 from denoisekit.errors import InputError, UsageError, did_you_mean
 
 DATA = "DENOISEKIT_DATA"
@@ -37,8 +38,10 @@ class SetInfo:
         How many there are when it is complete.
     noise : str
         What is put on clean ones where none are noisy, unless asked for otherwise.
-    sha256 : tuple of (str, str)
-        Names and hashes of files where they are known.
+    protocol : str
+        How it is measured, unless asked for otherwise.
+    range : str
+        What is black and white, unless asked for otherwise.
     """
 
     id: str
@@ -49,7 +52,8 @@ class SetInfo:
     clean: str
     pictures: int
     noise: str = ""
-    sha256: tuple[tuple[str, str], ...] = ()
+    protocol: str = DEFAULT.id
+    range: str = "auto"
 
     def find(self, folder: Path) -> tuple[list[Path], list[Path]]:
         """Return the noisy files that are there, and the clean ones.
@@ -72,7 +76,8 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
 
 
 _NONE_STATED = "none stated"
-_OWN_PAGE = "see its page"
+_NOT_COMMERCIAL = "not for commercial use"
+_MIT = "MIT"
 _SIDD = "https://abdokamel.github.io/sidd/"
 
 SETS = (
@@ -80,7 +85,7 @@ SETS = (
         "sidd",
         "SIDD validation: 1280 blocks of 256x256, smartphones, sRGB",
         _SIDD,
-        _OWN_PAGE,
+        _MIT,
         "ValidationNoisyBlocksSrgb.mat",
         "ValidationGtBlocksSrgb.mat",
         1280,
@@ -89,16 +94,27 @@ SETS = (
         "sidd-benchmark",
         "SIDD benchmark: 1280 blocks whose clean ones only its server has",
         _SIDD,
-        _OWN_PAGE,
+        _MIT,
         "BenchmarkNoisyBlocksSrgb.mat",
         "",
         1280,
     ),
     SetInfo(
+        "sidd-raw",
+        "SIDD validation: the same blocks as the sensor gave them, a mosaic of floats",
+        _SIDD,
+        _MIT,
+        "ValidationNoisyBlocksRaw.mat",
+        "ValidationGtBlocksRaw.mat",
+        1280,
+        protocol="raw",
+        range="0,1",
+    ),
+    SetInfo(
         "dnd",
         "DND: 1000 crops of 50 photographs whose clean ones only its server has",
         "https://noise.visinf.tu-darmstadt.de/",
-        _OWN_PAGE,
+        _NOT_COMMERCIAL,
         "images_srgb/*.mat",
         "",
         1000,
@@ -107,28 +123,40 @@ SETS = (
         "polyu",
         "PolyU: 100 crops of 512x512, light noise of cameras",
         "https://github.com/csjunxu/PolyU-Real-World-Noisy-Images-Dataset",
-        "not for commercial use",
-        "*_real.jpg",
-        "*_mean.jpg",
+        _NOT_COMMERCIAL,
+        "*[0-9]_real.jpg",
+        "*[0-9]_mean.jpg",
         100,
     ),
     SetInfo(
         "cc",
         "CC15: 15 crops of 512x512, three cameras",
         "https://github.com/csjunxu/MCWNNM-ICCV2017",
-        _NONE_STATED,
+        _NOT_COMMERCIAL,
         "*_real.png",
         "*_mean.png",
         15,
     ),
     SetInfo(
         "fmd",
-        "fluorescence microscopy: put single frames into noisy/, averages into clean/",
+        "FMD, its mixed test part: 48 fluorescence pictures of 12 kinds, and means of 50 frames",
         "https://github.com/yinhaoz/denoising-fluorescence",
-        _NONE_STATED,
-        "noisy/*",
-        "clean/*",
+        _MIT,
+        "test_mix/raw/*.png",
+        "test_mix/gt/*.png",
         48,
+        protocol="fmd",
+    ),
+    SetInfo(
+        "w2s",
+        "W2S, test part: 40 fields in 3 wavelengths, one frame and the mean of 400",
+        "https://github.com/IVRL/w2s",
+        _NONE_STATED,
+        "*avg1[_/]*",
+        "*avg400[_/]*",
+        120,
+        protocol="w2s",
+        range="minmax",
     ),
     SetInfo(
         "kodak",

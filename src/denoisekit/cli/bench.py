@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from denoisekit.cli import bench_speed, render
+from denoisekit.cli import bench_sets, bench_speed, render
 from denoisekit.cli.bench_page import PAGE, shelf_for, write_page
+from denoisekit.cli.bench_sets import Json
+from denoisekit.cli.denoise import parse_settings
 from denoisekit.cli.shared import Device, Quiet
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from denoisekit.bench.candidates import Candidate
     from denoisekit.bench.dnd import Crops
     from denoisekit.bench.material import Material
     from denoisekit.bench.packing import Kept
     from denoisekit.bench.protocols import Protocol
+    from denoisekit.bench.sets import SetInfo
 
 EPILOG = (
     "Examples:\n\n"
@@ -54,11 +58,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.command("speed", epilog=bench_speed.EPILOG)(bench_speed.speed)
-
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, in place of a table.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of all sets; default: $DENOISEKIT_DATA.")]
-
 
 @app.command("run", epilog=RUN_EPILOG)
 def run_set(
@@ -78,11 +77,20 @@ def run_set(
         str | None,
         typer.Option(help="Put on clean pictures: gaussian:25/255, poisson:30, phone:0.01 …"),
     ] = None,
-    protocol: Annotated[str, typer.Option(help="See denoisekit bench protocols.")] = "srgb",
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="See denoisekit bench protocols; default: the set's, or srgb."),
+    ] = None,
     range: Annotated[
-        str, typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI.")
-    ] = "auto",
-    data: Data = None,
+        str | None,
+        typer.Option(
+            help="Black and white: auto, dtype, minmax, percentile or LO,HI; default: the set's."
+        ),
+    ] = None,
+    set: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of the methods that have it; repeatable.")
+    ] = None,
+    data: bench_sets.Data = None,
     out: Annotated[Path | None, typer.Option(help="Folder of results; default: bench_SET.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away another run's results there.")
@@ -102,13 +110,24 @@ def run_set(
 ) -> None:
     """Measure; a run that was stopped goes on where it was. ``run`` may be left out."""
     from denoisekit.bench.candidates import gather
+    from denoisekit.bench.material import Material
     from denoisekit.bench.packing import Kept
-    from denoisekit.bench.protocols import find_protocol
+    from denoisekit.bench.protocols import DEFAULT, find_protocol
     from denoisekit.bench.run import Place, run
+    from denoisekit.bench.sets import find_set
 
-    measure = find_protocol(protocol)
-    material = _material(name, noisy, clean, noise, range, data, seed)
-    chosen = gather(_split(methods), weights or [], measure, device=device, precision=precision)
+    info = None if name is None else find_set(name)
+    measure = find_protocol(protocol or (info.protocol if info else DEFAULT.id))
+    pictures = partial(Material, range=range or (info.range if info else "auto"), seed=seed)
+    material = _material(info, noisy, clean, noise, data, partial(pictures, apart=measure.affine))
+    chosen = gather(
+        _split(methods),
+        weights or [],
+        measure,
+        settings=parse_settings(set or []),
+        device=device,
+        precision=precision,
+    )
     place = Place(out or Path(f"bench_{material.name}"), overwrite)
     kept = Kept(place.folder)
     shelf = shelf_for(place, material, wanted=not no_html, lossless=lossless)
@@ -155,42 +174,37 @@ def _split(methods: Sequence[str] | None) -> list[str]:
 
 
 def _material(
-    name: str | None,
+    info: SetInfo | None,
     noisy: list[str] | None,
     clean: list[str] | None,
     noise: str | None,
-    range: str,
     data: Path | None,
-    seed: int,
+    pictures: Callable[..., Material],
 ) -> Material | Crops:
+    from denoisekit.bench.checksums import check
     from denoisekit.bench.dnd import Crops
-    from denoisekit.bench.material import Material, as_files
-    from denoisekit.bench.sets import data_folder, find_set
+    from denoisekit.bench.material import as_files
+    from denoisekit.bench.sets import data_folder
     from denoisekit.bench.sets import find_files as files_of_set
     from denoisekit.pictures import find_files
 
-    if (name is None) == (noisy is None and clean is None):
+    if (info is None) == (noisy is None and clean is None):
         raise UsageError(
             "either a set or pictures of your own are measured on",
             "denoisekit bench sidd, or denoisekit bench --noisy DIR --clean DIR",
         )
-    if name is None:
+    if info is None:
         files = find_files(noisy or []), find_files(clean or [])
-        return Material("pictures", *files, noise=noise or "", range=range, seed=seed)
-    info = find_set(name)
+        return pictures("pictures", *files, noise=noise or "")
     if noise and info.noisy:
-        raise UsageError(f"the pictures of '{name}' are noisy already", "leave --noise out")
+        raise UsageError(f"the pictures of '{info.id}' are noisy already", "leave --noise out")
     ones, others = files_of_set(info, data_folder(data))
-    if name == "dnd":
+    checked = check(info.id, [*ones, *others])
+    if checked and (checked.other or checked.absent):
+        render.err(f"note: of the files of '{info.id}', {checked}; see bench sets {info.id}")
+    if info.id == "dnd":
         return Crops(ones[0].parent.parent)
-    return Material(
-        name,
-        as_files(ones),
-        as_files(others),
-        noise=noise or info.noise,
-        range=range,
-        seed=seed,
-    )
+    return pictures(info.id, as_files(ones), as_files(others), noise=noise or info.noise)
 
 
 def _show(
@@ -224,45 +238,6 @@ def _number(mean: dict[str, float | None], name: str, digits: int) -> str:
         return "-"
     value = mean[name]
     return "inf" if value is None else f"{value:.{digits}f}"
-
-
-@app.command("sets", epilog="Examples:\n\ndenoisekit bench sets --data ~/sets")
-def list_sets(data: Data = None, as_json: Json = False) -> None:
-    """List the sets of pictures: what is here, where to get them, their licences."""
-    from dataclasses import asdict
-
-    from denoisekit.bench.sets import SETS, data_folder
-
-    folder = data_folder(data)
-    rows = []
-    for info in SETS:
-        noisy, clean = info.find(folder / info.id) if folder else ([], [])
-        here = len(noisy) + len(clean)
-        wanted = [pattern for pattern in (info.noisy, info.clean) if pattern]
-        if as_json:
-            render.json_line({**asdict(info), "files": here})
-            continue
-        present = f"{here} files" if here else "-"
-        rows.append((info.id, present, info.title, " ".join(wanted), info.licence, info.home))
-    if not as_json:
-        render.table(("id", "here", "what", "files in DATA/id", "licence", "from"), rows)
-        if folder is None:
-            render.err("note: no folder of data is named; give --data or set DENOISEKIT_DATA")
-
-
-@app.command("protocols", epilog="Examples:\n\ndenoisekit bench protocols")
-def list_protocols(as_json: Json = False) -> None:
-    """List the protocols: how pictures are rounded and compared."""
-    from denoisekit.bench.protocols import PROTOCOLS
-
-    if as_json:
-        for protocol in PROTOCOLS:
-            render.json_line(protocol.facts())
-        return
-    render.table(
-        ("id", "whose", "what"),
-        [(p.id, p.title, str(p).partition(": ")[2]) for p in PROTOCOLS],
-    )
 
 
 @app.command("diff", epilog="Examples:\n\ndenoisekit bench diff before/ after/")
@@ -299,3 +274,8 @@ def show_difference(
     render.table(columns, rows)
     for note in notes:
         render.out(f"note: {note}")
+
+
+app.command("speed", epilog=bench_speed.EPILOG)(bench_speed.speed)
+app.command("sets", epilog=bench_sets.SETS_EPILOG)(bench_sets.list_sets)
+app.command("protocols", epilog=bench_sets.PROTOCOLS_EPILOG)(bench_sets.list_protocols)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import render
+from denoisekit.cli.bench_sets import Json
 from denoisekit.cli.shared import Device, Quiet
 from denoisekit.errors import UsageError
 
@@ -37,9 +38,7 @@ def speed(
         int, typer.Option(help="How often each is timed; fewer once it takes half a minute.")
     ] = 5,
     quiet: Quiet = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON on stdout, in place of a table.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure speed, memory and energy on random pictures, against the machine's matrix rate."""
     from denoisekit.bench.candidates import gather
