@@ -57,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": {"arrays", "baselines", "device", "formats", "image", "methods", "noise", "options"}
     | {"pictures", "pipeline", "ranges", "weights"},
     "report": set(),
+    "choosing": set(),
     "api": {"batch", "fitting", "formats", "image", "options", "outputs", "pipeline"} | {"weights"},
     "__init__": {"api"},
     "cli": {"bench", "pictures"}
@@ -70,6 +71,7 @@ EVERYONE = {"_version", "atomic", "errors"}
 TORCH_AT_THE_TOP = re.compile(
     r"nets/.*|weights/checkpoint\.py|methods/(pd|\w+_objective)\.py"
     r"|training/(cost|loop|run|step)\.py|fitting/(learner|losses)\.py"
+    r"|choosing/(spectrum|noise|gain|giving)\.py"
 )
 
 
