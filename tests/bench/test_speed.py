@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import box_method
-from denoisekit.bench import probe
+from denoisekit.bench import probe, speed
 from denoisekit.bench.candidates import NOISY, Candidate
 from denoisekit.bench.probe import Energy, Sampler, matrix_rate, peak_memory
 from denoisekit.bench.speed import LONG, Speed, measure_speed
@@ -24,6 +26,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setitem(probe.MATRIX, "cpu", 64)
+    monkeypatch.setattr(speed, "SHORT", 0.0)
 
 
 def clock_of(steps):
@@ -78,6 +81,17 @@ def test_what_takes_long_is_repeated_less_often():
     assert row.seconds == (1.0, LONG)
     assert row.flop == 0
     assert row.share is None
+
+
+def test_what_is_quick_is_repeated_for_a_second(monkeypatch):
+    monkeypatch.setattr(speed, "SHORT", 1.0)
+    chosen = [Candidate("x", {"id": "x"}, lambda noisy: noisy)]
+    steps = [2.0, *[0.125] * 8, 3.0]
+    (row,) = measure_speed(chosen, CPU, [16], repeats=2, clock=clock_of(steps))
+    assert row.seconds == (0.125,) * 8
+    steps = [2.0, *[1e-6] * speed.MOST, 3.0]
+    (row,) = measure_speed(chosen, CPU, [16], repeats=2, clock=clock_of(steps))
+    assert len(row.seconds) == speed.MOST
 
 
 def test_sizes_come_in_order_and_each_is_told():
@@ -150,16 +164,32 @@ def test_energy_is_that_of_all_processors_also_where_a_counter_begins_again(tmp_
     assert energy.of(work) == pytest.approx((150 + 300) / 1e6)
 
 
-def test_energy_of_a_gpu_is_power_times_time(monkeypatch):
-    powers = iter([None, 100.0, 100.0, *[100.0] * 10_000])
-    monkeypatch.setattr(probe, "_watts", lambda device: next(powers))
+def test_energy_of_a_gpu_is_what_its_driver_counts(monkeypatch):
+    class NVMLError(Exception):
+        pass
+
+    def total(handle):
+        if handle != "handle of GPU-7":
+            raise NVMLError
+        return next(counts)
+
+    counts = iter([5000, 7000, 9500])
+    driver = SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda name: f"handle of {name}",
+        nvmlDeviceGetTotalEnergyConsumption=total,
+    )
     gpu = torch.device("cuda")
-    assert Energy(gpu).source == ""
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=7))
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
     energy = Energy(gpu)
     assert energy.source == "NVML"
-    moments = iter([1.0, 3.5])
-    monkeypatch.setattr(probe.time, "perf_counter", lambda: next(moments))
-    assert energy.of(lambda: None) == pytest.approx(250)
+    assert energy.of(lambda: None) == pytest.approx(2.5)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=8))
+    assert Energy(gpu).source == ""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert Energy(gpu).of(lambda: None) is None
 
 
 @pytest.fixture

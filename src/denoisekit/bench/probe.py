@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
-import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ POWERCAP = Path("/sys/class/powercap")
 """Where Linux counts the energy of processors, readable by some users on some systems."""
 
 PERIOD = 0.002
-"""Seconds between two looks at memory or power."""
+"""Seconds between two looks at memory."""
 
 MATRIX = {"cpu": 2048, "cuda": 8192, "mps": 4096}
 """Side of the matrices that are multiplied: large enough that a larger one is no faster."""
@@ -155,51 +155,53 @@ class Energy:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._counters = _counters() if device.type == "cpu" else []
-        self.source = "RAPL" if self._counters else ""
-        if device.type == "cuda" and _watts(device) is not None:
-            self.source = "NVML"
+        self._read = _processors if device.type == "cpu" else partial(_gpu, device)
+        self.source = ("RAPL" if device.type == "cpu" else "NVML") if self._read() else ""
 
     def of(self, work: Callable[[], Any]) -> float | None:
         """Run something and return the joules it took, or None: nobody tells."""
-        if self.source == "NVML":
-            began = time.perf_counter()
-            with Sampler(lambda: _watts(self._device) or 0.0) as seen:
-                work()
-            return statistics.fmean(seen.values) * (time.perf_counter() - began)
-        before = [_microjoules(counter) for counter in self._counters]
+        before = self._read()
         work()
-        if not self._counters:
-            return None
-        after = [_microjoules(counter) for counter in self._counters]
+        after = self._read()
         spent = 0
-        for counter, one, other in zip(self._counters, before, after, strict=True):
+        for name, (count, most) in before.items():
             # A counter that has reached its end begins again at 0.
-            again = int((counter / "max_energy_range_uj").read_text()) if other < one else 0
-            spent += other - one + again
-        return spent / 1e6
+            now = after[name][0]
+            spent += now - count + (most if now < count else 0)
+        return spent / 1e6 if before else None
 
 
-def _counters() -> list[Path]:
-    """Return the folders of whole processors whose energy this user may read."""
-    found = []
+Counters = dict[str, tuple[int, int]]
+"""Microjoules by a name, and where they begin again."""
+
+
+def _processors() -> Counters:
+    """Return the counters of whole processors that this user may read."""
+    found: Counters = {}
     for folder in sorted(POWERCAP.glob("intel-rapl:*")):  # AMD's are called so too
-        if folder.name.count(":") == 1:
+        if folder.name.count(":") == 1:  # not a part of one
             with suppress(OSError, ValueError):
-                _microjoules(folder)
-                found.append(folder)
+                count, most = (
+                    int((folder / name).read_text())
+                    for name in ("energy_uj", "max_energy_range_uj")
+                )
+                found[folder.name] = count, most
     return found
 
 
-def _microjoules(folder: Path) -> int:
-    return int((folder / "energy_uj").read_text())
-
-
-def _watts(device: torch.device) -> float | None:
+def _gpu(device: torch.device) -> Counters:
+    """Return the counter of an NVIDIA GPU, by what its driver says."""
     import torch
 
     try:
-        return float(torch.cuda.power_draw(device)) / 1000
-    except (ImportError, RuntimeError, AttributeError):  # no package that asks the driver
-        return None
+        import pynvml
+    except ImportError:
+        return {}
+    try:
+        pynvml.nvmlInit()
+        name = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+        handle = pynvml.nvmlDeviceGetHandleByUUID(name)
+        millijoules = int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+    except (pynvml.NVMLError, AttributeError):  # a driver, GPU or torch that does not tell
+        return {}
+    return {name: (1000 * millijoules, 0)}

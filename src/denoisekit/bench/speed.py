@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 LONG = 30.0
 """Seconds after which a picture is not denoised once more, however few times it was."""
 
+SHORT, MOST = 1.0, 100
+"""Seconds for which it is denoised again and again, that counters of energy tell something,
+but not more often than so many times."""
+
 SMALLEST, LARGEST = 16, 16384
 
 
@@ -108,7 +112,7 @@ def measure_speed(
     sizes : sequence of int
         Sides of the pictures, in pixels.
     repeats : int
-        How often each is timed, unless that takes longer than `LONG` seconds.
+        How often each is timed at least, unless that takes longer than `LONG` seconds.
     rates : dict, optional
         Takes the rates of matrix products by precision: the best of those measured before and
         after the pictures, and of what is there already.
@@ -177,7 +181,9 @@ def _timed(
     seconds: list[float] = []
 
     def work() -> None:
-        while len(seconds) < repeats and sum(seconds) < LONG:
+        while sum(seconds) < LONG and (
+            len(seconds) < repeats or (sum(seconds) < SHORT and len(seconds) < MOST)
+        ):
             began = clock()
             candidate.run(noisy)
             seconds.append(clock() - began)

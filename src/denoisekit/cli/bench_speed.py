@@ -35,7 +35,8 @@ def speed(
         str, typer.Option(help="auto, fp32, bf16, fp16; several with commas between.")
     ] = "auto",
     repeats: Annotated[
-        int, typer.Option(help="How often each is timed; fewer once it takes half a minute.")
+        int,
+        typer.Option(help="How often each is timed; more for a second, fewer after half a minute."),
     ] = 5,
     quiet: Quiet = False,
     as_json: Json = False,
