@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoisekit.fitting.losses import masked, paired, sub_sampled
+from denoisekit.fitting.losses import (
+    distilled,
+    drawn,
+    paired,
+    recorrupt,
+    recorrupted,
+    resampled,
+    sub_sampled,
+)
 from denoisekit.methods import Batch
 
 
@@ -129,22 +137,46 @@ def test_draws_follow_the_generator():
         assert loss(torch.nn.Identity(), batch(noisy, 2)) != first
 
 
-@pytest.mark.parametrize("reach", [0, 1, 2])
-def test_masked_pixels_are_compared_with_what_the_network_cannot_see(reach):
-    # Values all differ, so what a pixel shows tells where it is from.
-    side = 100
-    noisy = torch.randperm(side * side).float().view(1, 1, side, side)
-    net = Recording()
-    loss = masked(reach)(net, batch(noisy)).item()
-    (seen,) = net.seen
-    changed = seen != noisy
-    window = 2 * reach + 1
-    most = side / (4 * window)
-    assert (most - 1) ** 2 <= int(changed.sum()) / window**2 <= (most + 1) ** 2
-    centres = -torch.nn.functional.max_pool2d(-changed.float(), 2 * reach + 1, 1, reach) > 0
-    centres[..., :reach], centres[..., side - reach :] = False, False
-    centres[..., :reach, :], centres[..., side - reach :, :] = False, False
-    hidden = set(noisy[changed].tolist())
-    # What was covered is seen nowhere else near: it was not moved to another window.
-    assert not hidden & set(seen[centres].tolist())
-    assert loss == pytest.approx((seen - noisy)[centres].abs().mean().item())
+def test_resampled_noise_is_what_was_taken_away_moved_by_a_few_pixels():
+    denoised = torch.zeros(1, 1, 40, 40)
+    noisy = denoised.clone()
+    noisy[0, 0, 20, 20] = 1.0
+    found = set()
+    for seed in range(40):
+        noise = resampled(3)(noisy, denoised, torch.Generator().manual_seed(seed))
+        assert noise.sum() == 1.0
+        row, column = (noise[0, 0] == 1).nonzero()[0].tolist()
+        assert max(abs(row - 20), abs(column - 20)) <= 3
+        found.add((row, column))
+    assert len(found) > 20
+
+
+def test_drawn_noise_is_as_strong_as_the_brightness_says():
+    denoised = torch.full((1, 2, 300, 300), 0.2)
+    denoised[..., 150:] = 0.8
+    source = drawn([(0.01, 0.001), (0.0, 0.004)])
+    noise = source(denoised, denoised, torch.Generator().manual_seed(0))
+    dark, bright = noise[0, :, :, :150].var((1, 2)), noise[0, :, :, 150:].var((1, 2))
+    assert dark.tolist() == pytest.approx([0.003, 0.004], rel=0.05)
+    assert bright.tolist() == pytest.approx([0.009, 0.004], rel=0.05)
+    both = (noise[..., 1:] * noise[..., :-1]).mean()
+    assert abs(float(both)) < 0.05 * 0.004
+
+
+def test_recorrupted_images_have_noise_that_is_not_correlated():
+    draw = torch.Generator().manual_seed(1)
+    noise, more = (0.1 * torch.randn(1, 1, 400, 400, generator=draw) for _ in range(2))
+    shown, target = recorrupt(noise, more)
+    assert abs(float((shown * target).mean())) < 0.02 * 0.01
+    # Without the other noise they would be the same.
+    assert float((noise * noise).mean()) > 0.9 * 0.01
+
+
+def test_a_network_is_told_more_than_what_it_learns_from_knew():
+    # A result that is right costs less than passing noise on, in either loss.
+    clean = torch.linspace(0.2, 0.8, 64).expand(1, 1, 64, 64)
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
+    pair = Batch(noisy, torch.Generator().manual_seed(3), clean)
+    for loss in (distilled(resampled(4)), recorrupted(drawn([(0.0, 0.01)]))):
+        wrong = loss(torch.nn.Identity(), pair).item()
+        assert loss(lambda shown: clean, pair).item() < 0.9 * wrong

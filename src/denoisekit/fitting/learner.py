@@ -13,8 +13,8 @@ import torch
 
 from denoisekit.draws import Draws
 from denoisekit.errors import DenoisekitError
-from denoisekit.fitting.material import Held, Material
-from denoisekit.methods import MethodInfo, Stage
+from denoisekit.fitting.material import Held, Material, Renoised
+from denoisekit.methods import LoadedMethod, MethodInfo, Stage
 from denoisekit.ranges import Floats
 from denoisekit.training.config import Sizes
 from denoisekit.training.distributed import Crew
@@ -62,7 +62,7 @@ class Best:
 
 
 class Judge:
-    """Denoises the boxes of held-out pixels with weights, and says how well.
+    """Denoises boxes with weights, and says how well.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Judge:
         Whose network.
     config, settings : mapping
         Of the network, and how it is run to be judged.
-    held : Held
+    held : Held or Renoised
         What it is judged by.
     device : torch.device
         Where it runs.
@@ -81,23 +81,28 @@ class Judge:
         method: MethodInfo,
         config: Mapping[str, Any],
         settings: Mapping[str, float],
-        held: Held,
+        held: Held | Renoised,
         device: torch.device,
     ) -> None:
         self._method, self._config, self._settings = method, config, settings
         self._held, self._device = held, device
 
     def score(self, weights: Mapping[str, torch.Tensor]) -> float:
-        """Return the PSNR in dB of the result at held-out pixels, against their noisy values."""
+        """Return how well the weights denoise; in dB, against values that are noisy too."""
         loaded = self._method.build(self._config, self._settings)
         loaded.load({key: value.detach().cpu() for key, value in weights.items()})
         loaded.prepare(self._device, "fp32")
-        scale = self._method.scale
-        denoised = []
-        for box in self._held.boxes:
-            noisy = torch.from_numpy(box)[None].to(self._device) * scale
-            denoised.append((loaded.denoise(noisy, draws=Draws()) / scale)[0].cpu().numpy())
+        grid = self._method.traits(self._config, self._settings).limits.multiple_of
+        denoised = [self._denoised(loaded, box, grid) for box in self._held.boxes]
         return self._held.score(cast("Floats", np.stack(denoised)))
+
+    def _denoised(self, loaded: LoadedMethod, box: Floats, grid: int) -> Floats:
+        """Denoise a box (C, h, w), mirrored to the sides that the network takes."""
+        height, width = box.shape[1:]
+        padded = np.pad(box, ((0, 0), (0, -height % grid), (0, -width % grid)), "symmetric")
+        noisy = torch.from_numpy(padded)[None].to(self._device) * self._method.scale
+        denoised = loaded.denoise(noisy, draws=Draws()) / self._method.scale
+        return cast("Floats", denoised[0, :, :height, :width].cpu().numpy())
 
 
 class Learner:
@@ -108,7 +113,7 @@ class Learner:
     method, stage : MethodInfo, Stage
         What learns, and how.
     material : Material
-        What it learns from.
+        What it learns from; may be exchanged on the way.
     device : torch.device
         Where.
     seed : sequence of int
@@ -123,7 +128,7 @@ class Learner:
         device: torch.device,
         seed: tuple[int, ...],
     ) -> None:
-        self.stage, self._material, self._seed = stage, material, seed
+        self.stage, self.material, self._seed = stage, material, seed
         sizes = Sizes(stage.name, stage.steps, stage.batch, stage.patch, stage.rate)
         self._trainee = Trainee(
             method, stage, sizes, Crew(0, 1, device), seed, _precision(device), clip=1.0
@@ -139,8 +144,8 @@ class Learner:
     def step(self, step: int, progress: float) -> float:
         """Take a step and return the loss."""
         draw = np.random.default_rng([*self._seed, step])
-        noisy = self._material.draw(draw, self.stage.batch, self.stage.patch)
-        return float(self._trainee.step(step, (noisy, None), progress))
+        pair = self.material.draw(draw, self.stage.batch, self.stage.patch)
+        return float(self._trainee.step(step, pair, progress))
 
     def weights(self) -> Weights:
         """Return the moving average of the weights, copied."""

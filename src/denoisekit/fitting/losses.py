@@ -5,12 +5,11 @@ They draw from the batch's generator alone, as the losses of the methods do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from denoisekit.methods import Batch
@@ -19,10 +18,13 @@ from denoisekit.methods.sdap import draw_order, sub_samples
 
 Loss = Callable[[Any, Batch], Tensor]
 
+Noise = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+"""``noise(noisy, denoised, generator)``: other noise like that of an image; all (N, C, H, W)."""
+
 _NEIGHBOURS = tuple(step for step in product((-1, 0, 1), repeat=2) if step != (0, 0))
 
-MASK_SPACING = 4
-"""Distance between masked windows, in their sides."""
+SHARE = 0.5
+"""How much noise is put on what a network sees in `recorrupt`."""
 
 
 def sub_sampled(cell: int) -> Loss:
@@ -86,37 +88,82 @@ def paired(pd: int, *, absolute: bool) -> Loss:
     return loss
 
 
-def masked(reach: int) -> Loss:
-    """Return the loss of pixels that a network has to tell from what lies around them.
+def resampled(reach: int) -> Noise:
+    """Return a source of noise that is correlated: what was taken away, from a few pixels on.
 
-    As in Krull et al., "Noise2Void", CVPR 2019, but that with each pixel goes all that its noise is
-    correlated with: a window is overwritten with the one beside it.
+    There it is as correlated, and in most places as strong; but what it has left of the
+    picture lies elsewhere.
 
     Parameters
     ----------
     reach : int
-        Pixels around that go too.
+        Most pixels by which it is moved along either axis.
     """
-    window = 2 * reach + 1
-    step = MASK_SPACING * window
+
+    def noise(noisy: Tensor, denoised: Tensor, generator: torch.Generator) -> Tensor:
+        shift = torch.randint(-reach, reach + 1, (2,), generator=generator, device=generator.device)
+        return (noisy - denoised).roll(shift.tolist(), (2, 3))
+
+    return noise
+
+
+def drawn(variance: Sequence[tuple[float, float]]) -> Noise:
+    """Return a source of Gaussian noise that is independent between pixels.
+
+    Parameters
+    ----------
+    variance : sequence of (float, float)
+        Slope and offset of its variance over the brightness of the denoised image, of every
+        channel.
+    """
+    slopes, offsets = torch.tensor(variance).T[..., None, None]
+
+    def draw(noisy: Tensor, denoised: Tensor, generator: torch.Generator) -> Tensor:
+        strength = slopes.to(noisy) * denoised + offsets.to(noisy)
+        normal = torch.randn(noisy.shape, generator=generator, device=generator.device)
+        noise: Tensor = strength.clamp_min(0).sqrt() * normal
+        return noise
+
+    return draw
+
+
+def distilled(source: Noise) -> Loss:
+    """Return the loss of a network that learns from the result of another one.
+
+    That result is taken for clean, and the noise put on it again. So it follows the
+    distillation of Kim et al., "APR-RD", AAAI 2025, in which part of the noise is given back.
+    """
 
     def loss(net: Any, batch: Batch) -> Tensor:
-        def drawn(end: int) -> int:
-            device = batch.generator.device
-            return int(torch.randint(end, (1,), generator=batch.generator, device=device))
-
-        noisy = batch.noisy
-        mask = torch.zeros_like(noisy[:1, :1])
-        mask[
-            :,
-            :,
-            reach + drawn(step) : -reach or None : step,
-            reach + drawn(step) : -reach or None : step,
-        ] = 1
-        covered = F.max_pool2d(mask, window, 1, reach) > 0
-        beside = noisy.roll(window if drawn(2) else -window, 2 + drawn(2))
-        wrong = net(torch.where(covered, beside, noisy)) - noisy
-        mean: Tensor = (wrong.abs() * mask).sum() / (mask.sum() * noisy.shape[0] * noisy.shape[1])
+        assert batch.clean is not None
+        noise = source(batch.noisy, batch.clean, batch.generator)
+        mean: Tensor = (net(batch.clean + noise) - batch.clean).abs().mean()
         return mean
 
     return loss
+
+
+def recorrupted(source: Noise) -> Loss:
+    """Return the loss of Recorrupted-to-Recorrupted: two versions of an image, noisier.
+
+    With as much noise z as the image has, `recorrupt` makes two whose noise is not
+    correlated: one can tell the other, and the network sees all pixels.
+
+    References
+    ----------
+    Pang et al., "Recorrupted-to-Recorrupted: Unsupervised Deep Learning for Image Denoising",
+    CVPR 2021.
+    """
+
+    def loss(net: Any, batch: Batch) -> Tensor:
+        assert batch.clean is not None
+        shown, target = recorrupt(batch.noisy, source(batch.noisy, batch.clean, batch.generator))
+        mean: Tensor = (net(shown) - target).square().mean()
+        return mean
+
+    return loss
+
+
+def recorrupt(noisy: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``noisy + a z`` and ``noisy - z / a``; see `recorrupted`."""
+    return noisy + SHARE * noise, noisy - noise / SHARE

@@ -21,10 +21,7 @@ LEAST = 64
 BOX = 256
 """Side of what is denoised to judge a network."""
 
-GRID = 32
-"""Sides of those boxes are multiples of this, as every network wants them."""
-
-SPACING = 6
+SPACING = 8
 """Distance between pixels that are held out, of independent noise."""
 
 
@@ -36,21 +33,30 @@ class Material:
     ----------
     noisy : numpy.ndarray
         (N, C, h, w) float32 on 0..1.
+    denoised : numpy.ndarray or None
+        The same, as another network sees them.
     """
 
     noisy: Floats
+    denoised: Floats | None = None
 
-    def draw(self, draw: np.random.Generator, batch: int, patch: int) -> Floats:
-        """Return patches from anywhere, flipped and turned: (batch, C, patch, patch)."""
+    def draw(
+        self, draw: np.random.Generator, batch: int, patch: int
+    ) -> tuple[Floats, Floats | None]:
+        """Return patches from anywhere, flipped and turned: (batch, C, patch, patch) of each."""
         number, _, height, width = self.noisy.shape
+        both = [self.noisy] if self.denoised is None else [self.noisy, self.denoised]
         out = []
         for _ in range(batch):
             index = draw.integers(number)
             top, left = draw.integers(height - patch + 1), draw.integers(width - patch + 1)
-            piece = self.noisy[index, :, top : top + patch, left : left + patch]
-            turned = np.rot90(piece, int(draw.integers(4)), (1, 2))
-            out.append(turned[:, :, ::-1] if draw.integers(2) else turned)
-        return np.stack(out)
+            turns, flip = int(draw.integers(4)), bool(draw.integers(2))
+            for parts in both:
+                piece = parts[index, :, top : top + patch, left : left + patch]
+                turned = np.rot90(piece, turns, (1, 2))
+                out.append(turned[:, :, ::-1] if flip else turned)
+        noisy = np.stack(out[:: len(both)])
+        return noisy, None if self.denoised is None else np.stack(out[1::2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,28 @@ class Held:
         """Return the PSNR in dB of denoised boxes at the pixels, against their noisy values."""
         wrong = denoised.transpose(0, 2, 3, 1)[self.places].astype(np.float64) - self.values
         return float(-10 * np.log10(max(float(np.square(wrong).mean()), 1e-12)))
+
+
+@dataclass(frozen=True, slots=True)
+class Renoised:
+    """Boxes with some more noise on them, and what their results are compared with.
+
+    Attributes
+    ----------
+    boxes, targets : numpy.ndarray
+        (B, C, h, w); their noise is not correlated with each other's.
+    level : float
+        Added to the score.
+    """
+
+    boxes: Floats
+    targets: Floats
+    level: float = 0.0
+
+    def score(self, denoised: Floats) -> float:
+        """Return the PSNR in dB of denoised boxes against their targets, and the level."""
+        wrong = denoised.astype(np.float64) - self.targets
+        return self.level + float(-10 * np.log10(max(float(np.square(wrong).mean()), 1e-12)))
 
 
 def channels_of(info: ImageInfo) -> int:
@@ -146,14 +174,9 @@ def hold_out(material: Material, reach: int, boxes: int, seed: int) -> tuple[Mat
     """
     draw = np.random.default_rng([seed, 7])
     noisy = material.noisy.copy()
-    number, _, height, width = noisy.shape
-    size = [min(BOX, length) // GRID * GRID for length in (height, width)]
-    spaces = [(part, *at) for part in range(number) for at in _corners((height, width), size)]
-    count = min(boxes, len(spaces))
-    chosen = [spaces[i * len(spaces) // count] for i in range(count)]
     shown, places, values = [], [], []
-    for part, top, left in chosen:
-        box = noisy[part, :, top : top + size[0], left : left + size[1]]
+    for place in choose_boxes(noisy, boxes):
+        box = noisy[place]
         mask = _scattered(box.shape[1:], reach, draw)
         values.append(box.transpose(1, 2, 0)[mask])
         _overwrite(box, mask, reach)
@@ -161,6 +184,19 @@ def hold_out(material: Material, reach: int, boxes: int, seed: int) -> tuple[Mat
         places.append(mask)
     held = Held(np.stack(shown), np.stack(places), np.concatenate(values))
     return Material(noisy), held
+
+
+def choose_boxes(parts: Floats, boxes: int) -> list[tuple[int, slice, slice, slice]]:
+    """Return where so many boxes are in parts (N, C, h, w), spread over all of them."""
+    number, _, height, width = parts.shape
+    size = [min(BOX, length) for length in (height, width)]
+    spaces = [(part, *at) for part in range(number) for at in _corners((height, width), size)]
+    count = min(boxes, len(spaces))
+    chosen = [spaces[i * len(spaces) // count] for i in range(count)]
+    return [
+        (part, slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
+        for part, top, left in chosen
+    ]
 
 
 def _corners(length: tuple[int, int], size: list[int]) -> list[tuple[int, int]]:

@@ -159,28 +159,6 @@ def _ssbsn(noise: Noise, channels: int, width: int) -> Stage:  # noqa: ARG001
     return _published("ssbsn", config, batch=1, patch=120, rate=1e-3)
 
 
-def adapting(method: str, config: Mapping[str, Any], noise: Noise) -> Stage:
-    """Return how weights that are there learn one image: gently.
-
-    Parameters
-    ----------
-    method : str
-        Whose weights; ``single`` ones go on as they began.
-    config : mapping
-        Of their network.
-    noise : Noise
-        Of the image.
-    """
-    from denoisekit.fitting.losses import masked, paired
-
-    if method == "single":
-        loss = paired(int(config["pd"]), absolute=noise.correlated)
-        return replace(_stage("pairs", config, loss, **_sizes(config)), rate=5e-4)
-    loss = masked(noise.reach)
-    stage = _stage("masked", config, loss, batch=1, patch=128, multiple=32)
-    return replace(stage, rate=5e-5, average=0.98)
-
-
 OBJECTIVES: tuple[Objective, ...] = (
     Objective(
         "pairs",

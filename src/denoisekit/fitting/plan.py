@@ -10,7 +10,7 @@ from denoisekit.fitting.material import Material
 from denoisekit.image import ImageInfo
 from denoisekit.methods import Stage
 
-WANTED_STEPS = 1200
+WANTED_STEPS = 800
 """Steps after which a network has learned most of what it will: with time for more, a larger
 one is taken, then several."""
 

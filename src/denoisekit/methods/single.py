@@ -1,7 +1,8 @@
-"""What ``fit-single`` makes: a small plain network that knows one image, or one microscope.
+"""What ``fit-single`` makes: a small network that knows one image, or one microscope.
 
-Where noise is correlated between neighbours the network is fitted to sub-samples of the image,
-in which it is not; so it runs on the phases of the image, which are such sub-samples.
+Where noise is correlated between neighbours a plain network is fitted to sub-samples of the
+image, in which it is not; so it runs on the phases of the image, which are such sub-samples.
+A U-Net that learns from its result runs on the image itself.
 """
 
 from __future__ import annotations
@@ -26,27 +27,25 @@ if TYPE_CHECKING:
     from denoisekit.methods.base import State
 
 
+PYRAMID = "pyramid"
+"""A U-Net on the image itself; the other network is plain."""
+
+
 class Single:
     """The network with its weights. Values on 0..1.
 
     Attributes
     ----------
-    net : PlainNet
-        The network.
+    net : Mean
+        The network, or several.
     """
 
     def __init__(self, config: Config, settings: Settings) -> None:  # noqa: ARG002 - none
         import torch
 
-        from denoisekit.nets.plain import PlainNet
+        from denoisekit.nets.plain import Mean
 
-        self.net = PlainNet(
-            config["channels"],
-            config["width"],
-            config["depth"],
-            config["members"],
-            config["residual"],
-        ).eval()
+        self.net = Mean(_member(config) for _ in range(config["members"])).eval()
         self._pd = int(config["pd"])
         self._dtype = torch.float32
 
@@ -85,19 +84,35 @@ class Single:
             return from_batch(self.net(phases), self._pd).float()
 
 
+def _member(config: Config) -> torch.nn.Module:
+    from denoisekit.nets.plain import Plain, Pyramid
+
+    if config["net"] == PYRAMID:
+        return Pyramid(config["channels"], config["width"])
+    return Plain(config["channels"], config["width"], config["depth"], config["residual"])
+
+
 def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no settings
     channels, width = config["channels"], config["width"]
     depth, pd = config["depth"], config["pd"]
-    products = 9 * (2 * channels * width + (depth - 2) * width**2) * config["members"]
+    if config["net"] == PYRAMID:
+        # At a half and a quarter of the resolution: 5 and 2 convolutions of a width each.
+        products = 9 * (2 * channels * width + (4 + 5 / 4 + 2 / 16) * width**2)
+        limits = Limits(multiple_of=4, halo=24, align=4)
+    else:
+        products = 9 * (2 * channels * width + (depth - 2) * width**2)
+        # Tiles may begin anywhere: they have the same phases, in another order.
+        limits = Limits(multiple_of=pd, halo=depth * pd)
+    products *= config["members"]
+    memory = 17.0 if config["net"] == PYRAMID else 8.5
     each = 12.0 * channels + 4.0 * channels * config["members"]
     return Traits(
-        # Tiles may begin anywhere: they have the same phases, in another order.
-        limits=Limits(multiple_of=pd, halo=depth * pd),
+        limits=limits,
         flop_per_pixel=2.0 * products,
         bytes_per_pixel={
-            "fp32": each + 8.5 * width,
-            "bf16": each + 4.5 * width,
-            "fp16": each + 4.5 * width,
+            "fp32": each + memory * width,
+            "bf16": each + (memory / 2 + 0.25) * width,
+            "fp16": each + (memory / 2 + 0.25) * width,
         },
         channels=channels,
     )
@@ -105,19 +120,22 @@ def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no 
 
 def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
     """Return the configuration that keys show; what leaves no trace in them as published."""
-    first = shapes.get("members.0.layers.0.weight", ())
+    members = {key.split(".")[1] for key in shapes if key.startswith("members.")}
+    pyramid = shapes.get("members.0.fine.0.weight", ())
+    first = pyramid or shapes.get("members.0.layers.0.weight", ())
     if len(first) != 4:
         return None
-    members = {key.split(".")[1] for key in shapes if key.startswith("members.")}
+    sizes = {"channels": first[1], "width": first[0], "members": len(members)}
+    if pyramid:
+        return {**INFO.config, **sizes, "net": PYRAMID, "pd": 1, "residual": True}
     depth = sum(key.startswith("members.0.") and key.endswith(".weight") for key in shapes)
-    sizes = {"channels": first[1], "width": first[0], "depth": depth, "members": len(members)}
-    return {**INFO.config, **sizes}
+    return {**INFO.config, **sizes, "depth": depth}
 
 
 INFO = MethodInfo(
     id="single",
-    title="Single image, a small plain network",
-    summary="eight convolutions that denoisekit fit-single has fitted to one image",
+    title="Single image, a small network",
+    summary="a few convolutions that denoisekit fit-single has fitted to one image",
     best_for="the image it was fitted to, and others of the same camera or microscope",
     citation="the documentation of denoisekit",
     scale=1.0,

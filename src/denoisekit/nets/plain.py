@@ -1,7 +1,8 @@
-"""A plain network of 3x3 convolutions; one or several, averaged."""
+"""The small networks of a single image: a plain one, and a U-Net; one or several, averaged."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -9,11 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Member(nn.Module):
-    """Convolutions with ReLUs between them.
+class Plain(nn.Module):
+    """Convolutions of 3x3 pixels with ReLUs between them.
 
-    With ``residual`` what they say is taken off the noisy image, and the network begins as the
-    identity. Without, it has to learn to show the image at all, and learns its noise last.
+    Parameters
+    ----------
+    channels : int
+        Of image and result.
+    width : int
+        Features.
+    depth : int
+        Convolutions, at least 2; an output pixel sees as many pixels to each side.
+    residual : bool
+        True: they say what is noise, and the network begins as the identity. False: it has to
+        learn to show the image at all, and learns its noise last.
+
+    Notes
+    -----
+    Input and output: (N, channels, H, W), any size, any scale, not clamped.
     """
 
     def __init__(self, channels: int, width: int, depth: int, residual: bool) -> None:
@@ -41,8 +55,10 @@ class Member(nn.Module):
         return noisy - said if self.residual else said
 
 
-class PlainNet(nn.Module):
-    """The mean of several such networks, which differ in their random beginnings.
+class Pyramid(nn.Module):
+    """A U-Net of three resolutions that says what is noise, and begins as the identity.
+
+    It sees 21 pixels and more to each side, for about the time of as wide a `Plain`.
 
     Parameters
     ----------
@@ -50,25 +66,58 @@ class PlainNet(nn.Module):
         Of image and result.
     width : int
         Features.
-    depth : int
-        Convolutions, at least 2; an output pixel sees as many pixels to each side.
-    members : int
-        Networks.
-    residual : bool
-        Whether they predict the noise rather than the image.
 
     Notes
     -----
-    Input and output: (N, channels, H, W), any size, any scale, not clamped.
+    Input and output: (N, channels, H, W), H and W multiples of 4, any scale, not clamped.
     """
 
-    def __init__(
-        self, channels: int, width: int, depth: int, members: int = 1, residual: bool = False
-    ) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.members = nn.ModuleList(
-            Member(channels, width, depth, residual) for _ in range(members)
-        )
+        self.fine, self.middle = _row(channels, width), _row(width, width)
+        self.coarse = _row(width, width)
+        self.middle_up, self.fine_up = _row(2 * width, width), _row(2 * width, width)
+        self.last = nn.Conv2d(width, channels, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.get_parameter("bias"))
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        """Denoise (N, channels, H, W)."""
+        fine = self.fine(noisy)
+        middle = self.middle(F.max_pool2d(fine, 2))
+        coarse = self.coarse(F.max_pool2d(middle, 2))
+        middle = self.middle_up(torch.cat((_twice(coarse), middle), 1))
+        fine = self.fine_up(torch.cat((_twice(middle), fine), 1))
+        return noisy - self.last(fine)
+
+
+def _row(taken: int, width: int) -> nn.Sequential:
+    """Return two convolutions, each with its LeakyReLU."""
+    layers: list[nn.Module] = []
+    for size in (taken, width):
+        conv = nn.Conv2d(size, width, 3, padding=1)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        nn.init.zeros_(conv.get_parameter("bias"))
+        layers += conv, nn.LeakyReLU(0.1, inplace=True)
+    return nn.Sequential(*layers)
+
+
+def _twice(features: Tensor) -> Tensor:
+    return F.interpolate(features, scale_factor=2.0)
+
+
+class Mean(nn.Module):
+    """The mean of several networks, which differ in their random beginnings.
+
+    Parameters
+    ----------
+    members : iterable of torch.nn.Module
+        They take and return (N, channels, H, W).
+    """
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise (N, channels, H, W)."""

@@ -1,0 +1,209 @@
+"""The second part of a fit: a network at full resolution learns from what others made of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from denoisekit.fitting.losses import Noise as Source
+from denoisekit.fitting.losses import distilled, drawn, recorrupt, recorrupted, resampled
+from denoisekit.fitting.material import Material, Renoised, choose_boxes
+from denoisekit.fitting.objectives import Noise
+from denoisekit.fitting.plan import MEMBERS, choose_sizes, fitted_patch
+from denoisekit.fitting.teaching import middle
+from denoisekit.fitting.workshop import BOXES, Network, Workshop
+from denoisekit.methods import Stage, get_method
+from denoisekit.methods.recipe import cosine
+from denoisekit.ranges import Floats
+
+SHIFT = 24
+"""Most pixels by which residuals are moved: as far as brightness is mostly alike."""
+
+LEVELS = 8
+"""Ranges of brightness, as many pixels in each, in which noise is measured."""
+
+WIDTHS = (16, 24, 32, 48, 64)
+"""Of the network, where it learns from scratch."""
+
+RENEWALS = (3, 6)
+"""Looks after which the network's own result counts in what it learns from."""
+
+QUICK = 0.05
+"""Part of the time in which the image must be denoised for such renewals."""
+
+
+def refine(
+    shop: Workshop,
+    first: Network,
+    start: Network | None,
+    share: float,
+    until: float,
+    *,
+    ensemble: bool,
+) -> Network:
+    """Let a network at full resolution learn from the first one's result; return the best.
+
+    Parameters
+    ----------
+    shop : Workshop
+        The image.
+    first : Network
+        Knows it from nothing else.
+    start : Network or None
+        Weights that were there before: their result counts too, and the network begins with
+        them. None: from scratch.
+    share : float
+        Part of the steps, where steps are counted.
+    until : float
+        Of `time.monotonic`.
+    ensemble : bool
+        Whether flips and rotations are averaged in what it learns from.
+    """
+    began = time.monotonic()
+    known = [first] if start is None else [first, start]
+    targets = [_mean([shop.applied(one, ensemble=ensemble) for one in known])]
+    quick = time.monotonic() - began < QUICK * (until - began)
+    material = replace(shop.material, denoised=targets[0])
+    source = noise_source(shop.noise, material)
+    shop.held = _renoised(material, source, shop.options.seed)
+    # Held-out pixels would flatter networks that see every second pixel alone. From here on
+    # scores are of another kind, put where those before were.
+    shop.held = replace(shop.held, level=first.score - shop.judged(first).score)
+    known = [shop.judged(one) for one in known]
+    if start is not None:
+        shop.tell(known[-1])
+    method = get_method("single") if start is None else start.method
+
+    def stage_of(config: Mapping[str, Any]) -> Stage:
+        stage = refining(config, shop.noise, source, new=start is None)
+        return fitted_patch(stage, material)
+
+    if start is not None:
+        stage = stage_of(start.config)
+    else:
+        stage = stage_of(pyramid(shop.channels, shop.options.width or middle(WIDTHS)))
+        if shop.options.steps is None and shop.options.width is None:
+            seconds = shop.learner(method, stage, material, 0).seconds_per_step()
+            sizes = choose_sizes(WIDTHS, middle(WIDTHS), seconds, until - time.monotonic())
+            stage = stage_of(pyramid(shop.channels, sizes.width))
+    learner = shop.learner(method, stage, material, MEMBERS)
+    if start is not None:
+        learner.load(start.state)
+    looks = 0
+
+    def renew() -> None:
+        nonlocal looks
+        looks += 1
+        if looks in RENEWALS and (quick or shop.options.steps is not None):
+            now = Network(method, stage.config, learner.weights(), stage.name)
+            targets.append(_mean([targets[-1], shop.applied(now, ensemble=ensemble)]))
+            learner.material = replace(material, denoised=targets[-1])
+
+    best = max(known, key=lambda one: one.score)
+    network = Network(method, stage.config, {}, stage.name, best.score)
+    found = shop.learn(learner, network, shop.span(until, share), {}, renew)
+    return found if found.state else best
+
+
+def pyramid(channels: int, width: int) -> Mapping[str, Any]:
+    """Return the configuration of the network that learns from scratch."""
+    sizes = {"net": "pyramid", "channels": channels, "width": width}
+    return {**get_method("single").config, **sizes, "pd": 1, "residual": True}
+
+
+def refining(config: Mapping[str, Any], noise: Noise, source: Source, *, new: bool) -> Stage:
+    """Return how a network learns an image of which others have made something.
+
+    Parameters
+    ----------
+    config : mapping
+        Of the network.
+    noise : Noise
+        Of the image: what others made of it is taken for clean where it is correlated.
+    source : callable
+        Makes more of it.
+    new : bool
+        Whether the network begins at random; otherwise it learns gently.
+    """
+    return Stage(
+        "distilled" if noise.correlated else "recorrupted",
+        config,
+        distilled(source) if noise.correlated else recorrupted(source),
+        steps=1,
+        rate=2e-3 if new else 1e-4,
+        schedule=cosine,
+        average=0.99,
+        batch=1,
+        patch=128,
+        multiple=4 if new else 32,
+    )
+
+
+def noise_source(noise: Noise, material: Material) -> Source:
+    """Return what makes noise like that of an image, of which there is a denoised version."""
+    return resampled(SHIFT) if noise.correlated else drawn(noise_variance(material))
+
+
+def _renoised(material: Material, source: Source, seed: int) -> Renoised:
+    assert material.denoised is not None
+    boxes, targets = [], []
+    for place in choose_boxes(material.noisy, BOXES):
+        noisy, denoised = (
+            torch.from_numpy(parts[place])[None] for parts in (material.noisy, material.denoised)
+        )
+        generator = torch.Generator().manual_seed(seed)
+        shown, target = recorrupt(noisy, source(noisy, denoised, generator))
+        boxes.append(shown[0].numpy())
+        targets.append(target[0].numpy())
+    return Renoised(np.stack(boxes), np.stack(targets))
+
+
+def _mean(results: Sequence[Floats]) -> Floats:
+    total: Floats = np.mean(results, 0, np.float32)
+    return total
+
+
+def noise_variance(material: Material) -> list[tuple[float, float]]:
+    """Return slope and offset of the variance of independent noise over brightness.
+
+    What is left of the picture in a residual is smooth; in the differences of its
+    neighbours (``(a - b - c + d) / 2`` of four) little of it counts, and less in their median.
+
+    Parameters
+    ----------
+    material : Material
+        The image, noisy and denoised.
+
+    Returns
+    -------
+    list of (float, float)
+        For every channel, of values on 0..1.
+    """
+    assert material.denoised is not None
+    residual = material.noisy - material.denoised
+    height, width = (size // 2 * 2 for size in residual.shape[2:])
+    a, b = residual[:, :, :height:2, :width:2], residual[:, :, :height:2, 1:width:2]
+    c, d = residual[:, :, 1:height:2, :width:2], residual[:, :, 1:height:2, 1:width:2]
+    detail = np.abs(a - b - c + d) / 2
+    bright = material.denoised[:, :, :height:2, :width:2]
+    return [_line(bright[:, k].ravel(), detail[:, k].ravel()) for k in range(residual.shape[1])]
+
+
+def _line(bright: Any, detail: Any) -> tuple[float, float]:
+    """Fit a line that does not fall to the variances of ranges of brightness."""
+    order = np.argsort(bright, kind="stable")
+    ranges = np.array_split(order, LEVELS)
+    middles = np.array([bright[chosen].mean() for chosen in ranges])
+    # Of a Gaussian the median distance from the mean is 0.6745 of its standard deviation.
+    variances = np.array([np.square(np.median(detail[chosen]) / 0.6745) for chosen in ranges])
+    if np.ptp(middles) < 1e-6:
+        return 0.0, float(variances.mean())
+    slope, offset = np.polyfit(middles, variances, 1)
+    if slope < 0:
+        return 0.0, float(variances.mean())
+    return float(slope), float(offset)

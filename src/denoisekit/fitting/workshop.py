@@ -1,0 +1,203 @@
+"""What every part of a fit needs: the image, the clock, and the means to learn and to judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from denoisekit.device import resolve_device
+from denoisekit.fitting.material import Held, Material, Renoised, channels_of, gather, hold_out
+from denoisekit.fitting.objectives import measure_noise
+from denoisekit.fitting.options import FitOptions, Listen, Look
+from denoisekit.image import Reader
+from denoisekit.methods import MethodInfo, Stage
+from denoisekit.options import Options
+from denoisekit.pipeline import Denoiser
+from denoisekit.ranges import Floats, parse_range, resolve_range
+from denoisekit.weights import LoadedWeights
+
+if TYPE_CHECKING:
+    from denoisekit.fitting.learner import Best, Learner, Span, Weights
+
+BOXES = 4
+"""Most boxes that a network is judged by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network that knows the image.
+
+    Attributes
+    ----------
+    method : MethodInfo
+        Whose.
+    config : mapping
+        Of the network.
+    state : mapping
+        Its weights.
+    name : str
+        What it learned from.
+    score : float
+        See `denoisekit.fitting.learner.Judge`; -inf: not judged.
+    """
+
+    method: MethodInfo
+    config: Mapping[str, Any]
+    state: Weights
+    name: str
+    score: float = float("-inf")
+
+
+class Workshop:
+    """An image that is being fitted.
+
+    Parameters
+    ----------
+    reader : Reader
+        The image.
+    options : FitOptions
+        How.
+    range : str
+        Which values are black and white.
+    on_look : callable or None
+        Is told of every step.
+    began : float
+        When the time began, of `time.monotonic`.
+
+    Attributes
+    ----------
+    material : Material
+        Parts of the image.
+    learned : Material
+        The same without the pixels that networks are judged by which know nothing else.
+    held : Held or Renoised
+        What they are judged by.
+    noise : Noise
+        Of the image.
+    looks : list of Look
+        How the scores developed.
+    steps : int
+        Taken in all.
+    stopped : bool
+        Whether somebody asked to stop.
+    """
+
+    def __init__(
+        self, reader: Reader, options: FitOptions, range: str, on_look: Listen | None, began: float
+    ) -> None:
+        self.info, self.options, self.began, self._on_look = reader.info, options, began, on_look
+        self.channels = channels_of(reader.info)
+        self.device = resolve_device(options.device)
+        self.scale = resolve_range(parse_range(range), reader)
+        self.material = gather(reader, self.scale)
+        self.noise = measure_noise(self.material)
+        self.held: Held | Renoised
+        self.learned, self.held = hold_out(self.material, self.noise.reach, BOXES, options.seed)
+        self.looks: list[Look] = []
+        self.steps, self.stopped = 0, False
+
+    def learner(self, method: MethodInfo, stage: Stage, material: Material, member: int) -> Learner:
+        """Return what learns; ``member`` tells those of one kind apart."""
+        from denoisekit.fitting.learner import Learner
+
+        return Learner(method, stage, material, self.device, (self.options.seed, member))
+
+    def span(self, until: float, share: float) -> Span:
+        """Return the time from now until then; or that share of the steps, where they count."""
+        from denoisekit.fitting.learner import Span
+
+        steps = self.options.steps
+        counted = None if steps is None else max(1, round(share * steps))
+        return Span(time.monotonic(), until, counted)
+
+    def learn(
+        self,
+        learner: Learner,
+        network: Network,
+        span: Span,
+        judged: Mapping[str, object],
+        on_look: Callable[[], None] | None = None,
+    ) -> Network:
+        """Let a network learn; return it at its best, or as it was if that scored better.
+
+        Parameters
+        ----------
+        learner : Learner
+            Learns.
+        network : Network
+            What is to be bettered, and what it is; no weights: anything betters it.
+        span : Span
+            How long.
+        judged : mapping
+            Settings of the method with which it is judged.
+        on_look : callable, optional
+            Called after every look.
+        """
+        judge, before = self._judge(network, judged), self.steps
+
+        def tell(step: int, score: float | None, better: bool) -> bool:
+            self._look(network.name, before + step, score, better)
+            if score is not None and on_look is not None and not self.stopped:
+                on_look()
+            return self.stopped
+
+        best = learner.run(span, judge, _best(network), tell)
+        return Network(network.method, network.config, best.weights, network.name, best.score)
+
+    def judged(self, network: Network) -> Network:
+        """Return a network with its score."""
+        score = self._judge(network, {}).score(network.state)
+        return Network(network.method, network.config, network.state, network.name, score)
+
+    def tell(self, network: Network) -> None:
+        """Tell the score of a network that is there before it learns."""
+        self._look(network.name, self.steps, network.score, True)
+
+    def _judge(self, network: Network, settings: Mapping[str, object]) -> Any:
+        from denoisekit.fitting.learner import Judge
+
+        chosen = network.method.choose(settings)
+        return Judge(network.method, network.config, chosen, self.held, self.device)
+
+    def _look(self, name: str, step: int, score: float | None, better: bool) -> None:
+        self.steps = step
+        seconds = time.monotonic() - self.began
+        look = Look(name, step, seconds, self.options.seconds, score, better)
+        if score is not None:
+            self.looks.append(look)
+        self.stopped |= bool(self._on_look is not None and self._on_look(look))
+
+    def denoiser(self, network: Network, *, ensemble: bool = False) -> Denoiser:
+        """Return what applies a network."""
+        options = Options(
+            method=network.method.id,
+            self_ensemble=ensemble,
+            seed=self.options.seed,
+            device=self.options.device,
+            precision=self.options.precision,
+            max_memory=self.options.max_memory,
+        )
+        weights = LoadedWeights(network.state, network.config, "fitted", "", network.method.id)
+        return Denoiser(network.method, weights, options)
+
+    def applied(self, network: Network, *, ensemble: bool) -> Floats:
+        """Return what a network makes of the image's parts: (N, C, h, w) on 0..1."""
+        plain = Network(network.method, unscaled(network.config), network.state, network.name)
+        noisy = np.ascontiguousarray(self.material.noisy.transpose(0, 2, 3, 1))
+        denoised = self.denoiser(plain, ensemble=ensemble)(noisy, axes="QYXS")
+        return np.ascontiguousarray(cast("Floats", denoised).transpose(0, 3, 1, 2))
+
+
+def unscaled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration for values on 0..1 to which nothing is added."""
+    return {**config, "range": "0,1", "offset": ()}
+
+
+def _best(network: Network) -> Best:
+    from denoisekit.fitting.learner import Best
+
+    return Best(dict(network.state), network.score)
