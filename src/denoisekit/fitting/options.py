@@ -91,9 +91,8 @@ class Look:
     seconds, total : float
         Since the beginning, and what is planned.
     score : float or None
-        PSNR of the result at pixels that were held out, against their noisy values, in dB:
-        it rises as the result becomes better, but the noise of those pixels bounds it. None:
-        not measured yet.
+        PSNR of the result in dB against noisy values that it was not made from: it rises as
+        the result becomes better, but their noise bounds it. None: not measured yet.
     best : bool
         Whether that is the best so far, which is kept.
     """

@@ -28,7 +28,7 @@ class Fit:
     start : str
         Weights that it began with; empty: none.
     score : float
-        PSNR in dB of the result at held-out pixels, against their noisy values; of several
+        As `Look.score`; of several
         networks the best one's.
     steps : int
         Taken in all.
