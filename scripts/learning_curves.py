@@ -1,17 +1,22 @@
 """Show that each recipe learns from noisy crops alone: a few minutes each, on a CPU.
 
-python scripts/learning_curves.py CLEAN_FOLDER OUT --minutes 4 [--only METHOD]
-python scripts/learning_curves.py CLEAN_FOLDER OUT --draw docs/learning.png
+python scripts/learning_curves.py CLEAN_FOLDER OUT [--only METHOD]
+python scripts/learning_curves.py CLEAN_FOLDER OUT --draw docs/images/learning.png
 
-Cuts crops of different photographs, adds the noise of a phone, trains small networks of
-every method on the noisy ones, and measures PSNR on others kept back. Runs that are in OUT
-already are not repeated. Drawing needs matplotlib.
+Cuts crops of different photographs, adds the noise of a phone, and trains a small network
+of every method on the noisy ones. On others kept back, which stay the same, it then
+measures the recipe's own loss and PSNR, of weights kept on the way. What is in OUT already
+is not repeated. Drawing needs matplotlib.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +25,51 @@ from PIL import Image
 
 from denoisekit.methods import METHODS, get_method
 from denoisekit.noise import simulate
-from denoisekit.training.config import Asked, Data
-from denoisekit.training.run import start
+from denoisekit.training.config import Asked, Data, stages_of
+from denoisekit.training.config_file import read_toml
+from denoisekit.training.distributed import crew
+from denoisekit.training.evaluate import Sample, denoise, psnr
+from denoisekit.training.run import Machine, start
+from denoisekit.training.step import Trainee, frozen
+from denoisekit.weights import load_weights
 
 SIDE, COUNT, HELD = 128, 32, 8
 GAIN = 0.012
 """Of the sensor: noise of a phone in dim light."""
 
-NETWORKS: dict[str, dict[str, Any]] = {
-    "aprrd": {"width": 16},
-    "sdap": {"width": 32, "blocks": ["single"] * 3},
-    "ssbsn": {"width": 32, "blocks": ["double", "attention"]},
-    "promptsid": {
-        "width": 16,
-        "blocks": [1, 2],
-        "heads": [2, 4],
-        "refine_blocks": 1,
-        "features": 16,
-        "encoder_blocks": 1,
-    },
-}
-"""Sizes that learn something in minutes."""
+LOOKS = 12
+"""Weights kept on the way of a run."""
 
-PATCH = {"aprrd": 64, "sdap": 60, "ssbsn": 60, "promptsid": 64}
+NEVER = 2**31
+
+RUNS: Mapping[str, Asked] = {
+    "aprrd": Asked(steps=480, batch=1, patch=128, rate=4e-4, network={"width": 12}),
+    "sdap": Asked(
+        steps=600, batch=1, patch=120, rate=3e-4, network={"width": 32, "blocks": ["single"] * 3}
+    ),
+    "ssbsn": Asked(
+        steps=200,
+        batch=1,
+        patch=120,
+        rate=2e-4,
+        network={"width": 16, "blocks": ["double", "attention"]},
+    ),
+    "promptsid": Asked(
+        steps=600,
+        batch=4,
+        patch=64,
+        rate=1e-3,
+        network={
+            "width": 16,
+            "blocks": [1, 2],
+            "heads": [2, 4],
+            "refine_blocks": 1,
+            "features": 16,
+            "encoder_blocks": 1,
+        },
+    ),
+}
+"""Sizes and rates that learn something in minutes."""
 
 
 def make_crops(photographs: Path, out: Path) -> None:
@@ -72,24 +99,84 @@ def save(image: np.ndarray[Any, Any], path: Path) -> None:
     Image.fromarray(np.round(image * 255).astype(np.uint8)).save(path)
 
 
-def train(method: str, out: Path, minutes: float) -> None:
-    """Train a method by its own recipe; only sizes, time and the rate of Adam are changed."""
-    data = Data(
-        (str(out / "noisy"),),
-        val_noisy=(str(out / "held_noisy"),),
-        val_clean=(str(out / "held_clean"),),
-    )
-    asked = Asked(
-        batch=4,
-        patch=PATCH[method],
-        rate=1e-3,
-        network=NETWORKS[method],
-        clip=1.0,
+def train(method: str, out: Path) -> None:
+    """Train a method by its own recipe, and keep weights on the way."""
+    run, kept, asked = out / method, out / f"{method}-kept", RUNS[method]
+    kept.mkdir(exist_ok=True)
+    (kept / "log.jsonl").write_text("", "utf-8")
+    began = time.process_time()
+
+    def watch(record: Mapping[str, Any]) -> None:
+        nonlocal began
+        if record["event"] == "plan":  # until now the machine was measured
+            began = time.process_time()
+        if record["event"] != "saved":
+            return
+        seconds, stage, step = time.process_time() - began, record["stage"], record["step"]
+        shutil.copy(run / "checkpoints" / "last.safetensors", kept / f"{stage}-{step}.safetensors")
+        with (kept / "log.jsonl").open("a", encoding="utf-8") as log:
+            print(json.dumps({"stage": stage, "step": step, "seconds": seconds}), file=log)
+
+    every = max(1, (asked.steps or 0) // LOOKS)
+    asked = replace(
+        asked,
         precision="bf16",
-        validate_every=25,
-        limit=60 * minutes,
+        save_every=every,
+        # Looks by the loop itself would take time; one at the end is always taken.
+        validate_every=NEVER,
+        preview_every=NEVER,
     )
-    start(get_method(method), data, out / method, asked)
+    noisy, held, clean = (str(out / kind) for kind in ("noisy", "held_noisy", "held_clean"))
+    data = Data((noisy,), val_noisy=(held,), val_clean=(clean,))
+    start(get_method(method), data, run, asked, Machine("cpu", workers=1, tell=watch))
+
+
+def measure(method: str, out: Path) -> None:
+    """Write loss and PSNR of all weights that were kept, and of those it began with."""
+    samples = [
+        Sample(opened(out / "held_noisy" / path.name), opened(path))
+        for path in sorted((out / "held_clean").iterdir())
+    ]
+    noisy = psnr([sample.noisy for sample in samples], samples)
+    lines = []
+    for told, trainee in moments(method, out):
+        side = SIDE // trainee.stage.multiple * trainee.stage.multiple
+        batch = np.stack([sample.noisy[:side, :side].transpose(2, 0, 1) for sample in samples])
+        loss = trainee.held_out([(np.ascontiguousarray(batch), None)])
+        config, weights = trainee.stage.config, trainee.weights()
+        score = psnr(denoise(trainee.method, config, weights, samples, "cpu"), samples)
+        lines.append({**told, "loss": loss, "psnr": score, "noisy": noisy})
+        print(method, lines[-1], flush=True)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (out / f"{method}.jsonl").write_text(text, "utf-8")
+
+
+def opened(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
+    with Image.open(path) as picture:
+        return np.asarray(picture, np.float32) / np.float32(255)
+
+
+def moments(name: str, out: Path) -> Iterator[tuple[dict[str, Any], Trainee]]:
+    """Give the network of a run as each stage began, and at all weights kept."""
+    method, kept = get_method(name), out / f"{name}-kept"
+    config = read_toml(out / name / "config.toml")
+    log = [json.loads(line) for line in (kept / "log.jsonl").read_text("utf-8").splitlines()]
+    seconds = 0.0
+    before: Trainee | None = None
+    with crew("cpu") as here:
+        for place, (stage, sizes) in enumerate(stages_of(method, config)):
+            trainee = Trainee(method, stage, sizes, here, (config.seed, place))
+            if before is not None and before.stage.config == stage.config:
+                trainee.load(before.weights())
+            elif before is not None:
+                trainee.teacher = frozen(method, before.stage.config, before.weights())
+            yield {"stage": stage.name, "step": 0, "seconds": seconds}, trainee
+            for told in (line for line in log if line["stage"] == stage.name):
+                path = kept / f"{stage.name}-{told['step']}.safetensors"
+                trainee.load(load_weights(str(path), method).state)
+                seconds = told["seconds"]
+                yield told, trainee
+            before = trainee
 
 
 def draw(out: Path, picture: Path) -> None:
@@ -99,39 +186,41 @@ def draw(out: Path, picture: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
     noisy = 0.0
     for index, info in enumerate(METHODS):
-        log = out / info.id / "log.jsonl"
-        if not log.exists():
+        path = out / f"{info.id}.jsonl"
+        if not path.exists():
             continue
-        records = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-        began = next(r["time"] for r in records if r["event"] == "step")
-        stages = list(dict.fromkeys(r["stage"] for r in records if r["event"] == "step"))
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        noisy = lines[0]["noisy"]
+        stages = list(dict.fromkeys(line["stage"] for line in lines))
         for stage, style in zip(stages, ("-", "--"), strict=False):
-            steps = [r for r in records if r["event"] == "step" and r["stage"] == stage]
-            losses = smooth([r["loss"] for r in steps])
             label = info.id if len(stages) == 1 else f"{info.id}, {stage}"
-            times = [(r["time"] - began) / 60 for r in steps]
-            options: dict[str, Any] = {"color": f"C{index}", "linestyle": style, "label": label}
-            left.plot(times, losses / losses[0], **options)
-            scores = [r for r in records if r["event"] == "validation" and r["stage"] == stage]
-            noisy = scores[0]["noisy_psnr"]
-            times = [(r["time"] - began) / 60 for r in scores]
-            right.plot(times, [r["psnr"] for r in scores], **options)
-            told = f"{scores[0]['psnr']:.2f} -> {scores[-1]['psnr']:.2f} dB, noisy {noisy:.2f}"
-            print(f"{label}: loss {losses[0]:.4g} -> {losses[-1]:.4g}; {told}")
+            told = []
+            for key, axes in (("loss", left), ("psnr", right)):
+                # Not everything need be measured at every look.
+                ours = [line for line in lines if line["stage"] == stage and key in line]
+                if not ours:
+                    continue
+                minutes, values = [line["seconds"] / 60 for line in ours], [u[key] for u in ours]
+                whole = values[0] if key == "loss" else 1
+                axes.plot(
+                    minutes,
+                    [value / whole for value in values],
+                    color=f"C{index}",
+                    linestyle=style,
+                    marker=".",
+                    label=label,
+                )
+                told.append(f"{key} {values[0]:.4g} -> {values[-1]:.4g} ({minutes[-1]:.1f} min)")
+            print(f"{label}:", *told, f"noisy {noisy:.2f}")
     right.axhline(noisy, color="gray", linestyle=":", label="noisy")
-    left.set(xlabel="minutes", ylabel="loss, of that at the start", yscale="log")
-    right.set(xlabel="minutes", ylabel="PSNR in dB, crops kept back", ylim=(noisy - 4, None))
-    right.legend(fontsize="small")
+    left.set(xlabel="minutes of a core", ylabel="loss, of that at the start, crops kept back")
+    right.set(xlabel="minutes of a core", ylabel="PSNR in dB, crops kept back")
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize="small", loc="outside right center")
     figure.savefig(picture, dpi=110)
-
-
-def smooth(losses: list[float]) -> Any:
-    """Return the running mean over ten values."""
-    padded = np.pad(losses, (0, 9), mode="edge")
-    return np.convolve(padded, np.full(10, 0.1), mode="valid")
 
 
 def main() -> None:
@@ -139,16 +228,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train every recipe for some minutes.")
     parser.add_argument("photographs", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=4)
-    parser.add_argument("--only", choices=list(NETWORKS))
+    parser.add_argument("--only", choices=list(RUNS))
     parser.add_argument("--draw", type=Path)
     arguments = parser.parse_args()
     if arguments.draw:
         return draw(arguments.out, arguments.draw)
     make_crops(arguments.photographs, arguments.out)
-    for method in [arguments.only] if arguments.only else NETWORKS:
+    for method in [arguments.only] if arguments.only else RUNS:
         if not (arguments.out / method).exists():
-            train(method, arguments.out, arguments.minutes)
+            train(method, arguments.out)
+        if not (arguments.out / f"{method}.jsonl").exists():
+            measure(method, arguments.out)
     return None
 
 
