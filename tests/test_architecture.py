@@ -38,9 +38,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ranges": {"image"},
     "options": {"methods", "ranges"},
     "inference": {"device", "draws", "methods", "tiling"},
-    "plane": {"draws", "image", "ranges", "tiling"},
+    "plane": {"choosing", "draws", "image", "ranges", "tiling"},
     "pipeline": {"device", "formats", "image", "inference", "methods", "options", "plane"}
-    | {"ranges", "tiling", "weights"},
+    | {"choosing", "ranges", "tiling", "weights"},
     "export_forms": set(),
     "exporting": {"draws", "export_forms", "methods", "weights"},
     "timing": {"device", "image", "methods", "pipeline"},
@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": {"arrays", "baselines", "device", "formats", "image", "methods", "noise", "options"}
     | {"pictures", "pipeline", "ranges", "weights"},
     "report": set(),
-    "choosing": set(),
+    "choosing": {"tiling"},
     "api": {"batch", "fitting", "formats", "image", "options", "outputs", "pipeline"} | {"weights"},
     "__init__": {"api"},
     "cli": {"bench", "pictures"}

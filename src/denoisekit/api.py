@@ -14,7 +14,7 @@ from denoisekit.fitting import Fit, FitOptions, fit
 from denoisekit.fitting.options import PRESETS, Listen
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.image import Pixels
-from denoisekit.options import DEFAULT_METHOD, Options
+from denoisekit.options import DEFAULT_METHOD, Options, Strength
 from denoisekit.outputs import Naming, Source, check_free, name_outputs
 from denoisekit.pipeline import Denoiser
 from denoisekit.pipeline import load as load_options
@@ -25,7 +25,7 @@ def load(
     method: str | None = None,
     *,
     weights: str | None = None,
-    strength: float = 1.0,
+    strength: Strength = 1.0,
     self_ensemble: bool = False,
     settings: Mapping[str, object] | None = None,
     seed: int = 0,
@@ -41,12 +41,13 @@ def load(
     Parameters
     ----------
     method : str, optional
-        Id of the method; ``denoisekit methods`` lists them. Default: that of the weights, or
-        aprrd.
+        Id of the method; ``denoisekit methods`` lists them. Default, and ``auto``: that of the
+        weights, or aprrd.
     weights : str, optional
         Id or file of the weights; default: the method's own.
-    strength : float
-        Blend with the input: 1 is the method's result, 0 exactly the input.
+    strength : float or 'auto'
+        Blend with the input: 1 is the method's result, 0 exactly the input; ``auto`` gives
+        back what the method took away and was no noise.
     self_ensemble : bool
         Average the eight flips and rotations: eight times the work.
     settings : mapping of str to object, optional
@@ -84,7 +85,9 @@ def load(
     >>> denoised = denoiser(noisy)  # doctest: +SKIP
     """
     options = Options(
-        method=method or (method_of(weights) if weights else None) or DEFAULT_METHOD,
+        method=(method if method != "auto" else None)
+        or (method_of(weights) if weights else None)
+        or DEFAULT_METHOD,
         weights=weights,
         strength=strength,
         self_ensemble=self_ensemble,
@@ -108,7 +111,7 @@ def denoise(
     axes: str | None = ...,
     method: str | None = ...,
     weights: str | None = ...,
-    strength: float = ...,
+    strength: Strength = ...,
     device: str = ...,
     precision: str = ...,
     range: str = ...,
@@ -122,7 +125,7 @@ def denoise(
     axes: str | None = ...,
     method: str | None = ...,
     weights: str | None = ...,
-    strength: float = ...,
+    strength: Strength = ...,
     device: str = ...,
     precision: str = ...,
     range: str = ...,
@@ -137,7 +140,7 @@ def denoise(
     axes: str | None = None,
     method: str | None = None,
     weights: str | None = None,
-    strength: float = 1.0,
+    strength: Strength = 1.0,
     device: str = "auto",
     precision: str = "auto",
     range: str = "auto",
@@ -203,6 +206,7 @@ def fit_single(
     precision: str = "auto",
     max_memory: int | None = None,
     range: str = "auto",
+    keep_mean: bool | None = None,
     on_look: Listen | None = None,
 ) -> Fit:
     """Fit a network to one noisy array, from which alone it learns.
@@ -229,6 +233,9 @@ def fit_single(
         As in `load`.
     range : str
         What is black and white; ``auto`` from scratch: percentiles.
+    keep_mean : bool, optional
+        Whether every channel keeps its mean; default: unless the array looks like a
+        photograph of 8 bits.
     on_look : callable, optional
         Told a `denoisekit.fitting.Look` after every step; True asks to stop.
 
@@ -255,6 +262,7 @@ def fit_single(
         steps=steps,
         width=width,
         range=range,
+        keep_mean=keep_mean,
         seed=seed,
         device=device,
         precision=precision,

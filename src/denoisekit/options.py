@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from denoisekit.errors import UsageError
 from denoisekit.methods import get_method
 from denoisekit.ranges import parse_range
+
+Strength = float | Literal["auto"]
+"""A blend with the input, or one that follows from the picture."""
 
 DEFAULT_METHOD = "aprrd"
 """Where neither a method nor weights say which."""
@@ -23,8 +27,10 @@ class Options:
         Id of the method.
     weights : str or None
         Id or file of the weights; None: the method's own.
-    strength : float
-        Blend with the input: 1 is the method's result, 0 exactly the input.
+    strength : float or 'auto'
+        Blend with the input: 1 is the method's result, 0 exactly the input. ``auto``: the
+        method's result, with what it took away and was not noise; see
+        `denoisekit.choosing.giving`.
     self_ensemble : bool
         Average the results of the eight flips and rotations: eight times the work.
     settings : mapping of str to object
@@ -44,7 +50,7 @@ class Options:
 
     method: str = DEFAULT_METHOD
     weights: str | None = None
-    strength: float = 1.0
+    strength: Strength = 1.0
     self_ensemble: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
@@ -55,7 +61,10 @@ class Options:
     range: str = "auto"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 1:
+        if isinstance(self.strength, str):
+            if self.strength != "auto":
+                raise UsageError(f"strength '{self.strength}' is not a number", "or write auto")
+        elif not 0 <= self.strength <= 1:
             raise UsageError(f"strength {self.strength} is not between 0 and 1")
         if self.tile is not None and self.tile < 0:
             raise UsageError(

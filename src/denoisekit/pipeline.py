@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from denoisekit.choosing.tally import Tally, held_bytes
 from denoisekit.device import (
     choose_plan,
     choose_precision,
@@ -43,12 +44,16 @@ class Report:
         File values taken for black and white.
     warnings : tuple of str
         What the user should know.
+    returned : float or None
+        With the strength ``auto``: the part of what the network took away, in squares, that
+        was no noise and was given back.
     """
 
     tile: tuple[int, int]
     tiles: int
     range: tuple[float, float]
     warnings: tuple[str, ...]
+    returned: float | None = None
 
 
 class Denoiser:
@@ -87,6 +92,7 @@ class Denoiser:
         self.settings = info.choose(options.settings)
         self.traits = info.traits(weights.config, self.settings)
         self._warnings: list[str] = []
+        self.tally = Tally()
         self.network = Network(
             info.scale, self.traits, self._prepared, self.device, self.precision, self.warn
         )
@@ -180,6 +186,10 @@ class Denoiser:
         scale = resolve_range(parse_range(self.options.range), reader)
         if warning := narrow_warning(scale, reader):
             self._warnings.append(warning)
+        auto = self.options.strength == "auto"
+        if auto:
+            reserved += held_bytes(image.height, image.width, image.samples - image.alpha)
+            self.tally = Tally()
         plan = self.plan(image.height, image.width, reserved)
         share = image.height * image.width / (plan.read_pixels * self.passes(image))
         self.network.work = 0.0
@@ -188,7 +198,8 @@ class Denoiser:
         for plane in range(image.planes):
             Plane(self, reader, plane, scale).run(plan, write, studied)
         unique = tuple(dict.fromkeys(self._warnings))
-        return Report(plan.tile, plan.count, (scale.low, scale.high), unique)
+        returned = self.tally.share if auto else None
+        return Report(plan.tile, plan.count, (scale.low, scale.high), unique, returned)
 
     def warn(self, text: str) -> None:
         """Add a line to the report of the image under way."""

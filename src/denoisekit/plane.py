@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,8 +62,18 @@ class Plane:
         if self.denoiser.traits.studies and plan.count > 1:
             self._study(plan, studied)
         bands = run_tiled(self._tile, self._unit, plan, draws=draws, ensemble=options.self_ensemble)
+        if self.strength == "auto":
+            bands = self._with_picture(bands)
         for top, band in bands:
             write(self.plane, top, self._file_values(top, band))
+
+    def _with_picture(self, bands: Iterator[tuple[int, Floats]]) -> Iterator[tuple[int, Floats]]:
+        """Give back what was taken away and was not noise."""
+        from denoisekit.choosing.giving import give_back
+
+        denoiser, size = self.denoiser, (self.info.height, self.info.width)
+        colour = denoiser.direct(self.info) and self.colours == 3
+        return give_back(bands, self._unit, size, denoiser.device, denoiser.tally, colour=colour)
 
     def _study(self, plan: Plan, pixels: int) -> None:
         """Show the whole plane to a method that wants to see it, for each of its passes."""
@@ -125,13 +135,14 @@ class Plane:
         """Return denoised rows as the file keeps them, with the input's alpha and holes."""
         info = self.info
         floats = info.dtype.kind == "f"
-        if self.strength == 1 and not info.alpha and not floats:
+        whole = self.strength in (1, "auto")
+        if whole and not info.alpha and not floats:
             return from_unit(band, self.scale, info)
         noisy = self._read(top, top + len(band))
         rows = np.array(noisy)
         colour = noisy[..., : self.colours]
         filled, holes = fill_nonfinite(colour)
-        if self.strength < 1:
+        if self.strength != "auto" and self.strength < 1:
             unit = to_unit(filled, self.scale)
             band = unit + np.float32(self.strength) * (band - unit)
         denoised = from_unit(band, self.scale, info)

@@ -19,6 +19,8 @@ SMALLEST = 32
 """Pixels along a side that a picture must at least have."""
 LEFT = 2.0
 """How much noise there is beside edges, where none can be measured, for that in flat parts."""
+PASSED = 0.25
+"""Part of the energy that the window of a block lets through."""
 LEAST = 1e-8
 """Error at which pictures count as equal: 80 dB."""
 
@@ -74,7 +76,7 @@ def _error(noisy: Floats, denoised: Floats) -> float:
         for p in (noisy, denoised)
     )
     with torch.inference_mode():
-        return LEFT * _left(before, after) + _lost(before, after)
+        return (LEFT * _left(before, after) + _lost(before, after)) / PASSED
 
 
 def _left(noisy: torch.Tensor, denoised: torch.Tensor) -> float:

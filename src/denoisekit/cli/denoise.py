@@ -29,7 +29,7 @@ from denoisekit.errors import DenoisekitError, UsageError
 
 if TYPE_CHECKING:
     from denoisekit.batch import Job, Outcome
-    from denoisekit.options import Options
+    from denoisekit.options import Options, Strength
     from denoisekit.pipeline import Denoiser
     from denoisekit.weights import LoadedWeights
 
@@ -54,14 +54,20 @@ def denoise(
     skip_existing: SkipExisting = False,
     method: Annotated[
         str | None,
-        typer.Option(help="See denoisekit methods; default: that of the weights, or aprrd."),
+        typer.Option(
+            help="See denoisekit methods; default and auto: that of the weights, or aprrd."
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Id or file; see denoisekit weights list.")
     ] = None,
     strength: Annotated[
-        float, typer.Option(help="Blend with the input: 0 is the input, 1 the full result.")
-    ] = 1.0,
+        str,
+        typer.Option(
+            help="Blend with the input: 0 is the input, 1 the full result; "
+            "auto gives back what was no noise."
+        ),
+    ] = "1",
     self_ensemble: Annotated[
         bool,
         typer.Option("--self-ensemble", help="Mean of eight flips and rotations; 8x the work."),
@@ -93,9 +99,11 @@ def denoise(
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)
     options = Options(
-        method=method or (method_of(weights) if weights else None) or DEFAULT_METHOD,
+        method=(method if method != "auto" else None)
+        or (method_of(weights) if weights else None)
+        or DEFAULT_METHOD,
         weights=weights,
-        strength=strength,
+        strength=_strength(strength),
         self_ensemble=self_ensemble,
         settings=parse_settings(set or []),
         seed=seed,
@@ -121,8 +129,26 @@ def parse_settings(texts: list[str]) -> dict[str, object]:
     return settings
 
 
+def _returned(share: float) -> str:
+    """Say what the strength auto did."""
+    if share < 0.005:
+        return "strength auto: all that was removed is noise"
+    return f"strength auto: {100 * share:.0f} % of what was removed was no noise and is back"
+
+
 def _named(weights: LoadedWeights) -> str:
     return f"{weights.id} ({weights.instead})" if weights.instead else weights.id
+
+
+def _strength(text: str) -> Strength:
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"--strength {text} is not a number", "write auto, or a number from 0 to 1"
+        ) from None
 
 
 def _tile(text: str) -> int | None:
@@ -234,6 +260,7 @@ class _Speaker:
                     "tile": report.tile,
                     "tiles": report.tiles,
                     "range": report.range,
+                    "returned": report.returned,
                     "seconds": round(outcome.seconds, 3),
                     "megapixels": outcome.megapixels,
                     "warnings": report.warnings,
@@ -243,6 +270,8 @@ class _Speaker:
         if not self.quiet:
             for warning in report.warnings:
                 bar.note(f"warning: {job.source}: {warning}")
+            if report.returned is not None:
+                bar.note(f"{job.source}: {_returned(report.returned)}")
             render.out(
                 f"{job.source} -> {job.target}  "
                 f"{outcome.megapixels:.3g} megapixels in {outcome.seconds:.1f} s"
