@@ -72,6 +72,17 @@ def test_a_row_is_the_median_of_the_clock_and_the_operations_counted():
     assert facts["share_of_matrix_rate"] == pytest.approx(row.flop / 2 / rates["fp32"])
 
 
+def test_products_added_in_place_are_counted():
+    def run(noisy):
+        flat = torch.zeros(7, 11).addmm_(torch.ones(7, 5), torch.ones(5, 11))
+        torch.zeros(3, 7, 11).baddbmm_(torch.ones(3, 7, 5), torch.ones(3, 5, 11))
+        torch.addmm(flat, torch.ones(7, 5), torch.ones(5, 11), out=flat)
+        return noisy
+
+    (row,) = measure_speed([Candidate("x", {"id": "x"}, run)], CPU, [16], repeats=1)
+    assert row.flop == 2 * 7 * 5 * 11 * (1 + 3 + 1)
+
+
 def test_what_takes_long_is_repeated_less_often():
     chosen = [Candidate("x", {"id": "x"}, lambda noisy: noisy)]
     steps = [1.0, *[LONG] * 9]

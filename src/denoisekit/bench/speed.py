@@ -6,6 +6,7 @@ large matrices.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -166,13 +167,20 @@ def _rate(
 
 def _first(candidate: Candidate, noisy: Floats, device: torch.device) -> tuple[int, int]:
     """Denoise for the first time, which sets things up; return bytes and operations."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     memory = peak_memory(device, lambda: candidate.run(noisy))
     # Apart, because what counts may send torch another way, with other memory.
-    with FlopCounterMode(display=False) as counter:
+    products = {torch.ops.aten.addmm_: _product, torch.ops.aten.baddbmm_: _product}
+    with FlopCounterMode(display=False, custom_mapping=products) as counter:
         candidate.run(noisy)
     return memory, int(counter.get_total_flops())
+
+
+def _product(_sum: Any, one: Sequence[int], other: Sequence[int], **_: Any) -> int:
+    """Return the operations of a product that is added to what is there; torch leaves it out."""
+    return 2 * math.prod(one) * other[-1]
 
 
 def _timed(
