@@ -67,6 +67,8 @@ def test_photographs_may_change_their_mean_and_nothing_else(picture):
     assert fitted(photograph).denoiser.offset == ()
     assert fitted(photograph.astype(np.uint16)).denoiser.offset != ()
     assert fitted(photograph[..., 0]).denoiser.offset != ()
+    assert fitted(photograph, keep_mean=True).denoiser.offset != ()
+    assert fitted(photograph[..., 0], keep_mean=False).denoiser.offset == ()
 
 
 def test_the_score_is_bounded_by_the_noise_and_rises(picture):

@@ -85,6 +85,14 @@ def fit_single(
             "or LO,HI."
         ),
     ] = "auto",
+    keep_mean: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-mean/--free-mean",
+            help="Whether every channel keeps its mean; default: unless it is a photograph of "
+            "8 bits with correlated noise.",
+        ),
+    ] = None,
     axes: Axes = None,
     save_weights: Annotated[
         Path | None, typer.Option(help="Keep the network, for denoise --weights.")
@@ -119,6 +127,7 @@ def fit_single(
         steps=steps,
         width=width,
         range=range,
+        keep_mean=keep_mean,
         seed=seed,
         device=device,
         precision=precision,

@@ -137,7 +137,8 @@ def _finished(
 ) -> Fit:
     """Keep the mean of the image, and make what applies the network to files."""
     config = {**found.config, "range": _as_numbers(range, shop.scale)}
-    if not _photograph(shop):
+    keep = shop.options.keep_mean
+    if not _photograph(shop) if keep is None else keep:
         parts = shop.material.noisy[: max(1, MEASURED // shop.material.noisy[0].size)]
         inner = shop.denoiser(replace(found, config=unscaled(found.config)), ensemble=ensemble)
         config["offset"] = mean_offset(inner, parts, shop.scale, shop.info)

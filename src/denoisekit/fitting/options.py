@@ -37,6 +37,9 @@ class FitOptions:
         what the weights that are adapted were made for.
     width : int or None
         Features of the network; None: as the time allows.
+    keep_mean : bool or None
+        Whether the result has the mean of the image, channel by channel; None: unless it is a
+        colour image of 8 bits with correlated noise, as cameras make them.
     seed : int
         Of all that is drawn.
     device, precision : str
@@ -52,6 +55,7 @@ class FitOptions:
     steps: int | None = None
     width: int | None = None
     range: str = "auto"
+    keep_mean: bool | None = None
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
