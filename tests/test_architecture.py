@@ -57,10 +57,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": {"arrays", "baselines", "device", "formats", "image", "methods", "noise", "options"}
     | {"pictures", "pipeline", "ranges", "weights"},
     "report": set(),
+    "comparing": {"baselines", "bench.probe", "choosing", "device", "image", "methods", "options"}
+    | {"pipeline", "ranges", "timing", "weights"},
     "choosing": {"tiling"},
     "api": {"batch", "fitting", "formats", "image", "options", "outputs", "pipeline"} | {"weights"},
     "__init__": {"api"},
-    "cli": {"bench", "pictures"}
+    "cli": {"bench", "choosing", "comparing", "pictures"}
     | {"batch", "device", "estimate", "exporting", "fitting", "formats", "image"}
     | {"inference", "methods", "noise", "options", "outputs", "pipeline", "ranges", "timing"}
     | {"report", "training", "weights"},

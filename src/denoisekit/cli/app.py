@@ -17,6 +17,7 @@ import typer
 from denoisekit._version import __version__
 from denoisekit.cli import (
     bench,
+    compare,
     denoise,
     doctor,
     fit_single,
@@ -75,6 +76,7 @@ def root(
 
 
 app.command("denoise", epilog=denoise.EPILOG)(denoise.denoise)
+app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("fit-single", epilog=fit_single.EPILOG)(fit_single.fit_single)
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 app.command("train", epilog=train.EPILOG)(train.train)

@@ -74,7 +74,7 @@ def write_page(
     shown = []
     with render.progress(PAGE, len(items), "pictures", quiet) as bar:
         for item in items:
-            shown.append(_shown(shelf, item, chosen))
+            shown.append(_shown(shelf, item, chosen, measure))
             bar.update(len(shown))
     page = bench_page(results, shown, str(measure), lossless=lossless)
     try:
@@ -84,12 +84,16 @@ def write_page(
     shelf.clear()
 
 
-def _shown(shelf: Shelf, item: Item, chosen: Sequence[Candidate]) -> Shown:
+def _shown(shelf: Shelf, item: Item, chosen: Sequence[Candidate], measure: Protocol) -> Shown:
     from denoisekit.bench.candidates import NOISY
+    from denoisekit.bench.protocols import fit_levels
     from denoisekit.report.bench_page import Shown
 
     noisy, clean = shelf.pictures.read(item)
     assert clean is not None
+    if measure.affine:  # as the noisy one would look
+        gain, offset = fit_levels(clean, noisy)
+        clean = (gain * clean + offset).astype(clean.dtype)
     box = top, left, height, width = shelf.box(item, noisy.shape)
     note = ""
     if noisy.shape[:2] != (height, width):

@@ -111,7 +111,7 @@ def render(page: Page, *, lossless: bool = False) -> str:
 def _gain(exhibit: Exhibit, start: tuple[int, int]) -> int:
     """Return how often what was removed must be taken to be seen well, and not be cut off."""
     left, right = (exhibit.pictures[layer].astype(np.float32) for layer in start)
-    return round(min(20.0, max(1.0, 30 / max(float((left - right).std()), 1e-6))))
+    return round(min(20.0, max(1.0, 48 / max(float((left - right).std()), 1e-6))))
 
 
 def _part(name: str) -> str:

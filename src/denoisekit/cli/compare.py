@@ -1,0 +1,319 @@
+"""``denoisekit compare``: several methods on one's own image, ranked, on one page."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from denoisekit.cli import render
+from denoisekit.cli.shared import Axes, Device, Overwrite, Quiet, Range, parse_time
+from denoisekit.errors import DenoisekitError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from denoisekit.comparing import Choice, Crop, Limits, Part, Result, Skipped
+    from denoisekit.image import ImageInfo
+    from denoisekit.ranges import Range as Scale
+
+EPILOG = (
+    "Examples:\n\n"
+    "denoisekit compare photo.jpg --open\n\n"
+    "denoisekit compare photo.jpg --time 5m --crop 1200,800,512,512\n\n"
+    "denoisekit compare stack.tif --plane 4 --plane 20 --methods aprrd,nlm"
+)
+
+
+def compare(
+    image: Annotated[Path, typer.Argument(help="An image or stack.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The page; default: IMAGE_compare.html.")
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(help="Ids with commas between, or several times; also nlm, tv …"),
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="Ids or files of weights, each with its method.")
+    ] = None,
+    max_time: Annotated[
+        str,
+        typer.Option("--time", help="For all together, where none are named: 60s, 5m."),
+    ] = "60s",
+    crop: Annotated[
+        str | None, typer.Option(help="X,Y,W,H in pixels; default: all, or the middle.")
+    ] = None,
+    plane: Annotated[
+        list[int] | None,
+        typer.Option(help="Of a stack, from 0; several times; default: three of them."),
+    ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page in the browser.")
+    ] = False,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Keep the page's pictures without loss.")
+    ] = False,
+    overwrite: Overwrite = False,
+    range: Range = "auto",
+    axes: Axes = None,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    quiet: Quiet = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON on stdout, in place of a table.")
+    ] = False,
+) -> None:
+    """Denoise a part of an image in several ways, rank them, and show all on one page."""
+    from denoisekit.comparing import Limits, choices_here, choices_named
+    from denoisekit.formats import open_image
+    from denoisekit.ranges import parse_range, resolve_range
+
+    page = output or image.with_name(f"{image.stem}_compare.html")
+    if page.is_dir():
+        raise OutputError(f"{page} is a folder", "name a file with -o")
+    if page.exists() and not overwrite:
+        raise OutputError(f"{page} exists already", "give another name with -o, or add --overwrite")
+    names = [name.strip() for text in methods or [] for name in text.split(",") if name.strip()]
+    named = choices_named(names, weights or [])
+    seconds = parse_time(max_time)
+    choices = named or choices_here()
+    if not choices:
+        raise UsageError("no weights are here to compare", "see denoisekit weights list")
+    limits = Limits(None if named else seconds, device, precision, range)
+    reader = open_image(image, axes)
+    try:
+        part = _part(reader, crop, plane)
+        scale = resolve_range(parse_range(range), reader)
+        speaker = _Speaker(image, reader.info, part, scale, quiet or as_json)
+        results, skipped = speaker.run(choices, limits)
+        html = speaker.page(results, skipped, limits, axes, lossless)
+    finally:
+        reader.close()
+    _write(page, html)
+    if as_json:
+        render.json_line(speaker.facts(results, skipped, page, limits, axes))
+    else:
+        speaker.table(results, page, limits, axes)
+    if open_page:
+        _open(page)
+
+
+def _part(reader: Any, crop: str | None, planes: Sequence[int] | None) -> Part:
+    from denoisekit.comparing import Part, middle_crop, parse_crop, spread_planes
+
+    info = reader.info
+    for plane in planes or []:
+        if not 0 <= plane < info.planes:
+            raise UsageError(f"the image has no plane {plane}", f"it has {info.planes}, from 0 on")
+    where = (
+        parse_crop(crop, info.width, info.height) if crop else middle_crop(info.width, info.height)
+    )
+    chosen = tuple(dict.fromkeys(planes)) if planes else spread_planes(info.planes)
+    return Part(reader, where, chosen)
+
+
+def _write(path: Path, html: str) -> None:
+    from denoisekit.atomic import write_whole
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, html.encode())
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _open(path: Path) -> None:
+    import webbrowser
+
+    if not webbrowser.open(path.resolve().as_uri()):
+        render.err(f"note: no browser could be opened; open {path} yourself")
+
+
+def command_of(choice: Choice, image: Path, limits: Limits, axes: str | None) -> str:
+    """Return the command line that denoises all of the image so; empty: there is none."""
+    if choice.weights is None:
+        return ""
+    words = ["denoisekit", "denoise", str(image), "--weights", choice.weights]
+    words += ["--range", limits.range] * (limits.range != "auto")
+    words += ["--axes", axes] if axes else []
+    words += ["--precision", limits.precision] * (limits.precision != "auto")
+    words += ["--device", limits.device] * (limits.device != "auto")
+    return shlex.join(words)
+
+
+class _Speaker:
+    """Runs what is compared, and tells of it."""
+
+    def __init__(
+        self, image: Path, info: ImageInfo, part: Part, scale: Scale, silent: bool
+    ) -> None:
+        from denoisekit.choosing import score
+        from denoisekit.comparing import as_unit
+
+        self.image, self.info, self.part, self.scale, self.silent = image, info, part, scale, silent
+        self.noisy = as_unit(part.pixels(), info, scale)
+        # What is too small to be judged is refused here, before any work.
+        scores = [score(plane, plane) for plane in self.noisy]
+        self.noisy_score = sum(scores) / len(scores)
+
+    def where(self) -> str:
+        """Say which part of the image is compared; empty: all of it."""
+        crop, info = self.part.crop, self.info
+        words = []
+        if (crop.width, crop.height) != (info.width, info.height):
+            words.append(
+                f"{crop.width}x{crop.height} pixels from x {crop.left}, y {crop.top} "
+                f"of {info.width}x{info.height}"
+            )
+        if len(self.part.planes) < info.planes:
+            planes = ", ".join(map(str, self.part.planes))
+            words.append(f"plane{'s' * (len(self.part.planes) > 1)} {planes} of {info.planes}")
+        return "; ".join(words)
+
+    def run(self, choices: Sequence[Choice], limits: Limits) -> tuple[list[Result], list[Skipped]]:
+        """Return the results, the best first, and what was left out."""
+        from denoisekit.choosing import score
+        from denoisekit.comparing import Result, compare
+
+        if self.where():
+            self._say(f"comparing {self.where()}; see --crop" + " and --plane" * self._stack)
+        results, skipped = [], []
+        with render.progress(self.image.name, len(choices), "results", self.silent) as bar:
+            for done, found in enumerate(compare(self.part, choices, self.scale, limits, score), 1):
+                if isinstance(found, Result):
+                    results.append(found)
+                else:
+                    skipped.append(found)
+                    bar.note(f"left out {found.choice.id}: {found.reason}")
+                bar.update(done)
+        if not results:
+            hint = "name what to run with --methods or --weights"
+            raise DenoisekitError("nothing could be run: " + skipped[0].reason, hint)
+        results.sort(key=lambda result: -result.score)
+        if self.noisy_score > results[0].score:
+            self._say("note: by the score the noisy image itself is better than any result")
+        return results, skipped
+
+    @property
+    def _stack(self) -> bool:
+        return self.info.planes > 1
+
+    def page(
+        self,
+        results: Sequence[Result],
+        skipped: Sequence[Skipped],
+        limits: Limits,
+        axes: str | None,
+        lossless: bool,
+    ) -> str:
+        """Return the page."""
+        from denoisekit.report.compare_page import Way, compare_page
+
+        scale = self.scale
+        ways = [
+            Way(
+                result.choice.id,
+                result.denoised,
+                result.score,
+                result.seconds,
+                result.memory,
+                command_of(result.choice, self.image, limits, axes),
+                "; ".join(
+                    f"{name.replace('_', ' ')} {text}" for name, text in result.facts.items()
+                ),
+            )
+            for result in results
+        ]
+        about = [
+            ("image", f"{self.image.name}, {self.info.width}x{self.info.height} pixels"),
+            ("black and white", f"{scale.low:g} and {scale.high:g}"),
+            ("noise", _noise(self.noisy[0])),
+        ]
+        if skipped:
+            words = (f"{one.choice.id} ({one.reason})" for one in skipped)
+            about.append(("left out", ", ".join(words)))
+        where = self.where()
+        note = f"{where[:1].upper()}{where[1:]}." if where else ""
+        planes = self.part.planes
+        name = self.image.name
+        return compare_page(
+            name,
+            ways,
+            self.noisy,
+            planes,
+            about,
+            noisy_score=self.noisy_score,
+            note=note,
+            lossless=lossless,
+        )
+
+    def table(
+        self, results: Sequence[Result], page: Path, limits: Limits, axes: str | None
+    ) -> None:
+        """Show the ranks."""
+        rows = [
+            (
+                str(rank),
+                result.choice.id,
+                f"{result.score:.2f}",
+                f"{result.seconds:.1f} s",
+                f"{result.memory / 2**20:.0f} MiB",
+            )
+            for rank, result in enumerate(results, 1)
+        ]
+        rows.append(("", "noisy", f"{self.noisy_score:.2f}", "", ""))
+        render.table(("rank", "result", "score", "time", "memory"), rows, self.image.name)
+        render.out(f"page: {page}")
+        command = command_of(results[0].choice, self.image, limits, axes)
+        if command:
+            self._say(f"for the first: {command}")
+
+    def facts(
+        self,
+        results: Sequence[Result],
+        skipped: Sequence[Skipped],
+        page: Path,
+        limits: Limits,
+        axes: str | None,
+    ) -> dict[str, Any]:
+        """Return all of it as JSON can say it."""
+        crop: Crop = self.part.crop
+        return {
+            "input": self.image,
+            "page": page,
+            "crop": [crop.left, crop.top, crop.width, crop.height],
+            "planes": list(self.part.planes),
+            "noisy_score": self.noisy_score,
+            "results": [
+                {
+                    "id": result.choice.id,
+                    "method": result.choice.method,
+                    "score": result.score,
+                    "seconds": round(result.seconds, 3),
+                    "memory_bytes": result.memory,
+                    "command": command_of(result.choice, self.image, limits, axes),
+                    **result.facts,
+                }
+                for result in results
+            ],
+            "left_out": [{"id": one.choice.id, "reason": one.reason} for one in skipped],
+        }
+
+    def _say(self, text: str) -> None:
+        if not self.silent:
+            render.err(text)
+
+
+def _noise(noisy: Any) -> str:
+    from denoisekit.estimate import estimate_noise
+
+    found = estimate_noise(noisy)
+    if found is None:
+        return "not known: the image is too small"
+    sigma = math.sqrt(sum(s * s for s in found.sigma) / len(found.sigma))
+    kind = "shared by neighbouring pixels" if found.correlated else "of its own in each pixel"
+    return f"about {255 * sigma:.2f} of 255 (root mean square), {kind}"
