@@ -72,8 +72,8 @@ def main() -> None:
     for item in material.items[: chosen.limit]:
         noisy, clean = material.read(item)
         assert clean is not None
-        base = find_protocol("srgb").measure(clean, noisy)["psnr"]
-        row = {"noisy": {"full": base, "auto": base, "score": score(noisy, noisy)}}
+        psnr = find_protocol("srgb").measure(clean, noisy)["psnr"]
+        row = {"noisy": {"full": psnr, "auto": psnr, "score": score(noisy, noisy)}}
         row |= {weights: measure(d, noisy, clean) for weights, d in denoisers.items()}
         rows.append(row)
         print(json.dumps({"picture": item.name, **row}), flush=True)

@@ -9,6 +9,7 @@ import torch
 from denoisekit.choosing import giving
 from denoisekit.choosing.giving import give_back
 from denoisekit.choosing.tally import Tally
+from denoisekit.errors import OutputError
 
 HEIGHT, WIDTH = 200, 264
 
@@ -99,6 +100,18 @@ def test_the_result_does_not_depend_on_the_bands_or_on_where_it_is_held(monkeypa
     bands = [(0, wiped[:37]), (37, wiped[37:170]), (170, wiped[170:])]
     monkeypatch.setattr(giving, "HELD_BYTES", 0)  # on disk
     np.testing.assert_array_equal(returned(noisy, wiped, bands=bands), whole)
+
+
+def test_a_disk_without_room_is_an_error_that_helps(monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    flat = np.full((64, 64, 3), 0.5, np.float32)
+    monkeypatch.setattr(giving, "HELD_BYTES", 0)
+    monkeypatch.setattr(giving.tempfile, "TemporaryFile", full)
+    with pytest.raises(OutputError, match="no room") as caught:
+        returned(flat, flat)
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_the_result_does_not_depend_on_the_boxes(monkeypatch):

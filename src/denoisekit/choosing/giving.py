@@ -7,6 +7,8 @@ how the picture was tiled.
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
@@ -18,6 +20,7 @@ from denoisekit.choosing import spectrum
 from denoisekit.choosing.gain import picture_share
 from denoisekit.choosing.noise import Noise, Sample, brightness_of, measure, sample
 from denoisekit.choosing.tally import HELD_BYTES, Tally
+from denoisekit.errors import OutputError
 from denoisekit.tiling import reflect_index
 
 Floats = npt.NDArray[np.float32]
@@ -63,6 +66,11 @@ def give_back(
     ------
     (int, numpy.ndarray)
         As ``bands``; in bands of another height.
+
+    Raises
+    ------
+    OutputError
+        There is no room to hold the result.
     """
     denoised = _hold(bands, size)
     pair = _Pair(noisy, denoised, device, colour=colour)
@@ -82,10 +90,20 @@ def _hold(bands: Iterable[tuple[int, Floats]], size: tuple[int, int]) -> Floats:
 
 
 def _room(shape: tuple[int, ...]) -> Floats:
-    if 4 * int(np.prod(shape)) <= HELD_BYTES:
+    size = 4 * math.prod(shape)
+    if size <= HELD_BYTES:
         return np.empty(shape, np.float32)
-    with tempfile.TemporaryFile() as file:  # the map keeps it; its name is gone already
-        return np.memmap(file, np.float32, "w+", shape=shape)
+    try:
+        with tempfile.TemporaryFile() as file:  # the map keeps it; its name is gone already
+            if hasattr(os, "posix_fallocate"):
+                # Now, because a map of a full disk ends the program.
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, np.float32, "w+", shape=shape)
+    except OSError as error:
+        raise OutputError(
+            f"no room for {size / 1e9:.1f} GB of intermediate results in {tempfile.gettempdir()}",
+            "set TMPDIR to a folder with more room, or give --strength a number",
+        ) from error
 
 
 class _Pair:
