@@ -43,12 +43,12 @@ LOOKS = 12
 NEVER = 2**31
 
 RUNS: Mapping[str, Asked] = {
-    "aprrd": Asked(steps=480, batch=1, patch=128, rate=4e-4, network={"width": 12}),
+    "aprrd": Asked(steps=1200, batch=1, patch=128, rate=4e-4, network={"width": 12}),
     "sdap": Asked(
         steps=600, batch=1, patch=120, rate=3e-4, network={"width": 32, "blocks": ["single"] * 3}
     ),
     "ssbsn": Asked(
-        steps=200,
+        steps=400,
         batch=1,
         patch=120,
         rate=2e-4,

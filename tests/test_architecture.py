@@ -72,7 +72,7 @@ EVERYONE = {"_version", "atomic", "errors"}
 # Imported late by those who need them.
 TORCH_AT_THE_TOP = re.compile(
     r"nets/.*|weights/checkpoint\.py|methods/(pd|\w+_objective)\.py"
-    r"|training/(cost|loop|run|step)\.py|fitting/(learner|losses)\.py"
+    r"|training/(cost|loop|run|step)\.py|fitting/(learner|losses|refining)\.py"
     r"|choosing/(spectrum|noise|gain|giving)\.py"
 )
 
