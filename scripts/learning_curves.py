@@ -48,7 +48,7 @@ RUNS: Mapping[str, Asked] = {
         steps=600, batch=1, patch=120, rate=3e-4, network={"width": 32, "blocks": ["single"] * 3}
     ),
     "ssbsn": Asked(
-        steps=400,
+        steps=200,
         batch=1,
         patch=120,
         rate=2e-4,
