@@ -98,6 +98,8 @@ def _learned(
     if not shop.stopped:
         share = 1 - FIRST_SHARE
         found = refine(shop, found, started, share, until, ensemble=applying.ensemble)
+    elif started is not None:
+        found = max(found, shop.judged(started), key=lambda one: one.score)
     return found, applying
 
 

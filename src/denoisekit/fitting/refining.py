@@ -66,6 +66,10 @@ def refine(
     """
     began = time.monotonic()
     known = [first] if start is None else [first, start]
+    # Covered pixels are harder for weights that see all: if they do better even so, what the
+    # first network came to, maybe in very little time, must not count.
+    if start is not None and (judged := shop.judged(start)).score > first.score:
+        known = [judged]
     targets = [_mean([shop.applied(one, ensemble=ensemble) for one in known])]
     quick = time.monotonic() - began < QUICK * (until - began)
     material = replace(shop.material, denoised=targets[0])
@@ -73,7 +77,7 @@ def refine(
     shop.held = _renoised(material, source, shop.options.seed)
     # Held-out pixels would flatter networks that see every second pixel alone. From here on
     # scores are of another kind, put where those before were.
-    shop.held = replace(shop.held, level=first.score - shop.judged(first).score)
+    shop.held = replace(shop.held, level=known[0].score - shop.judged(known[0]).score)
     known = [shop.judged(one) for one in known]
     if start is not None:
         shop.tell(known[-1])
