@@ -56,7 +56,7 @@ def test_noise_that_reaches_far_is_learned_in_every_third_pixel(picture):
 
 
 def test_a_second_network_at_full_resolution_betters_the_first(picture):
-    clean, noisy = picture(height=96, width=96)
+    clean, noisy = picture(height=64, width=64)
     found = fitted(noisy, steps=400)
     assert found.objective == "recorrupted"
     assert found.denoiser.weights.config["net"] == "pyramid"

@@ -80,7 +80,7 @@ def test_every_recipe_learns(info, stage, before, paired):
     if before is not None and before.config != stage.config:
         trainee.teacher = frozen(info, before.config, fresh(info, before.config, 1).state_dict())
     began = trainee.held_out([pair])
-    for step in range(15):
+    for step in range(25):
         trainee.step(step, pair)
     assert trainee.held_out([pair]) < 0.95 * began
 
