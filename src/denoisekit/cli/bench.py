@@ -13,7 +13,7 @@ from denoisekit.cli import bench_sets, bench_speed, render
 from denoisekit.cli.bench_page import PAGE, shelf_for, write_page
 from denoisekit.cli.bench_sets import Json
 from denoisekit.cli.denoise import parse_settings
-from denoisekit.cli.shared import Device, Quiet
+from denoisekit.cli.shared import Device, Methods, Quiet, Weights, split
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,13 +64,8 @@ def run_set(
     name: Annotated[
         str | None, typer.Argument(metavar="[SET]", help="See denoisekit bench sets.")
     ] = None,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(help="Ids with commas between, or several times; also zsn2n, nlm, tv …"),
-    ] = None,
-    weights: Annotated[
-        list[str] | None, typer.Option(help="Ids or files of weights, each with its method.")
-    ] = None,
+    methods: Methods = None,
+    weights: Weights = None,
     noisy: Annotated[list[str] | None, typer.Option(help="Noisy pictures of your own.")] = None,
     clean: Annotated[list[str] | None, typer.Option(help="The same, clean.")] = None,
     noise: Annotated[
@@ -121,7 +116,7 @@ def run_set(
     pictures = partial(Material, range=range or (info.range if info else "auto"), seed=seed)
     material = _material(info, noisy, clean, noise, data, partial(pictures, apart=measure.affine))
     chosen = gather(
-        _split(methods),
+        split(methods or []),
         weights or [],
         measure,
         settings=parse_settings(set or []),
@@ -167,10 +162,6 @@ def _pack(results: dict[str, Any], material: Material | Crops, kept: Kept) -> No
         speed = mean["seconds_per_megapixel"]
         for path in pack(material, kept, candidate, speed):
             render.err(f"to submit: {path}")
-
-
-def _split(methods: Sequence[str] | None) -> list[str]:
-    return [name.strip() for text in methods or [] for name in text.split(",") if name.strip()]
 
 
 def _material(

@@ -8,7 +8,7 @@ import typer
 
 from denoisekit.cli import render
 from denoisekit.cli.bench_sets import Json
-from denoisekit.cli.shared import Device, Quiet
+from denoisekit.cli.shared import Device, Methods, Quiet, Weights, split
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,13 +22,8 @@ EPILOG = (
 
 
 def speed(
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(help="Ids with commas between, or several times; also nlm, tv …"),
-    ] = None,
-    weights: Annotated[
-        list[str] | None, typer.Option(help="Ids or files of weights, each with its method.")
-    ] = None,
+    methods: Methods = None,
+    weights: Weights = None,
     sizes: Annotated[str, typer.Option(help="Sides of the pictures, in pixels.")] = "256,512,1024",
     device: Device = "auto",
     precision: Annotated[
@@ -49,13 +44,13 @@ def speed(
     from denoisekit.device import resolve_device
 
     where = resolve_device(device)
-    sides = [_side(text) for text in _split(sizes)]
-    names = _split(",".join(methods or []))
+    sides = [_side(text) for text in split([sizes])]
+    names = split(methods or [])
     if not names and not weights:
         raise UsageError("nothing is named to measure", "denoisekit bench speed --methods aprrd")
     found: list[Speed] = []
     rates: dict[str, float] = {}
-    for index, kind in enumerate(_split(precision)):
+    for index, kind in enumerate(split([precision])):
         # What has no network has no precision either: once is enough.
         chosen = gather(names, weights or [], DEFAULT, device=device, precision=kind)
         chosen = [c for c in chosen if not index or "precision" in c.facts]
@@ -76,10 +71,6 @@ def speed(
         render.json_line({"machine": machine, "matrix_rates": rates, "rows": rows_told})
     else:
         _show(found, machine, rates)
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _side(text: str) -> int:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import render
-from denoisekit.cli.shared import Axes, Device, Overwrite, Quiet, Range, parse_time
+from denoisekit.cli.shared import (
+    Axes,
+    Device,
+    Methods,
+    Overwrite,
+    Quiet,
+    Range,
+    Weights,
+    parse_time,
+    split,
+)
 from denoisekit.errors import DenoisekitError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -33,13 +43,8 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The page; default: IMAGE_compare.html.")
     ] = None,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(help="Ids with commas between, or several times; also nlm, tv …"),
-    ] = None,
-    weights: Annotated[
-        list[str] | None, typer.Option(help="Ids or files of weights, each with its method.")
-    ] = None,
+    methods: Methods = None,
+    weights: Weights = None,
     max_time: Annotated[
         str,
         typer.Option("--time", help="For all together, where none are named: 60s, 5m."),
@@ -77,8 +82,7 @@ def compare(
         raise OutputError(f"{page} is a folder", "name a file with -o")
     if page.exists() and not overwrite:
         raise OutputError(f"{page} exists already", "give another name with -o, or add --overwrite")
-    names = [name.strip() for text in methods or [] for name in text.split(",") if name.strip()]
-    named = choices_named(names, weights or [])
+    named = choices_named(split(methods or []), weights or [])
     seconds = parse_time(max_time)
     choices = named or choices_here()
     if not choices:

@@ -37,8 +37,20 @@ Range = Annotated[
 Axes = Annotated[
     str | None, typer.Option(help="What the axes are, such as TZCYX; overrides the file.")
 ]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(help="Ids with commas between, or several times; also zsn2n, nlm, tv …"),
+]
+Weights = Annotated[
+    list[str] | None, typer.Option(help="Ids or files of weights, each with its method.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a file.")]
+
+
+def split(texts: Sequence[str]) -> list[str]:
+    """Return what is listed in texts, with commas between."""
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
 def check_existing(*, overwrite: bool, skip_existing: bool) -> None:

@@ -82,19 +82,7 @@ def refine(
     if start is not None:
         shop.tell(known[-1])
     method = get_method("single") if start is None else start.method
-
-    def stage_of(config: Mapping[str, Any]) -> Stage:
-        stage = refining(config, shop.noise, source, new=start is None)
-        return fitted_patch(stage, material)
-
-    if start is not None:
-        stage = stage_of(start.config)
-    else:
-        stage = stage_of(pyramid(shop.channels, shop.options.width or middle(WIDTHS)))
-        if shop.options.steps is None and shop.options.width is None:
-            seconds = shop.learner(method, stage, material, 0).seconds_per_step()
-            sizes = choose_sizes(WIDTHS, middle(WIDTHS), seconds, until - time.monotonic())
-            stage = stage_of(pyramid(shop.channels, sizes.width))
+    stage = _stage(shop, start, source, material, until)
     learner = shop.learner(method, stage, material, MEMBERS)
     if start is not None:
         learner.load(start.state)
@@ -112,6 +100,26 @@ def refine(
     network = Network(method, stage.config, {}, stage.name, best.score)
     found = shop.learn(learner, network, shop.span(until, share), {}, renew)
     return found if found.state else best
+
+
+def _stage(
+    shop: Workshop, start: Network | None, source: Source, material: Material, until: float
+) -> Stage:
+    """Return how the network learns; from scratch of a size for which the time will do."""
+
+    def stage_of(config: Mapping[str, Any]) -> Stage:
+        stage = refining(config, shop.noise, source, new=start is None)
+        return fitted_patch(stage, material)
+
+    if start is not None:
+        return stage_of(start.config)
+    stage = stage_of(pyramid(shop.channels, shop.options.width or middle(WIDTHS)))
+    if shop.options.steps is not None or shop.options.width is not None:
+        return stage
+    learner = shop.learner(get_method("single"), stage, material, 0)
+    left = until - time.monotonic()
+    sizes = choose_sizes(WIDTHS, middle(WIDTHS), learner.seconds_per_step(), left)
+    return stage_of(pyramid(shop.channels, sizes.width))
 
 
 def pyramid(channels: int, width: int) -> Mapping[str, Any]:
