@@ -207,6 +207,7 @@ def fit_single(
     max_memory: int | None = None,
     range: str = "auto",
     keep_mean: bool | None = None,
+    strength: Strength | None = None,
     on_look: Listen | None = None,
 ) -> Fit:
     """Fit a network to one noisy array, from which alone it learns.
@@ -236,6 +237,8 @@ def fit_single(
     keep_mean : bool, optional
         Whether every channel keeps its mean; default: unless the array looks like a
         photograph of 8 bits.
+    strength : float or 'auto', optional
+        As in `load`, of the result; default: ``auto`` for such a photograph, otherwise 1.
     on_look : callable, optional
         Told a `denoisekit.fitting.Look` after every step; True asks to stop.
 
@@ -263,6 +266,7 @@ def fit_single(
         width=width,
         range=range,
         keep_mean=keep_mean,
+        strength=strength,
         seed=seed,
         device=device,
         precision=precision,

@@ -61,11 +61,7 @@ class Options:
     range: str = "auto"
 
     def __post_init__(self) -> None:
-        if isinstance(self.strength, str):
-            if self.strength != "auto":
-                raise UsageError(f"strength '{self.strength}' is not a number", "or write auto")
-        elif not 0 <= self.strength <= 1:
-            raise UsageError(f"strength {self.strength} is not between 0 and 1")
+        check_strength(self.strength)
         if self.tile is not None and self.tile < 0:
             raise UsageError(
                 f"a tile of {self.tile} pixels makes no sense", "0 means the whole image"
@@ -74,3 +70,18 @@ class Options:
             raise UsageError(f"a seed of {self.seed} makes no sense", "it is 0 or a whole number")
         get_method(self.method).choose(self.settings)
         parse_range(self.range)
+
+
+def check_strength(strength: Strength) -> None:
+    """Refuse what is no strength.
+
+    Raises
+    ------
+    UsageError
+        It is neither ``auto`` nor on 0..1.
+    """
+    if isinstance(strength, str):
+        if strength != "auto":
+            raise UsageError(f"strength '{strength}' is not a number", "or write auto")
+    elif not 0 <= strength <= 1:
+        raise UsageError(f"strength {strength} is not between 0 and 1")

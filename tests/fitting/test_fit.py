@@ -149,11 +149,27 @@ def test_it_stops_when_asked_and_the_best_so_far_is_there(picture):
     assert all(later.seconds >= before.seconds for before, later in pairwise(seen))
 
 
-def test_time_that_is_over_still_leaves_a_result(picture):
+def test_a_network_that_has_not_learned_the_image_is_refused(picture):
     _, noisy = picture(height=64, width=64)
-    found = fit(ArrayReader(noisy, None), FitOptions(start="none", seconds=5), None, began=-1e9)
-    assert found.steps == 0
-    assert np.isfinite(found.denoiser(noisy)).all()
+    with pytest.raises(DenoisekitError, match="did not learn the image yet"):
+        fit(ArrayReader(noisy, None), FitOptions(start="none", seconds=5), None, began=-1e9)
+
+
+def test_a_network_that_learned_no_more_than_an_average_is_not(picture):
+    noisy = np.random.default_rng(5).normal(0.5, 0.1, (64, 64)).astype(np.float32)
+    options = FitOptions(start="none", seconds=6, width=8)
+    found = fit(ArrayReader(noisy, None), options)
+    assert error(found.denoiser(noisy), 0.5) < 0.05
+
+
+def test_a_photograph_gets_what_was_no_noise_back_and_nothing_else_does(picture):
+    _, noisy = picture(correlated=True, height=160, width=160, channels=3)
+    photograph = np.round(noisy.clip(0, 1) * 255).astype(np.uint8)
+    _, independent = picture(height=64, width=64)
+    assert fitted(photograph).denoiser.options.strength == "auto"
+    assert fitted(photograph, strength=0.5).denoiser.options.strength == 0.5
+    assert fitted(noisy).denoiser.options.strength == 1
+    assert fitted(independent).denoiser.options.strength == 1
 
 
 def test_images_of_any_size_kind_and_value():

@@ -106,6 +106,16 @@ def test_the_score_is_the_psnr_at_those_pixels_alone():
     assert held.score(elsewhere) > 100
 
 
+def test_what_an_average_scores_is_known():
+    draw = np.random.default_rng(3)
+    noisy = draw.normal(0.5, 0.1, (1, 1, 256, 256)).astype(np.float32)
+    _, held = hold_out(Material(noisy), 1, boxes=1, seed=3)
+    # Of 25 values with noise of a tenth, a pixel's own not among them but for those beside it.
+    own, mean = 0.01, 0.01 / 25
+    assert held.averaged(2) == pytest.approx(-10 * np.log10(own + mean), abs=0.4)
+    assert held.averaged(2) > held.averaged(0) + 2
+
+
 def test_patches_are_parts_turned_and_follow_the_draws():
     noisy = np.random.default_rng(4).random((3, 2, 20, 30), np.float32)
     material = Material(noisy)

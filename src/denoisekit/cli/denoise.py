@@ -24,12 +24,13 @@ from denoisekit.cli.shared import (
     Suffix,
     check_existing,
     end_batch,
+    parse_strength,
 )
 from denoisekit.errors import DenoisekitError, UsageError
 
 if TYPE_CHECKING:
     from denoisekit.batch import Job, Outcome
-    from denoisekit.options import Options, Strength
+    from denoisekit.options import Options
     from denoisekit.pipeline import Denoiser
     from denoisekit.weights import LoadedWeights
 
@@ -103,7 +104,7 @@ def denoise(
         or (method_of(weights) if weights else None)
         or DEFAULT_METHOD,
         weights=weights,
-        strength=_strength(strength),
+        strength=parse_strength(strength),
         self_ensemble=self_ensemble,
         settings=parse_settings(set or []),
         seed=seed,
@@ -138,17 +139,6 @@ def _returned(share: float) -> str:
 
 def _named(weights: LoadedWeights) -> str:
     return f"{weights.id} ({weights.instead})" if weights.instead else weights.id
-
-
-def _strength(text: str) -> Strength:
-    if text == "auto":
-        return "auto"
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(
-            f"--strength {text} is not a number", "write auto, or a number from 0 to 1"
-        ) from None
 
 
 def _tile(text: str) -> int | None:

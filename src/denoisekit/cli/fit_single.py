@@ -24,6 +24,7 @@ from denoisekit.cli.shared import (
     Suffix,
     check_existing,
     end_batch,
+    parse_strength,
     parse_time,
     stopping,
 )
@@ -93,6 +94,12 @@ def fit_single(
             "8 bits with correlated noise.",
         ),
     ] = None,
+    strength: Annotated[
+        str | None,
+        typer.Option(
+            help="Blend with the input, as in denoise; default: auto for such photographs, else 1."
+        ),
+    ] = None,
     axes: Axes = None,
     save_weights: Annotated[
         Path | None, typer.Option(help="Keep the network, for denoise --weights.")
@@ -128,6 +135,7 @@ def fit_single(
         width=width,
         range=range,
         keep_mean=keep_mean,
+        strength=None if strength is None else parse_strength(strength),
         seed=seed,
         device=device,
         precision=precision,

@@ -7,12 +7,15 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from denoisekit.cli import render
 from denoisekit.errors import UsageError
+
+if TYPE_CHECKING:
+    from denoisekit.options import Strength
 
 Output = Annotated[
     Path | None,
@@ -91,6 +94,24 @@ def parse_time(text: str) -> float:
     if not seconds > 0:
         raise UsageError(f"'{text}' is not a time", "write for instance 90m, 12h or 2d")
     return seconds
+
+
+def parse_strength(text: str) -> Strength:
+    """Return ``auto``, or the number that a text says.
+
+    Raises
+    ------
+    UsageError
+        It is neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"--strength {text} is not a number", "write auto, or a number from 0 to 1"
+        ) from None
 
 
 class Stop:

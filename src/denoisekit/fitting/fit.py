@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from denoisekit.errors import DenoisekitError
 from denoisekit.fitting.objectives import Objective, find_objective
 from denoisekit.fitting.offset import mean_offset
 from denoisekit.fitting.options import FitOptions, Listen
@@ -54,7 +55,8 @@ def fit(
     Raises
     ------
     DenoisekitError
-        Unknown names, weights that cannot be had, an image that cannot be read.
+        Unknown names, weights that cannot be had, an image that cannot be read, too little time
+        to learn it.
     """
     began = time.monotonic() if began is None else began
     options = options or FitOptions()
@@ -64,6 +66,11 @@ def fit(
         range = _range(options, start)
         shop = Workshop(reader, options, range, on_look, began)
         found, applying = _learned(shop, objective, start)
+        if options.steps is None and found.score < shop.least:
+            raise DenoisekitError(
+                f"in {time.monotonic() - began:.0f} s the network did not learn the image yet",
+                "give it more --time" + ("" if start else ", or let it --start with weights"),
+            )
         return _finished(shop, found, start, range, ensemble=applying.ensemble)
 
 
@@ -139,13 +146,15 @@ def _finished(
 ) -> Fit:
     """Keep the mean of the image, and make what applies the network to files."""
     config = {**found.config, "range": _as_numbers(range, shop.scale)}
-    keep = shop.options.keep_mean
+    keep, strength = shop.options.keep_mean, shop.options.strength
+    if strength is None:
+        strength = "auto" if _photograph(shop) else 1.0
     if not _photograph(shop) if keep is None else keep:
         parts = shop.material.noisy[: max(1, MEASURED // shop.material.noisy[0].size)]
         inner = shop.denoiser(replace(found, config=unscaled(found.config)), ensemble=ensemble)
         config["offset"] = mean_offset(inner, parts, shop.scale, shop.info)
     return Fit(
-        denoiser=shop.denoiser(replace(found, config=config), ensemble=ensemble),
+        denoiser=shop.denoiser(replace(found, config=config), ensemble=ensemble, strength=strength),
         options=shop.options,
         objective=found.name,
         start=start.id if start else "",

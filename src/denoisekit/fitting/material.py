@@ -82,6 +82,13 @@ class Held:
         wrong = denoised.transpose(0, 2, 3, 1)[self.places].astype(np.float64) - self.values
         return float(-10 * np.log10(max(float(np.square(wrong).mean()), 1e-12)))
 
+    def averaged(self, reach: int) -> float:
+        """Return the score of averages over squares that reach so far to each side."""
+        side = 2 * reach + 1
+        padded = np.pad(self.boxes, ((0, 0), (0, 0), (reach, reach), (reach, reach)), "symmetric")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), (2, 3))
+        return self.score(windows.mean((4, 5)))
+
 
 @dataclass(frozen=True, slots=True)
 class Renoised:

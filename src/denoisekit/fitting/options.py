@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from denoisekit.errors import UsageError, did_you_mean
+from denoisekit.options import Strength, check_strength
 from denoisekit.ranges import parse_range
 
 PRESETS = MappingProxyType({"fast": 30.0, "balanced": 150.0, "best": 600.0})
@@ -40,6 +41,9 @@ class FitOptions:
     keep_mean : bool or None
         Whether the result has the mean of the image, channel by channel; None: unless it is a
         colour image of 8 bits with correlated noise, as cameras make them.
+    strength : float or 'auto' or None
+        As of `denoisekit.options.Options`, of the result; None: ``auto`` for a colour image of 8
+        bits with correlated noise, otherwise 1.
     seed : int
         Of all that is drawn.
     device, precision : str
@@ -56,6 +60,7 @@ class FitOptions:
     width: int | None = None
     range: str = "auto"
     keep_mean: bool | None = None
+    strength: Strength | None = None
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -73,6 +78,8 @@ class FitOptions:
             raise UsageError(f"{self.steps} steps make no sense", "give 1 or more")
         if self.width is not None and not 4 <= self.width <= 256:
             raise UsageError(f"a width of {self.width} makes no sense", "give 4 to 256")
+        if self.strength is not None:
+            check_strength(self.strength)
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"a seed of {self.seed} makes no sense", "it is 0 or a whole number")
         parse_range(self.range)

@@ -183,8 +183,10 @@ def _mean(results: Sequence[Floats]) -> Floats:
 def noise_variance(material: Material) -> list[tuple[float, float]]:
     """Return slope and offset of the variance of independent noise over brightness.
 
-    What is left of the picture in a residual is smooth; in the differences of its
-    neighbours (``(a - b - c + d) / 2`` of four) little of it counts, and less in their median.
+    What is left of the picture in a residual is smooth: in the differences of its neighbours
+    (``(a - b - c + d) / 2`` of four) little of it counts, and least where the picture is flat.
+    There their mean square is right whatever the noise: with few photons most pixels differ
+    little and some a lot, and a median would take it for weaker than it is.
 
     Parameters
     ----------
@@ -201,18 +203,22 @@ def noise_variance(material: Material) -> list[tuple[float, float]]:
     height, width = (size // 2 * 2 for size in residual.shape[2:])
     a, b = residual[:, :, :height:2, :width:2], residual[:, :, :height:2, 1:width:2]
     c, d = residual[:, :, 1:height:2, :width:2], residual[:, :, 1:height:2, 1:width:2]
-    detail = np.abs(a - b - c + d) / 2
+    detail = np.square(a - b - c + d) / 4
     bright = material.denoised[:, :, :height:2, :width:2]
-    return [_line(bright[:, k].ravel(), detail[:, k].ravel()) for k in range(residual.shape[1])]
+    steepness = np.hypot(*np.gradient(bright, axis=(2, 3)))
+    return [
+        _line(bright[:, k].ravel(), detail[:, k].ravel(), steepness[:, k].ravel())
+        for k in range(residual.shape[1])
+    ]
 
 
-def _line(bright: Any, detail: Any) -> tuple[float, float]:
-    """Fit a line that does not fall to the variances of ranges of brightness."""
+def _line(bright: Any, detail: Any, steepness: Any) -> tuple[float, float]:
+    """Fit a line that does not fall to the variances of flat parts over their brightness."""
     order = np.argsort(bright, kind="stable")
     ranges = np.array_split(order, LEVELS)
     middles = np.array([bright[chosen].mean() for chosen in ranges])
-    # Of a Gaussian the median distance from the mean is 0.6745 of its standard deviation.
-    variances = np.array([np.square(np.median(detail[chosen]) / 0.6745) for chosen in ranges])
+    flat = [chosen[steepness[chosen] <= np.median(steepness[chosen])] for chosen in ranges]
+    variances = np.array([detail[chosen].mean() for chosen in flat])
     if np.ptp(middles) < 1e-6:
         return 0.0, float(variances.mean())
     slope, offset = np.polyfit(middles, variances, 1)

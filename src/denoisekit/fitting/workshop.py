@@ -15,7 +15,7 @@ from denoisekit.fitting.objectives import measure_noise
 from denoisekit.fitting.options import FitOptions, Listen, Look
 from denoisekit.image import Reader
 from denoisekit.methods import MethodInfo, Stage
-from denoisekit.options import Options
+from denoisekit.options import Options, Strength
 from denoisekit.pipeline import Denoiser
 from denoisekit.ranges import Floats, parse_range, resolve_range
 from denoisekit.weights import LoadedWeights
@@ -78,6 +78,8 @@ class Workshop:
         What they are judged by.
     noise : Noise
         Of the image.
+    least : float
+        Score of a network below which it has not learned the image yet, in dB.
     looks : list of Look
         How the scores developed.
     steps : int
@@ -97,6 +99,8 @@ class Workshop:
         self.noise = measure_noise(self.material)
         self.held: Held | Renoised
         self.learned, self.held = hold_out(self.material, self.noise.reach, BOXES, options.seed)
+        # Of a plain average: below it, less a little for chance, nothing was learned.
+        self.least = self.held.averaged(self.noise.reach + 1) - 1.0
         self.looks: list[Look] = []
         self.steps, self.stopped = 0, False
 
@@ -171,10 +175,13 @@ class Workshop:
             self.looks.append(look)
         self.stopped |= bool(self._on_look is not None and self._on_look(look))
 
-    def denoiser(self, network: Network, *, ensemble: bool = False) -> Denoiser:
+    def denoiser(
+        self, network: Network, *, ensemble: bool = False, strength: Strength = 1.0
+    ) -> Denoiser:
         """Return what applies a network."""
         options = Options(
             method=network.method.id,
+            strength=strength,
             self_ensemble=ensemble,
             seed=self.options.seed,
             device=self.options.device,

@@ -1,0 +1,41 @@
+"""What a second network learns from is measured in the image, and measured right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from denoisekit.fitting.material import Material
+from denoisekit.fitting.refining import noise_variance
+
+SIDE = 256
+
+
+def textured():
+    """Make a picture with edges and fine stripes in half of it: (H, W) on 0.1..0.9."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    stripes = 0.1 * np.sin(x * 1.3) * np.sin(y * 1.1) * (y > SIDE / 2)
+    return 0.15 + 0.6 * x / SIDE + stripes + 0.1 * (x % 64 > 32)
+
+
+def measured(noisy, denoised):
+    both = (image[None, None].astype(np.float32) for image in (noisy, denoised))
+    material = Material(next(both))
+    return noise_variance(Material(material.noisy, denoised=next(both)))[0]
+
+
+def test_the_variance_of_photons_is_their_number_even_of_few():
+    clean = textured() / 10
+    photons = 100.0  # 1 to 9 of them
+    noisy = np.random.default_rng(0).poisson(clean * photons) / photons
+    slope, offset = measured(noisy, clean)
+    assert slope == pytest.approx(1 / photons, rel=0.1)
+    assert offset == pytest.approx(0, abs=0.1 * clean.mean() / photons)
+
+
+def test_picture_in_the_residual_counts_little():
+    clean = textured()
+    noisy = clean + np.random.default_rng(1).normal(0, 0.1, clean.shape)
+    smooth = 0.15 + 0.6 * np.mgrid[:SIDE, :SIDE][1] / SIDE
+    slope, offset = measured(noisy, smooth)
+    assert slope * 0.5 + offset == pytest.approx(0.01, rel=0.35)
