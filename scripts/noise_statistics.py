@@ -7,7 +7,8 @@ shades hold the middle four fifths.
     python scripts/noise_statistics.py -o docs/images/noise_statistics.png \\
         --set 'SIDD, 32 blocks' phone 'sidd_val32/noisy/*.png' /noisy/=/clean/,_N.=_CL. \\
         --set 'SIDD, 5 blocks' phone 'sidd_val5/noisy/*.png' /noisy/=/clean/ \\
-        --set 'PolyU, 50 crops' dslr 'polyu50/*_real.JPG' _real=_mean
+        --set 'PolyU, 50 crops' dslr 'polyu50/*_real.JPG' _real=_mean \\
+        --flat-set 'the same, flat parts' dslr 'polyu50/*_real.JPG' _real=_mean
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from denoisekit.noise.statistics import LAGS, LEVELS, NoiseStatistics, measure_n
 Floats = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
 
+BLOCK = 32
 FINE = 3  # drawn so many times larger, then reduced: smooth lines
 PANEL = (330, 210)
 COLOURS = {"G": (40, 140, 60), "luma": (70, 70, 70), "R-G": (200, 50, 60)}
@@ -65,7 +67,29 @@ def load(path: str) -> Floats:
         return np.asarray(picture.convert("RGB"), np.float32) / np.float32(255)
 
 
-def compare(camera: str, pattern: str, pairing: str, draws: int) -> tuple[Measured, Measured]:
+def flattest(clean: Floats, noisy: Floats) -> tuple[Floats, Floats]:
+    """Return the flattest twelfth of a pair's blocks, one below the other.
+
+    Where there are edges, what differs between two photographs is not noise alone: the
+    camera has moved a little.
+    """
+    high, wide = (side // BLOCK for side in clean.shape[:2])
+    blocks = [
+        image[: high * BLOCK, : wide * BLOCK].reshape(high, BLOCK, wide, BLOCK, 3)
+        for image in (clean, noisy)
+    ]
+    ours, theirs = (b.transpose(0, 2, 1, 3, 4).reshape(-1, BLOCK, BLOCK, 3) for b in blocks)
+    level = ours.mean((1, 2, 3))
+    seen = np.flatnonzero((level > 0.06) & (level < 0.92))
+    rough = np.abs(np.diff(ours[seen], axis=1)).mean((1, 2, 3))
+    rough += np.abs(np.diff(ours[seen], axis=2)).mean((1, 2, 3))
+    chosen = seen[np.argsort(rough)[: max(4, len(seen) // 12)]]
+    return ours[chosen].reshape(-1, BLOCK, 3), theirs[chosen].reshape(-1, BLOCK, 3)
+
+
+def compare(
+    camera: str, pattern: str, pairing: str, draws: int, *, flat: bool
+) -> tuple[Measured, Measured]:
     """Measure real and simulated noise of all pairs of a pattern."""
     real, simulated = [], []
     for index, name in enumerate(sorted(glob.glob(pattern))):  # noqa: PTH207 - absolute too
@@ -74,6 +98,8 @@ def compare(camera: str, pattern: str, pairing: str, draws: int) -> tuple[Measur
             ours, _, theirs = change.partition("=")
             partner = partner.replace(ours, theirs)
         clean, noisy = load(partner), load(name)
+        if flat:
+            clean, noisy = flattest(clean, noisy)
         real.append(measure_noise(clean, noisy))
         wanted = float((noisy - clean).std())
         for draw in range(draws):
@@ -238,17 +264,26 @@ def main() -> None:
         metavar=("LABEL", "CAMERA", "NOISY", "PAIRING"),
         help="pictures, and what to replace in their names: A=B,C=D",
     )
+    parser.add_argument(
+        "--flat-set",
+        nargs=4,
+        action="append",
+        default=[],
+        metavar=("LABEL", "CAMERA", "NOISY", "PAIRING"),
+        help="the same, of the flattest blocks of pictures alone",
+    )
     parser.add_argument("--draws", type=int, default=4, help="simulations of each picture")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    size = (3 * PANEL[0], 52 + len(options.set) * PANEL[1])
+    sets = [*((one, False) for one in options.set), *((one, True) for one in options.flat_set)]
+    size = (3 * PANEL[0], 52 + len(sets) * PANEL[1])
     image = Image.new("RGB", (size[0] * FINE, size[1] * FINE), "white")
     canvas = ImageDraw.Draw(image, "RGBA")
     legend(canvas)
     print("| pairs | noise | std G / luma / R-G | G | luma | R-G | R,G; R,B; G,B |")
     print("|---|---|---|---|---|---|---|")
-    for index, (label, camera, pattern, pairing) in enumerate(options.set):
-        real, simulated = compare(camera, pattern, pairing, options.draws)
+    for index, ((label, camera, pattern, pairing), flat) in enumerate(sets):
+        real, simulated = compare(camera, pattern, pairing, options.draws, flat=flat)
         row(canvas, 52 + index * PANEL[1], label, real, simulated)
         print("\n".join(table(label, real, simulated)))
     reduced = image.resize(size, Image.Resampling.LANCZOS)
