@@ -1,10 +1,10 @@
-"""Measure the strength auto and the score on noisy pictures whose clean ones are known.
+"""Measure the method auto and the strength auto on noisy pictures whose clean ones are known.
 
-Every picture is denoised with each of some weights, with strength 1 and auto; a line of JSON a
-picture goes to stdout, the means to stderr. Pairs are found as by `denoisekit bench`.
+Every picture is denoised with each set of weights that the method auto would try, with the
+strengths 1 and auto, and as `denoisekit denoise` does by itself. A line of JSON a picture goes
+to stdout, the means to stderr. Pairs are found as by `denoisekit bench`.
 
-    python scripts/choosing_quality.py --noisy polyu/*_real.JPG --clean polyu/*_mean.JPG \
-        --weights aprrd.sidd aprrd.tmbsn-sidd
+    python scripts/choosing_quality.py --noisy polyu/*_real.JPG --clean polyu/*_mean.JPG
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import torch
 
+from denoisekit.auto import Chooser
 from denoisekit.bench.material import Material
 from denoisekit.bench.protocols import find_protocol
-from denoisekit.choosing import score
+from denoisekit.choosing.giving import give_back
+from denoisekit.choosing.tally import Tally
+from denoisekit.formats.raw_array import ArrayReader
+from denoisekit.image import Pixels
 from denoisekit.options import Options
 from denoisekit.pictures import find_files
-from denoisekit.pipeline import Denoiser, load
+from denoisekit.pipeline import load, on_unit
 from denoisekit.tiling import Floats
-from denoisekit.weights import method_of
 
 Row = dict[str, float]
+FULL, AUTO = "{} 1", "{} auto"
 
 
 def parse() -> argparse.Namespace:
@@ -34,81 +39,101 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--noisy", nargs="+", required=True)
     parser.add_argument("--clean", nargs="+", required=True)
-    parser.add_argument("--weights", nargs="+", required=True)
     parser.add_argument("--limit", type=int, help="of the first pictures alone")
     return parser.parse_args()
 
 
-def loaded(weights: str) -> Denoiser:
-    """Return a denoiser of arrays on 0..1."""
-    method = method_of(weights)
-    assert method is not None
-    return load(Options(method=method, weights=weights, range="0,1"))
+def eight_bit(pixels: Floats) -> Floats:
+    """Return a picture as a file of 8 bits would give it back."""
+    rounded: Floats = (np.rint(pixels.clip(0, 1) * 255) / 255).astype(np.float32)
+    return rounded
 
 
-def measure(denoiser: Denoiser, noisy: Floats, clean: Floats) -> Row:
-    """Return PSNR, score and seconds of one picture with one set of weights."""
+def given_back(noisy: Floats, denoised: Floats) -> Floats:
+    """Return what the strength auto makes of a result of the strength 1."""
+    bands = give_back(
+        [(0, denoised)],
+        lambda top, bottom: noisy[top:bottom],
+        noisy.shape[:2],
+        torch.device("cpu"),
+        Tally(),
+        colour=True,
+    )
+    return np.concatenate([rows for _, rows in bands])
+
+
+def by_itself(chooser: Chooser, noisy: Floats) -> tuple[Floats, dict[str, float]]:
+    """Denoise as the command does; return the estimates too."""
+    denoised = np.empty_like(noisy)
+
+    def write(_plane: int, top: int, rows: Pixels) -> None:
+        denoised[top : top + len(rows)] = rows
+
+    report = chooser.run(ArrayReader(noisy, "YXS"), write)
+    return denoised, dict(report.estimates)
+
+
+def measure(chooser: Chooser, noisy: Floats, clean: Floats) -> tuple[Row, dict[str, float]]:
+    """Return PSNR and seconds, and what each set of weights was expected to reach."""
     psnr = find_protocol("srgb").measure
-    row: Row = {}
-    plain = denoiser.options
-    for name, options in (("full", plain), ("auto", replace(plain, strength="auto"))):
-        denoiser.options = options
-        began = time.process_time()
-        denoised = denoiser(noisy, axes="YXS")
-        row[f"{name}_seconds"] = time.process_time() - began
-        row[name] = psnr(clean, denoised)["psnr"]
-        if name == "full":
-            row["score"] = score(noisy, denoised)
-    denoiser.options = plain
-    return row
+    row: Row = {"noisy": psnr(clean, noisy)["psnr"]}
+    for denoiser in chooser.candidates:
+        name, plain = denoiser.weights.id, on_unit(denoiser)
+        plain.options = replace(plain.options, strength=1.0)
+        times = [time.process_time()]
+        full = plain(noisy, axes="YXS")
+        times.append(time.process_time())
+        auto = given_back(noisy, full)
+        times.append(time.process_time())
+        row[FULL.format(name)] = psnr(clean, full)["psnr"]
+        row[f"{FULL.format(name)} seconds"] = times[1] - times[0]
+        row[AUTO.format(name)] = psnr(clean, auto)["psnr"]
+        row[f"{AUTO.format(name)} seconds"] = times[2] - times[0]
+    began = time.process_time()
+    denoised, estimates = by_itself(chooser, noisy)
+    row["auto seconds"] = time.process_time() - began
+    row["auto"] = psnr(clean, denoised)["psnr"]
+    return row, estimates
 
 
 def main() -> None:
     """Measure."""
     chosen = parse()
-    denoisers = {weights: loaded(weights) for weights in chosen.weights}
+    chooser = Chooser(load(Options(strength="auto", range="0,1")))
     material = Material("pictures", find_files(chosen.noisy), find_files(chosen.clean))
-    rows: list[dict[str, Row]] = []
+    rows: list[Row] = []
+    lost: list[float] = []
     for item in material.items[: chosen.limit]:
         noisy, clean = material.read(item)
         assert clean is not None
-        psnr = find_protocol("srgb").measure(clean, noisy)["psnr"]
-        row = {"noisy": {"full": psnr, "auto": psnr, "score": score(noisy, noisy)}}
-        row |= {weights: measure(d, noisy, clean) for weights, d in denoisers.items()}
+        row, estimates = measure(chooser, eight_bit(noisy), clean)
         rows.append(row)
-        print(json.dumps({"picture": item.name, **row}), flush=True)
-    for weights in denoisers:
-        full, auto, base, slow, fast = (
-            np.array([row[w][key] for row in rows])
-            for w, key in (
-                (weights, "full"),
-                (weights, "auto"),
-                ("noisy", "full"),
-                (weights, "auto_seconds"),
-                (weights, "full_seconds"),
-            )
-        )
+        if estimates:
+            reached = {name: row[AUTO.format(name)] for name in estimates}
+            lost.append(max(reached.values()) - reached[max(estimates, key=estimates.__getitem__)])
+        print(json.dumps({"picture": item.name, **row, "estimates": estimates}), flush=True)
+    told(rows, lost)
+
+
+def told(rows: list[Row], lost: list[float]) -> None:
+    """Say the means."""
+    noisy = np.array([row["noisy"] for row in rows])
+    for name in (name for name in rows[0] if f"{name} seconds" in rows[0]):
+        reached = np.array([row[name] for row in rows])
+        seconds = np.array([row[f"{name} seconds"] for row in rows])
         print(
-            f"{weights}: {len(rows)} pictures, noisy {base.mean():.2f}, full {full.mean():.3f}, "
-            f"auto {auto.mean():.3f}; below noisy: full {(full < base).sum()}, "
-            f"auto {(auto < base).sum()}, worst {(auto - base).min():+.2f}; "
-            f"time {slow.sum() / fast.sum():.2f} of full",
+            f"{name}: {reached.mean():.3f} dB, noisy {noisy.mean():.3f}; below noisy "
+            f"{(reached < noisy).sum()} of {len(rows)}, worst {(reached - noisy).min():+.2f}; "
+            f"{seconds.mean():.2f} s a picture",
             file=sys.stderr,
         )
-    ranked(rows)
-
-
-def ranked(rows: list[dict[str, Row]]) -> None:
-    """Say how often the score names what PSNR names."""
-    lost = []
-    for row in rows:
-        named = max(row.values(), key=lambda one: one["score"])
-        lost.append(max(one["full"] for one in row.values()) - named["full"])
-    right = sum(loss == 0 for loss in lost)
-    print(
-        f"the score is right on {right} of {len(lost)}, and loses {np.mean(lost):.2f} dB",
-        file=sys.stderr,
-    )
+    if lost:
+        right = sum(loss == 0 for loss in lost)
+        print(
+            f"the best weights were named for {right} of {len(lost)} pictures, "
+            f"{np.mean(lost):.3f} dB were lost in the mean",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export_forms": set(),
     "exporting": {"draws", "export_forms", "methods", "weights"},
     "timing": {"device", "image", "methods", "pipeline"},
+    "auto": {"choosing", "image", "options", "pipeline", "plane", "ranges", "tiling", "weights"},
     "batch": {"formats", "image", "options", "pipeline", "plane"},
     "outputs": {"formats"},
     "arrays": {"formats", "image"},
@@ -57,12 +58,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": {"arrays", "baselines", "device", "formats", "image", "methods", "noise", "options"}
     | {"pictures", "pipeline", "ranges", "weights"},
     "report": set(),
-    "comparing": {"baselines", "bench.probe", "choosing", "device", "image", "methods", "options"}
+    "comparing": {
+        "auto",
+        "baselines",
+        "bench.probe",
+        "choosing",
+        "device",
+        "image",
+        "methods",
+        "options",
+    }
     | {"pipeline", "ranges", "timing", "weights"},
     "choosing": {"tiling"},
-    "api": {"batch", "fitting", "formats", "image", "options", "outputs", "pipeline"} | {"weights"},
+    "api": {"auto", "batch", "fitting", "formats", "image", "options", "outputs", "pipeline"}
+    | {"weights"},
     "__init__": {"api"},
-    "cli": {"bench", "choosing", "comparing", "pictures"}
+    "cli": {"auto", "bench", "choosing", "comparing", "pictures"}
     | {"batch", "device", "estimate", "exporting", "fitting", "formats", "image"}
     | {"inference", "methods", "noise", "options", "outputs", "pipeline", "ranges", "timing"}
     | {"report", "training", "weights"},

@@ -9,7 +9,9 @@ from typing import overload
 
 import numpy as np
 
+from denoisekit.auto import Chooser, usual_strength
 from denoisekit.batch import Job, run_batch, survey
+from denoisekit.errors import UsageError
 from denoisekit.fitting import Fit, FitOptions, fit
 from denoisekit.fitting.options import PRESETS, Listen
 from denoisekit.formats.raw_array import ArrayReader
@@ -41,8 +43,8 @@ def load(
     Parameters
     ----------
     method : str, optional
-        Id of the method; ``denoisekit methods`` lists them. Default, and ``auto``: that of the
-        weights, or aprrd.
+        Id of the method; ``denoisekit methods`` lists them. Default: that of the weights, or
+        aprrd.
     weights : str, optional
         Id or file of the weights; default: the method's own.
     strength : float or 'auto'
@@ -84,10 +86,13 @@ def load(
     >>> denoiser = denoisekit.load("aprrd")  # doctest: +SKIP
     >>> denoised = denoiser(noisy)  # doctest: +SKIP
     """
+    if method == "auto":
+        raise UsageError(
+            "the method auto chooses for an image, so that it cannot be loaded before there is one",
+            "give the image to denoise, or name a method or weights",
+        )
     options = Options(
-        method=(method if method != "auto" else None)
-        or (method_of(weights) if weights else None)
-        or DEFAULT_METHOD,
+        method=method or (method_of(weights) if weights else None) or DEFAULT_METHOD,
         weights=weights,
         strength=strength,
         self_ensemble=self_ensemble,
@@ -111,7 +116,7 @@ def denoise(
     axes: str | None = ...,
     method: str | None = ...,
     weights: str | None = ...,
-    strength: Strength = ...,
+    strength: Strength | None = ...,
     device: str = ...,
     precision: str = ...,
     range: str = ...,
@@ -125,7 +130,7 @@ def denoise(
     axes: str | None = ...,
     method: str | None = ...,
     weights: str | None = ...,
-    strength: Strength = ...,
+    strength: Strength | None = ...,
     device: str = ...,
     precision: str = ...,
     range: str = ...,
@@ -140,7 +145,7 @@ def denoise(
     axes: str | None = None,
     method: str | None = None,
     weights: str | None = None,
-    strength: Strength = 1.0,
+    strength: Strength | None = None,
     device: str = "auto",
     precision: str = "auto",
     range: str = "auto",
@@ -158,7 +163,12 @@ def denoise(
     axes : str, optional
         A letter an axis, ending in ``YX`` or ``YXS``; default: what the file says, or
         a guess from an array's shape.
-    method, weights, strength, device, precision, range
+    method : str, optional
+        As in `load`. Default, and ``auto``, without weights: those of aprrd's weights on this
+        machine that suit the image; see `denoisekit.auto`.
+    strength : float or 'auto', optional
+        As in `load`; default: ``auto``, or 1 with a file of weights.
+    weights, device, precision, range
         As in `load`, which has more options.
 
     Returns
@@ -171,14 +181,16 @@ def denoise(
     DenoisekitError
         As `load`; and InputError or OutputError for what cannot be read or written.
     """
-    denoiser = load(
-        method,
+    named = method if method != "auto" else None
+    loaded = load(
+        named,
         weights=weights,
-        strength=strength,
+        strength=usual_strength(weights) if strength is None else strength,
         device=device,
         precision=precision,
         range=range,
     )
+    denoiser = loaded if named or weights else Chooser(loaded)
     if not isinstance(noisy, str | os.PathLike):
         return denoiser(noisy, axes=axes)
     source = Path(noisy)

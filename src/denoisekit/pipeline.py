@@ -6,6 +6,7 @@ written by planes and row bands.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -47,6 +48,11 @@ class Report:
     returned : float or None
         With the strength ``auto``: the part of what the network took away, in squares, that
         was no noise and was given back.
+    weights, weights_sha256 : str
+        Those that it was denoised with.
+    estimates : tuple of (str, float)
+        Where they were chosen for the image: what each set is expected to reach, PSNR in dB, the
+        best first.
     """
 
     tile: tuple[int, int]
@@ -54,6 +60,9 @@ class Report:
     range: tuple[float, float]
     warnings: tuple[str, ...]
     returned: float | None = None
+    weights: str = ""
+    weights_sha256: str = ""
+    estimates: tuple[tuple[str, float], ...] = ()
 
 
 class Denoiser:
@@ -125,19 +134,7 @@ class Denoiser:
         InputError
             Not an image: complex, bool, empty, too few axes.
         """
-        from denoisekit.formats.raw_array import ArrayReader
-
-        noisy = np.asarray(noisy)
-        reader = ArrayReader(noisy, axes)
-        info = reader.info
-        denoised = np.empty((info.planes, info.height, info.width, info.samples), info.dtype)
-
-        def write(plane: int, top: int, rows: Pixels) -> None:
-            denoised[plane, top : top + len(rows)] = rows
-
-        self.run(reader, write)
-        # Another byte order than the machine's is kept too.
-        return denoised.reshape(noisy.shape).astype(noisy.dtype, copy=False)
+        return denoise_array(self.run, noisy, axes)
 
     def plan(self, height: int, width: int, reserved: int = 0) -> Plan:
         """Return how a plane would be cut.
@@ -199,7 +196,15 @@ class Denoiser:
             Plane(self, reader, plane, scale).run(plan, write, studied)
         unique = tuple(dict.fromkeys(self._warnings))
         returned = self.tally.share if auto else None
-        return Report(plan.tile, plan.count, (scale.low, scale.high), unique, returned)
+        return Report(
+            plan.tile,
+            plan.count,
+            (scale.low, scale.high),
+            unique,
+            returned,
+            self.weights.id,
+            self.weights.sha256,
+        )
 
     def warn(self, text: str) -> None:
         """Add a line to the report of the image under way."""
@@ -222,6 +227,32 @@ class Denoiser:
         """Return how often the network reads each tile of an image."""
         turns = 8 if self.options.self_ensemble else 1
         return turns * (1 if self.direct(image) else image.samples - image.alpha)
+
+
+def on_unit(denoiser: Denoiser) -> Denoiser:
+    """Return the same denoiser for arrays on 0..1, to try it on parts of an image."""
+    other = copy.copy(denoiser)
+    other.options = replace(denoiser.options, range="0,1")
+    return other
+
+
+def denoise_array(
+    run: Callable[[Reader, WriteRows], object], noisy: Pixels, axes: str | None
+) -> Pixels:
+    """Denoise an array with what denoises open images; see `Denoiser.__call__`."""
+    from denoisekit.formats.raw_array import ArrayReader
+
+    noisy = np.asarray(noisy)
+    reader = ArrayReader(noisy, axes)
+    info = reader.info
+    denoised = np.empty((info.planes, info.height, info.width, info.samples), info.dtype)
+
+    def write(plane: int, top: int, rows: Pixels) -> None:
+        denoised[plane, top : top + len(rows)] = rows
+
+    run(reader, write)
+    # Another byte order than the machine's is kept too.
+    return denoised.reshape(noisy.shape).astype(noisy.dtype, copy=False)
 
 
 def load(

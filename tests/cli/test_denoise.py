@@ -88,8 +88,8 @@ def test_json_is_one_object_a_file(box):
         "warnings": [],
     }
     assert {key: done[key] for key in expected} == expected
-    assert set(done) == {*expected, "returned", "seconds", "weights_sha256"}
-    assert done["returned"] is None
+    assert set(done) == {*expected, "estimates", "returned", "seconds", "weights_sha256"}
+    assert done["returned"] is done["estimates"] is None
     assert len(done["weights_sha256"]) == 64
 
 

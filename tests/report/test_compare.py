@@ -202,7 +202,7 @@ def test_what_takes_too_long_is_left_out(weights, monkeypatch):
 
     def go(seconds, clock):
         loaded.clear()
-        found = compare(part, choices, Range(0, 255), Limits(seconds), lambda *_: 1.0, clock)
+        found = compare(part, choices, Range(0, 255), Limits(seconds), clock)
         seen = []
         for one in found:
             seen.append((one.choice.id, isinstance(one, Result)))

@@ -58,18 +58,6 @@ def blocks(pixels: torch.Tensor) -> torch.Tensor:
     return cut.reshape(*cut.shape[:3], SIDE * SIDE)
 
 
-def flattened(cut: torch.Tensor) -> torch.Tensor:
-    """Subtract from every block of `blocks` the plane that fits it best."""
-    ramp = torch.arange(SIDE, device=cut.device) - (SIDE - 1) / 2
-    ones = torch.ones(SIDE, device=cut.device)
-    planes = torch.stack(
-        [a.outer(b).flatten() for a, b in ((ones, ones), (ramp, ones), (ones, ramp))]
-    )
-    planes = planes / planes.norm(dim=1, keepdim=True)
-    rest: torch.Tensor = cut - (cut @ planes.T) @ planes
-    return rest
-
-
 def forward(cut: torch.Tensor) -> torch.Tensor:
     """Return the cosine coefficients of windowed blocks, same shape."""
     return cut @ _transform(cut.device).T

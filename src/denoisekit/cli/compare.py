@@ -155,14 +155,18 @@ class _Speaker:
     def __init__(
         self, image: Path, info: ImageInfo, part: Part, scale: Scale, silent: bool
     ) -> None:
-        from denoisekit.choosing import score
+        from denoisekit.choosing.renoised import SMALLEST
         from denoisekit.comparing import as_unit
 
+        crop = part.crop
+        if min(crop.width, crop.height) < SMALLEST:
+            raise UsageError(
+                f"a part of {crop.width}x{crop.height} pixels is too small to judge by",
+                f"it must be at least {SMALLEST} pixels high and wide",
+            )
         self.image, self.info, self.part, self.scale, self.silent = image, info, part, scale, silent
         self.noisy = as_unit(part.pixels(), info, scale)
-        # What is too small to be judged is refused here, before any work.
-        scores = [score(plane, plane) for plane in self.noisy]
-        self.noisy_score = sum(scores) / len(scores)
+        self.noisy_score = 0.0
 
     def where(self) -> str:
         """Say which part of the image is compared; empty: all of it."""
@@ -180,14 +184,13 @@ class _Speaker:
 
     def run(self, choices: Sequence[Choice], limits: Limits) -> tuple[list[Result], list[Skipped]]:
         """Return the results, the best first, and what was left out."""
-        from denoisekit.choosing import score
-        from denoisekit.comparing import Result, compare
+        from denoisekit.comparing import Result, compare, judge
 
         if self.where():
             self._say(f"comparing {self.where()}; see --crop" + " and --plane" * self._stack)
         results, skipped = [], []
         with render.progress(self.image.name, len(choices), "results", self.silent) as bar:
-            for done, found in enumerate(compare(self.part, choices, self.scale, limits, score), 1):
+            for done, found in enumerate(compare(self.part, choices, self.scale, limits), 1):
                 if isinstance(found, Result):
                     results.append(found)
                 else:
@@ -197,7 +200,7 @@ class _Speaker:
         if not results:
             hint = "name what to run with --methods or --weights"
             raise DenoisekitError("nothing could be run: " + skipped[0].reason, hint)
-        results.sort(key=lambda result: -result.score)
+        self.noisy_score, results = judge(self.noisy, results)
         if self.noisy_score > results[0].score:
             self._say("note: by the score the noisy image itself is better than any result")
         return results, skipped

@@ -29,7 +29,9 @@ from denoisekit.cli.shared import (
 from denoisekit.errors import DenoisekitError, UsageError
 
 if TYPE_CHECKING:
-    from denoisekit.batch import Job, Outcome
+    from collections.abc import Sequence
+
+    from denoisekit.batch import Job, Outcome, Runner
     from denoisekit.options import Options
     from denoisekit.pipeline import Denoiser
     from denoisekit.weights import LoadedWeights
@@ -56,19 +58,20 @@ def denoise(
     method: Annotated[
         str | None,
         typer.Option(
-            help="See denoisekit methods; default and auto: that of the weights, or aprrd."
+            help="See denoisekit methods; default: that of the weights; without weights auto, "
+            "which chooses weights for each image."
         ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Id or file; see denoisekit weights list.")
     ] = None,
     strength: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Blend with the input: 0 is the input, 1 the full result; "
-            "auto gives back what was no noise."
+            help="Blend with the input: 0 is the input, 1 the full result; auto, the default "
+            "but for files of weights, gives back what was no noise."
         ),
-    ] = "1",
+    ] = None,
     self_ensemble: Annotated[
         bool,
         typer.Option("--self-ensemble", help="Mean of eight flips and rotations; 8x the work."),
@@ -93,18 +96,18 @@ def denoise(
     as_json: Json = False,
 ) -> None:
     """Remove the noise from images; each comes back as the same kind of file."""
+    from denoisekit.auto import usual_strength
     from denoisekit.device import parse_memory
     from denoisekit.options import DEFAULT_METHOD, Options
     from denoisekit.outputs import Naming
     from denoisekit.weights import method_of
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)
+    named = method if method != "auto" else None
     options = Options(
-        method=(method if method != "auto" else None)
-        or (method_of(weights) if weights else None)
-        or DEFAULT_METHOD,
+        method=named or (method_of(weights) if weights else None) or DEFAULT_METHOD,
         weights=weights,
-        strength=parse_strength(strength),
+        strength=usual_strength(weights) if strength is None else parse_strength(strength),
         self_ensemble=self_ensemble,
         settings=parse_settings(set or []),
         seed=seed,
@@ -116,7 +119,7 @@ def denoise(
     )
     plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
     plan.make(inputs, recursive)
-    end_batch(_Speaker(quiet, as_json).run(plan, options))
+    end_batch(_Speaker(quiet, as_json).run(plan, options, choose=not (named or weights)))
 
 
 def parse_settings(texts: list[str]) -> dict[str, object]:
@@ -128,6 +131,13 @@ def parse_settings(texts: list[str]) -> dict[str, object]:
             raise UsageError(f"--set {text} is not NAME=VALUE", "see denoisekit methods NAME")
         settings[name.strip().replace("-", "_")] = value
     return settings
+
+
+def _chosen(estimates: Sequence[tuple[str, float]]) -> str:
+    """Say what the method auto did."""
+    (best, expected), *others = estimates
+    rest = ", ".join(f"{name} {decibels:.1f}" for name, decibels in others)
+    return f"method auto: {best} does best on such noise, {expected:.1f} dB by estimate; {rest}"
 
 
 def _returned(share: float) -> str:
@@ -158,8 +168,10 @@ class _Speaker:
     def __init__(self, quiet: bool, as_json: bool) -> None:
         self.quiet, self.as_json = quiet, as_json
 
-    def run(self, plan: Plan, options: Options) -> list[int]:
+    def run(self, plan: Plan, options: Options, *, choose: bool) -> list[int]:
         """Return the exit codes of the files that failed."""
+        from denoisekit.auto import Chooser
+
         for path, error in plan.failures:
             self._failure(path, error)
         failed = [error.exit_code for _, error in plan.failures]
@@ -168,7 +180,7 @@ class _Speaker:
         if plan.jobs:
             denoiser = self._load(options)
             self._announce(plan, denoiser)
-            failed += self._work(plan, denoiser)
+            failed += self._work(plan, denoiser, Chooser(denoiser) if choose else denoiser)
         total = len(plan.failures) + len(plan.jobs)
         if failed and total > 1:
             self._say(f"{total - len(failed)} done, {len(failed)} failed")
@@ -210,7 +222,7 @@ class _Speaker:
             if ways:
                 self._say(f"warning: this takes long on a CPU; cheaper: {', or '.join(ways)}")
 
-    def _work(self, plan: Plan, denoiser: Denoiser) -> list[int]:
+    def _work(self, plan: Plan, denoiser: Denoiser, runner: Runner) -> list[int]:
         from denoisekit.batch import run_batch
 
         before = {}
@@ -226,7 +238,7 @@ class _Speaker:
                 bar.describe(job.source.name)
                 bar.update(before[job.source] + done / 1e6)
 
-            for outcome in run_batch(plan.jobs, denoiser, progress):
+            for outcome in run_batch(plan.jobs, runner, progress):
                 if outcome.error:
                     failed.append(outcome.error.exit_code)
                     self._failure(outcome.job.source, outcome.error, bar)
@@ -243,8 +255,9 @@ class _Speaker:
                     "input": job.source,
                     "output": job.target,
                     "method": denoiser.info.id,
-                    "weights": denoiser.weights.id,
-                    "weights_sha256": denoiser.weights.sha256,
+                    "weights": report.weights,
+                    "weights_sha256": report.weights_sha256,
+                    "estimates": dict(report.estimates) or None,
                     "device": str(denoiser.device),
                     "precision": denoiser.precision,
                     "tile": report.tile,
@@ -260,6 +273,8 @@ class _Speaker:
         if not self.quiet:
             for warning in report.warnings:
                 bar.note(f"warning: {job.source}: {warning}")
+            if report.estimates:
+                bar.note(f"{job.source}: {_chosen(report.estimates)}")
             if report.returned is not None:
                 bar.note(f"{job.source}: {_returned(report.returned)}")
             render.out(

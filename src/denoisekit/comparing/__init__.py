@@ -13,7 +13,7 @@ from denoisekit.comparing.part import (
     parse_crop,
     spread_planes,
 )
-from denoisekit.comparing.run import Limits, Result, Score, Skipped, compare
+from denoisekit.comparing.run import Limits, Result, Skipped, compare, judge
 
 __all__ = [
     "Choice",
@@ -21,12 +21,12 @@ __all__ = [
     "Limits",
     "Part",
     "Result",
-    "Score",
     "Skipped",
     "as_unit",
     "choices_here",
     "choices_named",
     "compare",
+    "judge",
     "middle_crop",
     "parse_crop",
     "spread_planes",

@@ -10,21 +10,23 @@ from typing import Any
 
 import numpy as np
 
+from denoisekit.auto import usual_strength
 from denoisekit.baselines import find_baseline
+from denoisekit.choosing.renoised import Way, decibels, errors, places
 from denoisekit.comparing.choices import Choice
 from denoisekit.comparing.part import Part, as_unit
 from denoisekit.device import resolve_device
 from denoisekit.errors import DenoisekitError
 from denoisekit.image import Pixels
 from denoisekit.options import Options
-from denoisekit.pipeline import Denoiser, load
+from denoisekit.pipeline import Denoiser, load, on_unit
 from denoisekit.ranges import Floats, Range
 
 HOPELESS = 4.0
 """Times the time that is left, from which what is expected is not even loaded to be timed."""
 
-Score = Callable[[Floats, Floats], float]
-"""``score(noisy, denoised)``, (H, W, C) float32 on 0..1 each; higher is better."""
+BOXES = 4
+"""Most boxes of a plane in which results are judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +43,21 @@ class Result:
         It took, all planes together, loading not counted.
     memory : int
         Bytes it took at most, beside those taken before.
-    score : float
-        Mean over planes, higher is better.
+    again : callable
+        Does the same to any (H, W, C) float32 picture on 0..1.
     facts : dict
         ``weights_sha256``, ``device``, ``precision`` of a network.
+    score : float
+        What `judge` finds, PSNR in dB; not a number before.
     """
 
     choice: Choice
     denoised: tuple[Floats, ...]
     seconds: float
     memory: int
-    score: float
+    again: Way
     facts: dict[str, Any]
+    score: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,6 @@ def compare(
     choices: Sequence[Choice],
     scale: Range,
     limits: Limits,
-    score: Score,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Result | Skipped]:
     """Run one after the other, as long as time allows.
@@ -101,8 +105,6 @@ def compare(
         File values of black and white, those of the whole image.
     limits : Limits
         How.
-    score : callable
-        Judges a result without a clean picture.
     clock : callable
         Gives seconds.
 
@@ -133,7 +135,7 @@ def compare(
             if expected > left:
                 yield Skipped(choice, _too_long(expected))
                 continue
-            result = runner.run(score)
+            result = runner.run()
         except DenoisekitError as error:
             if limits.seconds is None:
                 raise
@@ -142,6 +144,34 @@ def compare(
         ran = True
         rate = max(rate, choice.flop * pixels / max(result.seconds, 1e-3))
         yield result
+
+
+def judge(noisy: Sequence[Floats], results: Sequence[Result]) -> tuple[float, list[Result]]:
+    """Estimate how good results are; see `denoisekit.choosing.renoised`.
+
+    Parameters
+    ----------
+    noisy : sequence of numpy.ndarray
+        The planes of the noisy part, (H, W, C) float32 on 0..1.
+    results : sequence of Result
+        What was made of them; each way is run on a few boxes more.
+
+    Returns
+    -------
+    noisy : float
+        PSNR in dB of a noisy image like this one.
+    results : list of Result
+        With their scores, the best first.
+    """
+    found = []
+    for index, plane in enumerate(noisy):
+        for rows, columns in places(plane.shape[0], plane.shape[1], BOXES):
+            denoised = [result.denoised[index][rows, columns] for result in results]
+            before, after = errors(plane[rows, columns], denoised, [one.again for one in results])
+            found.append([before, *after])
+    own, *scores = [decibels(error) for error in np.mean(found, 0)]
+    scored = [replace(one, score=score) for one, score in zip(results, scores, strict=True)]
+    return own, sorted(scored, key=lambda result: -result.score)
 
 
 def _too_long(seconds: float) -> str:
@@ -162,6 +192,7 @@ class _Runner:
         options = Options(
             method=choice.method,
             weights=choice.weights,
+            strength=usual_strength(choice.weights),
             range=limits.range,
             device=limits.device,
             precision=limits.precision,
@@ -182,8 +213,8 @@ class _Runner:
         work = measure_work(self.denoiser, [self.part.info])
         return estimate_seconds(self.denoiser, work) or 0.0
 
-    def run(self, score: Score) -> Result:
-        """Denoise, and judge."""
+    def run(self) -> Result:
+        """Denoise."""
         from denoisekit.bench.probe import peak_memory
         from denoisekit.device import describe_device
 
@@ -197,18 +228,23 @@ class _Runner:
             seconds = time.perf_counter() - began
 
         memory = peak_memory(self.device, work)
-        scores = [float(score(*pair)) for pair in zip(self.noisy, denoised, strict=True)]
         facts: dict[str, Any] = {"device": describe_device(self.device)}
         if self.denoiser is not None:
             facts["precision"] = self.denoiser.precision
             facts["weights_sha256"] = self.denoiser.weights.sha256
-        mean = sum(scores) / len(scores)
-        return Result(self.choice, tuple(denoised), seconds, memory, mean, facts)
+        return Result(self.choice, tuple(denoised), seconds, memory, self._again, facts)
+
+    def _again(self, noisy: Floats) -> Floats:
+        if self.denoiser is None:
+            return np.asarray(find_baseline(self.choice.method).run(noisy, 0), np.float32)
+        if self.part.info.colour == "rgb":
+            return on_unit(self.denoiser)(noisy, axes="YXS")
+        # Each channel is a picture of its own.
+        return np.moveaxis(on_unit(self.denoiser)(np.moveaxis(noisy, -1, 0), axes="CYX"), 0, -1)
 
     def _denoise(self) -> list[Floats]:
         if self.denoiser is None:
-            run = find_baseline(self.choice.method).run
-            return [np.asarray(run(plane, 0), np.float32) for plane in self.noisy]
+            return [self._again(plane) for plane in self.noisy]
         info = self.part.info
         shape = (info.planes, info.height, info.width, info.samples)
         pixels = np.empty(shape, info.dtype)

@@ -26,8 +26,9 @@ from denoisekit.report.page import (
 Floats = npt.NDArray[np.floating[Any]]
 
 RANKS = (
-    "The score estimates, from the noisy image alone, how near a result is to the clean image, "
-    "in dB; higher is better, small differences mean nothing. Look before you believe it. What "
+    "The score estimates, from the noisy image alone, which result is nearest to the clean image: "
+    "PSNR in dB on a test made from this image. Higher is better, small differences mean nothing. "
+    "Look before you believe it. What "
     "was removed should look like noise and nothing else: lines and shapes in it are detail "
     "that was lost."
 )

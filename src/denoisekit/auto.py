@@ -1,0 +1,134 @@
+"""What `denoise` does where it is not told: weights and strength by the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property, partial
+
+import numpy as np
+
+from denoisekit.choosing.renoised import SIDE, SMALLEST, decibels, errors, places
+from denoisekit.errors import WeightsError
+from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.options import Strength
+from denoisekit.pipeline import Denoiser, Report, denoise_array, load, on_unit
+from denoisekit.plane import WriteRows
+from denoisekit.ranges import fill_nonfinite, parse_range, resolve_range, to_unit
+from denoisekit.tiling import Floats
+from denoisekit.weights import is_path, load_manifest, weights_present
+
+BOXES = 6
+"""Most boxes of an image on which weights are tried."""
+PLANES = 3
+"""Most planes of a stack that they are taken from."""
+SHARE = 1 / 3
+"""Part of the denoising's work that choosing may take, one box excepted."""
+DEARER = 1.5
+"""Times the work of the default weights that others may take to be tried."""
+
+
+def usual_strength(weights: str | None) -> Strength:
+    """Return the strength where none is asked for.
+
+    ``auto``; 1 with a file of weights, which may have been fitted to what it is used for.
+    """
+    return 1.0 if weights is not None and is_path(weights) else "auto"
+
+
+class Chooser:
+    """Denoises each image with those of a method's weights on this machine that suit it.
+
+    Colour images are tried; everything else is denoised with the default weights, as an image
+    is that is too small, and where there is nothing to choose from.
+
+    Parameters
+    ----------
+    default : Denoiser
+        With the method's default weights.
+
+    Attributes
+    ----------
+    default : Denoiser
+        That.
+    """
+
+    def __init__(self, default: Denoiser) -> None:
+        self.default = default
+        self.options = default.options
+        self._missed: list[str] = []
+
+    def __call__(self, noisy: Pixels, *, axes: str | None = None) -> Pixels:
+        """Denoise an array; see `Denoiser`."""
+        return denoise_array(self.run, noisy, axes)
+
+    def run(
+        self,
+        reader: Reader,
+        write: WriteRows,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        reserved: int = 0,
+    ) -> Report:
+        """Denoise an open image; see `Denoiser.run`."""
+        estimates = self.estimates(reader)
+        denoiser = estimates[0][0] if estimates else self.default
+        report = denoiser.run(reader, write, on_progress=on_progress, reserved=reserved)
+        return replace(
+            report,
+            warnings=(*self._missed, *report.warnings),
+            estimates=tuple((one.weights.id, expected) for one, expected in estimates),
+        )
+
+    def estimates(self, reader: Reader) -> list[tuple[Denoiser, float]]:
+        """Return what each candidate is expected to reach, PSNR in dB, the best first.
+
+        Empty where nothing is tried.
+        """
+        if not self._suited(reader.info) or len(self.candidates) == 1:
+            return []
+        ways = [partial(on_unit(denoiser), axes="YXS") for denoiser in self.candidates]
+        found = [errors(box, [way(box) for way in ways], ways)[1] for box in self._boxes(reader)]
+        expected = np.mean(found, 0)
+        order = np.argsort(expected, kind="stable")
+        return [(self.candidates[i], decibels(expected[i])) for i in order]
+
+    def _suited(self, image: ImageInfo) -> bool:
+        return (
+            self.options.strength != 0
+            and image.colour == "rgb"
+            and min(image.height, image.width) >= SMALLEST
+        )
+
+    @cached_property
+    def candidates(self) -> list[Denoiser]:
+        """The default, and what is here of the same method and about as fast."""
+        default = self.default
+        settings = default.settings
+        most = DEARER * default.traits.flop(SIDE * SIDE)
+        found = [default]
+        for entry in load_manifest():
+            if entry.method != default.info.id or entry.id == default.weights.id:
+                continue
+            flop = default.info.traits(entry.config, settings).flop(SIDE * SIDE)
+            if flop <= most and weights_present(entry):
+                options = replace(self.options, weights=entry.id)
+                try:
+                    found.append(load(options, allow_download=False))
+                except WeightsError as error:
+                    self._missed.append(f"not tried: {error.message}")
+        return found
+
+    def _boxes(self, reader: Reader) -> Iterator[Floats]:
+        """Yield boxes spread over an image, (h, w, 3) on 0..1."""
+        image = reader.info
+        scale = resolve_range(parse_range(self.options.range), reader)
+        pixels = image.height * image.width * image.planes
+        tried = int(SHARE * pixels / (2 * len(self.candidates) * SIDE**2))
+        count = min(max(tried, 1), BOXES)
+        planes = min(count, PLANES, image.planes)
+        for index in range(planes):
+            plane = (2 * index + 1) * image.planes // (2 * planes)
+            for rows, columns in places(image.height, image.width, count // planes):
+                box = reader.read_rows(plane, rows.start, rows.stop)[:, columns, :3]
+                yield to_unit(fill_nonfinite(box)[0], scale)

@@ -1,0 +1,132 @@
+"""How well each of several ways to denoise does on a picture whose clean one is known.
+
+It is made from the picture itself: the median of all results passes for clean, and what they
+took away, moved elsewhere, passes for noise. A way that is right for the one is most often
+right for the other, because scene and noise are alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Way = Callable[[Floats], Floats]
+"""Denoises an (H, W, C) float32 picture on 0..1."""
+
+SIDE = 192
+"""Side of the boxes in which ways are tried."""
+SMALLEST = 32
+"""Pixels along a side below which there is too little to judge by."""
+SEED = 1
+"""Of where noise is moved to: the same picture gives the same answer."""
+LEVELS = 16
+"""Of brightness, on each of which the noise has a strength of its own."""
+FEWEST = 200
+"""Pixels of a level from which its noise is measured."""
+STRETCH = 3.0
+"""How much noise may be scaled at most from one level to another."""
+LEAST = 1e-8
+"""Error at which pictures count as equal: 80 dB."""
+
+
+def places(height: int, width: int, most: int) -> list[tuple[slice, slice]]:
+    """Return rows and columns of boxes spread over a picture, from the top down.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the picture.
+    most : int
+        Boxes; there are fewer where they would overlap.
+    """
+    down, across = max(1, height // SIDE), max(1, width // SIDE)
+    down = min(down, max(1, round(math.sqrt(most * down / across))), most)
+    across = min(across, most // down)
+    return [(rows, columns) for rows in _spread(height, down) for columns in _spread(width, across)]
+
+
+def _spread(length: int, count: int) -> list[slice]:
+    """Return boxes amid equal shares of a length; all of it where it is short."""
+    side = min(SIDE, length)
+    starts = [((2 * i + 1) * length // count - side) // 2 for i in range(count)]
+    return [slice(start, start + side) for start in starts]
+
+
+def errors(
+    noisy: Floats, results: Sequence[Floats], ways: Sequence[Way]
+) -> tuple[float, list[float]]:
+    """Estimate the errors of several results for one picture, or for a part of it.
+
+    Parameters
+    ----------
+    noisy : numpy.ndarray
+        (H, W, C) float32 on 0..1.
+    results : sequence of numpy.ndarray
+        What each way made of it, same shape; not empty.
+    ways : sequence of callable
+        The ways, each run once more.
+
+    Returns
+    -------
+    noisy : float
+        Mean square of the noise that was put on.
+    ways : list of float
+        Mean squared error of each way.
+    """
+    guess: Floats = np.median(np.stack(results), 0).astype(np.float32, copy=False)
+    noise = moved(noisy - guess, guess.mean(-1), np.random.default_rng(SEED))
+    # The renoised picture is cut off where the noisy one was.
+    again = (guess + noise).clip(noisy.min(), noisy.max())
+    return _error(again, guess), [_error(way(again), guess) for way in ways]
+
+
+def decibels(error: float) -> float:
+    """Return a mean squared error on 0..1 as PSNR, 80 at most."""
+    return -10 * math.log10(max(error, LEAST))
+
+
+def _error(one: Floats, other: Floats) -> float:
+    return float(np.square(one - other, dtype=np.float64).mean())
+
+
+def moved(
+    removed: Floats, brightness: npt.NDArray[np.floating[Any]], draw: np.random.Generator
+) -> Floats:
+    """Move noise elsewhere and give it the strength that noise has there.
+
+    What of it was picture falls where it belongs to nothing, and is noise. Its sign stays:
+    noise that was cut off at black, or went through a curve, is not alike above and below.
+
+    Parameters
+    ----------
+    removed : numpy.ndarray
+        (H, W, C): noisy - denoised.
+    brightness : numpy.ndarray
+        (H, W), about 0..1: of the denoised picture.
+    draw : numpy.random.Generator
+        Says where to.
+    """
+    height, width = brightness.shape
+    level = (brightness * LEVELS).astype(int).clip(0, LEVELS - 1)
+    strength = np.sqrt(_variances(removed, level)[level]).clip(LEAST)
+    step = [int(draw.integers(n // 4, 3 * n // 4 + 1)) for n in (height, width)]
+    came = np.roll(strength, step, (0, 1))
+    scale = (strength / came).clip(1 / STRETCH, STRETCH)
+    there: Floats = (np.roll(removed, step, (0, 1)) * scale[..., None]).astype(np.float32)
+    return there
+
+
+def _variances(removed: Floats, level: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Return the mean square at each level; between those that are rare, what lies between."""
+    power = np.square(removed, dtype=np.float64).mean(-1).ravel()
+    count = np.bincount(level.ravel(), minlength=LEVELS)
+    total = np.bincount(level.ravel(), power, minlength=LEVELS)
+    known = np.flatnonzero(count >= FEWEST)
+    if not len(known):
+        return np.full(LEVELS, power.mean())
+    return np.interp(np.arange(LEVELS), known, total[known] / count[known])

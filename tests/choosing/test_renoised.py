@@ -1,0 +1,89 @@
+"""Which of several ways suits a picture, without a clean one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from denoisekit.choosing.renoised import SIDE, decibels, errors, moved, places
+
+
+def smooth(pixels, radius):
+    """Return the mean over a box."""
+    for axis in (0, 1):
+        steps = range(-radius, radius + 1)
+        pixels = sum(np.roll(pixels, step, axis) for step in steps) / (2 * radius + 1)
+    return pixels.astype(np.float32)
+
+
+def scene(wave):
+    """Return a clean picture in which waves are so long."""
+    y, x = np.mgrid[:96, :128].astype(np.float32)
+    shade = 0.5 + 0.25 * np.sin(6.3 * x / wave) * np.cos(6.3 * y / wave)
+    return np.repeat(shade[..., None], 3, 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("wave", "sigma"), [(90, 0.1), (18, 0.1), (18, 0.01), (90, 0.01)])
+def test_the_way_that_is_best_on_the_clean_picture_is_named(wave, sigma, seed):
+    clean = scene(wave)
+    noise = np.random.default_rng(seed).standard_normal(clean.shape, np.float32)
+    noisy = clean + np.float32(sigma) * noise
+    ways = [lambda p, r=radius: smooth(p, r) for radius in (1, 4)]
+    results = [way(noisy) for way in ways]
+    true = [float(np.square(result - clean).mean()) for result in results]
+    _, found = errors(noisy, results, ways)
+    assert max(true) > 1.5 * min(true)
+    assert np.argmin(found) == np.argmin(true)
+
+
+def test_a_way_that_spoils_everything_does_not_decide_what_is_clean():
+    clean = scene(90)
+    noisy = clean + np.float32(0.1) * np.random.default_rng(0).standard_normal(
+        clean.shape, np.float32
+    )
+    ways = [lambda p: smooth(p, 3), lambda p: smooth(p, 2), lambda p: p * 0 + 9]
+    own, (good, fair, spoilt) = errors(noisy, [way(noisy) for way in ways], ways)
+    assert max(good, fair) < own < spoilt
+    assert 10 < decibels(own) < 25
+
+
+def test_noise_that_is_moved_has_the_strength_of_the_place_it_comes_to():
+    draw = np.random.default_rng(0)
+    brightness = np.repeat(np.linspace(0.1, 0.9, 96, dtype=np.float32)[:, None], 128, 1)
+    sigma = 0.02 + 0.05 * brightness[..., None]
+    removed = (sigma * draw.standard_normal((96, 128, 3))).astype(np.float32)
+    noise = moved(removed, brightness, np.random.default_rng(1))
+    for rows in (slice(0, 24), slice(36, 60), slice(72, 96)):
+        assert noise[rows].std() == pytest.approx(sigma[rows].mean(), rel=0.2)
+    assert abs(np.corrcoef(noise.ravel(), removed.ravel())[0, 1]) < 0.05
+
+
+def test_noise_keeps_its_sign():
+    """Noise that was cut off at black reaches far up, and not down."""
+    removed = np.random.default_rng(0).exponential(0.02, (64, 64, 1)).astype(np.float32) - 0.02
+    noise = moved(removed, np.full((64, 64), 0.05, np.float32), np.random.default_rng(1))
+    assert noise.max() > 4 * -noise.min()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "most", "count"),
+    [(40, 64, 6, 1), (192, 192, 6, 1), (512, 512, 1, 1), (3000, 4000, 6, 6), (200, 5000, 6, 6)],
+)
+def test_boxes_lie_within_the_picture_and_apart(height, width, most, count):
+    boxes = places(height, width, most)
+    assert 0 < len(boxes) <= most
+    assert len(boxes) >= count - 2
+    covered = np.zeros((height, width), int)
+    for rows, columns in boxes:
+        assert rows.stop - rows.start == min(SIDE, height)
+        covered[rows, columns] += 1
+    assert covered.max() == 1
+    assert covered.sum() == len(boxes) * min(SIDE, height) * min(SIDE, width)
+    assert boxes == sorted(boxes, key=lambda box: (box[0].start, box[1].start))
+
+
+def test_what_is_dark_or_equal_everywhere_is_no_error():
+    flat = np.zeros((32, 32, 1), np.float32)
+    own, (same,) = errors(flat, [flat], [lambda p: p])
+    assert decibels(own) == decibels(same) == pytest.approx(80)
