@@ -46,7 +46,7 @@ def main() -> None:
     panels = [panel(detail(noisy), "noisy")]
     for weights in arguments.weights:
         method = weights.partition(".")[0]
-        denoised = denoisekit.denoise(noisy, method=method, weights=weights)
+        denoised = denoisekit.denoise(noisy, method=method, weights=weights, strength=1)
         panels.append(panel(detail(denoised), weights))
     if arguments.clean:
         panels.append(
