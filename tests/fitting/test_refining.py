@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from denoisekit.fitting.material import Material
-from denoisekit.fitting.refining import noise_variance
+from denoisekit.fitting.refining import is_gaussian, noise_variance
 
 SIDE = 256
 
@@ -18,10 +18,13 @@ def textured():
     return 0.15 + 0.6 * x / SIDE + stripes + 0.1 * (x % 64 > 32)
 
 
+def material(noisy, denoised):
+    first, second = (image[None, None].astype(np.float32) for image in (noisy, denoised))
+    return Material(first, denoised=second)
+
+
 def measured(noisy, denoised):
-    both = (image[None, None].astype(np.float32) for image in (noisy, denoised))
-    material = Material(next(both))
-    return noise_variance(Material(material.noisy, denoised=next(both)))[0]
+    return noise_variance(material(noisy, denoised))[0]
 
 
 def test_the_variance_of_photons_is_their_number_even_of_few():
@@ -39,3 +42,15 @@ def test_picture_in_the_residual_counts_little():
     smooth = 0.15 + 0.6 * np.mgrid[:SIDE, :SIDE][1] / SIDE
     slope, offset = measured(noisy, smooth)
     assert slope * 0.5 + offset == pytest.approx(0.01, rel=0.35)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_photons_are_told_from_gaussian_noise(seed):
+    clean, draw = textured(), np.random.default_rng(seed)
+    normal = clean + draw.normal(0, np.sqrt(0.002 + 0.01 * clean))
+    assert is_gaussian(material(normal, clean))
+    assert is_gaussian(material(np.round(normal.clip(-0.2, 1.2) * 255) / 255, clean))
+    photons = draw.poisson(clean * 2) / 2
+    assert not is_gaussian(material(photons, clean))
+    sparks = normal + (draw.random(clean.shape) < 0.003) * 0.5
+    assert not is_gaussian(material(sparks, clean))
