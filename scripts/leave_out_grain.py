@@ -1,11 +1,13 @@
 """Link the photographs of a folder that carry no grain of their own into another one.
 
     python scripts/leave_out_grain.py photographs/ clean/
+    python scripts/leave_out_grain.py photographs/ cleanest/ --deviation 0.9 --correlation 1
 
 Grain in a picture that is called clean is taught as texture: a network trained on it keeps noise
 that looks the same. The flattest twentieth of a picture's 32 x 32 blocks shows it: what is left
 of them without their trend is grain where it deviates by more than one of 255 levels and
-neighbours hardly agree; texture of the scene is smoother than that.
+neighbours hardly agree; texture of the scene is mostly smoother than that. With a correlation of
+1 all that deviates more is left out, texture too.
 """
 
 import argparse
@@ -15,7 +17,6 @@ import numpy as np
 from PIL import Image
 
 SIDE, SHARE = 32, 0.05
-DEVIATION, CORRELATION = 1.0, 0.5
 
 
 def grain(picture: np.ndarray) -> tuple[float, float]:
@@ -47,11 +48,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("photographs", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--deviation", type=float, default=1.0)
+    parser.add_argument("--correlation", type=float, default=0.5)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     for path in sorted(given.photographs.glob("*.[jp][pn]g")):
         deviation, correlation = grain(np.asarray(Image.open(path).convert("L"), float))
-        kept = deviation <= DEVIATION or correlation >= CORRELATION
+        kept = deviation <= given.deviation or correlation >= given.correlation
         print(f"{path.name:50} {deviation:5.2f} {correlation:5.2f}  {'kept' if kept else 'grain'}")
         if kept:
             (given.out / path.name).symlink_to(path.resolve())
