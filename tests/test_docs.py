@@ -71,7 +71,7 @@ def test_commands_and_options_in_the_documents_exist():
     known_commands = set(re.findall(r"^## denoisekit ([a-z -]+)$", reference, re.M))
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         text = page.read_text(encoding="utf-8")
-        ours = re.sub(r"(?:`|^)(?:python|pip|mkdocs) [^`\n]*", "", text, flags=re.M)
+        ours = re.sub(r"(?:`|^)(?:python|pip|mkdocs) (?:\\\n|[^`\n])*", "", text, flags=re.M)
         options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
         assert options - {"--index-url", "--nproc-per-node"} <= known_options, page.name
         inline = re.findall(r"`denoisekit ([a-z][a-z-]*(?: [a-z]+)?)", text)
