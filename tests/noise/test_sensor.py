@@ -14,6 +14,7 @@ from denoisekit.noise.develop import (
     smooth_luma,
     to_linear,
     to_srgb,
+    uneven,
 )
 from denoisekit.noise.sensor import expose, expose_clipped
 
@@ -115,3 +116,26 @@ def test_a_fine_jpeg_is_the_picture_and_a_coarse_one_is_not():
     coarse = code_jpeg(picture, 5, subsample=True, corner=(0, 0))
     assert np.abs(fine - picture).mean() < 0.7 / 255
     assert np.abs(coarse - picture).mean() > 3 / 255
+
+
+def test_uneven_factors_are_around_one_and_alike_over_a_few_pixels():
+    drawn = uneven((200, 300), 0.3, np.random.default_rng(4))
+    assert drawn.mean() == pytest.approx(1, abs=0.02)
+    assert drawn.std() == pytest.approx(0.3, rel=0.01)
+    around = drawn - drawn.mean()
+    near, far = ((around[:, k:] * around[:, :-k]).mean() / around.var() for k in (2, 15))
+    assert near > 0.7
+    assert abs(far) < 0.1
+    np.testing.assert_array_equal(uneven((5, 7), 0.0, np.random.default_rng(4)), 1)
+
+
+def test_what_is_smoothed_unevenly_is_not_gaussian_any_more():
+    noise = np.random.default_rng(5).standard_normal((3, 256, 256)).astype(np.float32)
+    share = (0.7 * uneven((256, 256), 0.4, np.random.default_rng(6))).clip(0, 1)
+
+    def fourth(image):
+        luma = np.tensordot(LUMA, image, 1)
+        return float((luma**4).mean() / (luma**2).mean() ** 2)
+
+    assert fourth(smooth_luma(noise, 3, 0.7)) == pytest.approx(3, abs=0.1)
+    assert fourth(smooth_luma(noise, 3, share)) > 3.3

@@ -23,6 +23,7 @@ from denoisekit.noise.develop import (
     smooth_luma,
     to_linear,
     to_srgb,
+    uneven,
 )
 from denoisekit.noise.sensor import expose_clipped
 
@@ -52,6 +53,8 @@ class Camera:
         How much of the brightness is replaced by its average.
     luma_sizes : tuple of tuple of int
         Sides of the squares, one after the other.
+    luma_spread : (float, float)
+        How unevenly: the standard deviation of the share from place to place, as a part of it.
     sharpen : float
         Probability that brightness is sharpened afterwards.
     sharpen_shares : (float, float)
@@ -72,6 +75,7 @@ class Camera:
     luma: float
     luma_shares: Interval
     luma_sizes: tuple[tuple[int, ...], ...]
+    luma_spread: Interval
     sharpen: float
     sharpen_shares: Interval
     jpeg: float
@@ -88,6 +92,7 @@ PHONE = Camera(
     luma=0.2,
     luma_shares=(0.2, 0.8),
     luma_sizes=((3,),),
+    luma_spread=(0.0, 0.0),
     sharpen=0.15,
     sharpen_shares=(0.2, 0.8),
     jpeg=0.3,
@@ -102,8 +107,9 @@ DSLR = Camera(
     chroma=0.97,
     chroma_sizes=(9, 11, 13, 17, 23, 31, 41),
     luma=0.95,
-    luma_shares=(0.4, 0.75),
-    luma_sizes=((3,), (3, 5), (3, 7), (3, 9)),
+    luma_shares=(0.5, 0.85),
+    luma_sizes=((3,), (3, 3), (3, 5), (3, 7), (3, 9)),
+    luma_spread=(0.0, 0.35),
     sharpen=0.2,
     sharpen_shares=(0.1, 0.6),
     jpeg=0.9,
@@ -142,8 +148,8 @@ class Settings:
         Side of the squares that colour is averaged over; 0: it is not.
     luma : tuple of int
         The same for brightness, one after the other.
-    luma_share : float
-        How much of the brightness is replaced by its average.
+    luma_share, luma_spread : float
+        How much of the brightness is replaced by its average, and how unevenly.
     sharpen : float
         How much brightness is sharpened.
     quality : int
@@ -163,6 +169,7 @@ class Settings:
     chroma: int
     luma: tuple[int, ...]
     luma_share: float
+    luma_spread: float
     sharpen: float
     quality: int
     subsample: bool
@@ -196,6 +203,7 @@ def draw_settings(camera: Camera, gain: float, rng: np.random.Generator, *, jpeg
         chroma=int(rng.choice(camera.chroma_sizes)) if rng.random() < camera.chroma else 0,
         luma=camera.luma_sizes[rng.integers(len(camera.luma_sizes))] if smooth else (),
         luma_share=float(rng.uniform(*camera.luma_shares)),
+        luma_spread=float(rng.uniform(*camera.luma_spread)),
         sharpen=float(rng.uniform(*camera.sharpen_shares))
         if rng.random() < camera.sharpen
         else 0.0,
@@ -239,7 +247,7 @@ def photograph(
     # picture keeps the sharpness that it has.
     noise = apply_matrix(settings.matrix, demosaic(raw_noise * factors, settings.phase))
     noise = to_srgb(linear + noise, settings.contrast) - picture
-    noisy = (picture + _processed(noise, settings)).clip(0, 1)
+    noisy = (picture + _processed(noise, settings, rng)).clip(0, 1)
     if settings.quality:
         noisy = code_jpeg(noisy, settings.quality, settings.subsample, settings.corner)
     elif bits is not None:
@@ -248,11 +256,15 @@ def photograph(
     return np.ascontiguousarray(noisy.transpose(1, 2, 0))
 
 
-def _processed(noise: Floats, settings: Settings) -> Floats:
+def _processed(noise: Floats, settings: Settings, rng: np.random.Generator) -> Floats:
     if settings.chroma:
         noise = smooth_colour(noise, settings.chroma)
+    if settings.luma:
+        # Cameras smooth by what they take for structure, which the noise itself decides too.
+        varies = uneven(noise.shape[1:], settings.luma_spread, rng)
+        share = (settings.luma_share * varies).clip(0, 1)
     for size in settings.luma:
-        noise = smooth_luma(noise, size, settings.luma_share)
+        noise = smooth_luma(noise, size, share)
     if settings.sharpen:
         noise = smooth_luma(noise, 3, -settings.sharpen)
     return noise

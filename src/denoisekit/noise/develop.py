@@ -101,10 +101,17 @@ def smooth_colour(noise: Floats, size: int) -> Floats:
     return luma + smooth(noise - luma, size)
 
 
-def smooth_luma(noise: Floats, size: int, share: float) -> Floats:
+def uneven(shape: tuple[int, ...], spread: float, rng: np.random.Generator) -> Floats:
+    """Draw factors (H, W) around 1 with that standard deviation, alike over a few pixels."""
+    drawn = smooth(smooth(rng.standard_normal(shape, np.float32), 5), 5)
+    factors: Floats = 1 + np.float32(spread / max(float(drawn.std()), 1e-9)) * drawn
+    return factors
+
+
+def smooth_luma(noise: Floats, size: int, share: float | Floats) -> Floats:
     """Mix the brightness with its average over squares; a negative share sharpens."""
     luma = np.tensordot(LUMA, noise, 1)
-    return noise - np.float32(share) * (luma - smooth(luma, size))
+    return noise - np.asarray(share, np.float32) * (luma - smooth(luma, size))
 
 
 def code_jpeg(picture: Floats, quality: int, subsample: bool, corner: tuple[int, int]) -> Floats:
