@@ -125,9 +125,22 @@ def test_candidates_are_here_of_the_method_and_about_as_fast(monkeypatch):
     assert made.candidates == [made.default]
 
 
-def test_the_usual_strength_is_auto_but_for_files():
-    assert usual_strength(None) == usual_strength("aprrd.camera") == "auto"
-    assert usual_strength("fit.safetensors") == 1.0
+def test_the_usual_strength_is_auto_but_for_files_and_sparing_weights():
+    assert usual_strength("aprrd.sidd") == usual_strength("sdap.camera") == "auto"
+    assert usual_strength("fit.safetensors") == usual_strength("aprrd.camera") == 1.0
+
+
+def test_each_candidate_has_its_usual_strength_where_none_is_asked_for(monkeypatch):
+    entry = find_entry("aprrd.camera", load_manifest())
+    entries = [replace(entry, id=name, method="box") for name in ("box.a", "aprrd.camera")]
+    monkeypatch.setattr(auto, "load_manifest", lambda: entries)
+    monkeypatch.setattr(auto, "weights_present", lambda one: True)
+    monkeypatch.setattr(auto, "load", lambda options, **_: (options.weights, options.strength))
+    default = box(1.0, strength=0.5)
+    asked = Chooser(default).candidates
+    assert asked == [default, ("box.a", 0.5), ("aprrd.camera", 0.5)]
+    usual = Chooser(default, usual=True).candidates
+    assert usual == [default, ("box.a", "auto"), ("aprrd.camera", 1.0)]
 
 
 def test_auto_cannot_be_loaded_without_an_image():

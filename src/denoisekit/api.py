@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
@@ -185,12 +186,15 @@ def denoise(
     loaded = load(
         named,
         weights=weights,
-        strength=usual_strength(weights) if strength is None else strength,
+        strength="auto" if strength is None else strength,
         device=device,
         precision=precision,
         range=range,
     )
-    denoiser = loaded if named or weights else Chooser(loaded)
+    if strength is None:
+        usual = usual_strength(weights or loaded.weights.id)
+        loaded.options = replace(loaded.options, strength=usual)
+    denoiser = loaded if named or weights else Chooser(loaded, usual=strength is None)
     if not isinstance(noisy, str | os.PathLike):
         return denoiser(noisy, axes=axes)
     source = Path(noisy)

@@ -28,12 +28,18 @@ DEARER = 1.5
 """Times the work of the default weights that others may take to be tried."""
 
 
-def usual_strength(weights: str | None) -> Strength:
+SPARING = frozenset({"aprrd.camera"})
+"""Weights that learned from noise of all strengths, almost none included, and take hardly
+anything else: what would be given back to their results is noise more often than not."""
+
+
+def usual_strength(weights: str) -> Strength:
     """Return the strength where none is asked for.
 
-    ``auto``; 1 with a file of weights, which may have been fitted to what it is used for.
+    ``auto``; 1 with weights that are `SPARING`, and with a file of weights, which may have been
+    fitted to what it is used for.
     """
-    return 1.0 if weights is not None and is_path(weights) else "auto"
+    return 1.0 if is_path(weights) or weights in SPARING else "auto"
 
 
 class Chooser:
@@ -46,6 +52,8 @@ class Chooser:
     ----------
     default : Denoiser
         With the method's default weights.
+    usual : bool
+        Whether others have a strength of their own (`usual_strength`), not the default's.
 
     Attributes
     ----------
@@ -53,8 +61,8 @@ class Chooser:
         That.
     """
 
-    def __init__(self, default: Denoiser) -> None:
-        self.default = default
+    def __init__(self, default: Denoiser, *, usual: bool = False) -> None:
+        self.default, self._usual = default, usual
         self.options = default.options
         self._missed: list[str] = []
 
@@ -112,7 +120,8 @@ class Chooser:
                 continue
             flop = default.info.traits(entry.config, settings).flop(SIDE * SIDE)
             if flop <= most and weights_present(entry):
-                options = replace(self.options, weights=entry.id)
+                strength = usual_strength(entry.id) if self._usual else self.options.strength
+                options = replace(self.options, weights=entry.id, strength=strength)
                 try:
                     found.append(load(options, allow_download=False))
                 except WeightsError as error:

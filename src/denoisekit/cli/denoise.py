@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,7 +97,6 @@ def denoise(
     as_json: Json = False,
 ) -> None:
     """Remove the noise from images; each comes back as the same kind of file."""
-    from denoisekit.auto import usual_strength
     from denoisekit.device import parse_memory
     from denoisekit.options import DEFAULT_METHOD, Options
     from denoisekit.outputs import Naming
@@ -107,7 +107,7 @@ def denoise(
     options = Options(
         method=named or (method_of(weights) if weights else None) or DEFAULT_METHOD,
         weights=weights,
-        strength=usual_strength(weights) if strength is None else parse_strength(strength),
+        strength="auto" if strength is None else parse_strength(strength),
         self_ensemble=self_ensemble,
         settings=parse_settings(set or []),
         seed=seed,
@@ -119,7 +119,9 @@ def denoise(
     )
     plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
     plan.make(inputs, recursive)
-    end_batch(_Speaker(quiet, as_json).run(plan, options, choose=not (named or weights)))
+    speaker = _Speaker(quiet, as_json)
+    choose = not (named or weights)
+    end_batch(speaker.run(plan, options, choose=choose, usual=strength is None))
 
 
 def parse_settings(texts: list[str]) -> dict[str, object]:
@@ -168,9 +170,9 @@ class _Speaker:
     def __init__(self, quiet: bool, as_json: bool) -> None:
         self.quiet, self.as_json = quiet, as_json
 
-    def run(self, plan: Plan, options: Options, *, choose: bool) -> list[int]:
+    def run(self, plan: Plan, options: Options, *, choose: bool, usual: bool) -> list[int]:
         """Return the exit codes of the files that failed."""
-        from denoisekit.auto import Chooser
+        from denoisekit.auto import Chooser, usual_strength
 
         for path, error in plan.failures:
             self._failure(path, error)
@@ -179,8 +181,12 @@ class _Speaker:
             self._say(f"skipped {len(plan.skipped)} whose output exists")
         if plan.jobs:
             denoiser = self._load(options)
+            if usual:
+                strength = usual_strength(options.weights or denoiser.weights.id)
+                denoiser.options = replace(denoiser.options, strength=strength)
             self._announce(plan, denoiser)
-            failed += self._work(plan, denoiser, Chooser(denoiser) if choose else denoiser)
+            runner = Chooser(denoiser, usual=usual) if choose else denoiser
+            failed += self._work(plan, denoiser, runner)
         total = len(plan.failures) + len(plan.jobs)
         if failed and total > 1:
             self._say(f"{total - len(failed)} done, {len(failed)} failed")
