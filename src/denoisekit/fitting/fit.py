@@ -66,10 +66,11 @@ def fit(
         range = _range(options, start)
         shop = Workshop(reader, options, range, on_look, began)
         found, applying = _learned(shop, objective, start)
-        if options.steps is None and found.score < shop.least:
+        # Weights that were given are a result whatever is learned beside them.
+        if start is None and options.steps is None and found.score < shop.least:
             raise DenoisekitError(
                 f"in {time.monotonic() - began:.0f} s the network did not learn the image yet",
-                "give it more --time" + ("" if start else ", or let it --start with weights"),
+                "give it more --time, or let it --start with weights",
             )
         return _finished(shop, found, start, range, ensemble=applying.ensemble)
 
