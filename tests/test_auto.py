@@ -13,7 +13,7 @@ from PIL import Image
 import box_method
 import denoisekit
 from denoisekit import auto
-from denoisekit.auto import Chooser, usual_strength
+from denoisekit.auto import Chooser
 from denoisekit.cli import app as frame
 from denoisekit.errors import UsageError, WeightsError
 from denoisekit.formats.raw_array import ArrayReader
@@ -30,7 +30,9 @@ def plain(monkeypatch):
 def box(factor, **options) -> Denoiser:
     """Return a box blur that makes the picture darker by a factor."""
     state = {"weight": torch.tensor([float(factor)])}
-    weights = LoadedWeights(state, box_method.CONFIG, f"box.{factor}", "0" * 64, "box")
+    weights = LoadedWeights(
+        state, box_method.CONFIG, f"box.{factor}", "0" * 64, "box", strength="auto"
+    )
     return Denoiser(box_method.METHOD, weights, Options(**options))
 
 
@@ -125,22 +127,14 @@ def test_candidates_are_here_of_the_method_and_about_as_fast(monkeypatch):
     assert made.candidates == [made.default]
 
 
-def test_the_usual_strength_is_auto_but_for_files_and_sparing_weights():
-    assert usual_strength("aprrd.sidd") == usual_strength("sdap.camera") == "auto"
-    assert usual_strength("fit.safetensors") == usual_strength("aprrd.camera") == 1.0
-
-
-def test_each_candidate_has_its_usual_strength_where_none_is_asked_for(monkeypatch):
+@pytest.mark.parametrize("asked", [0.5, None])
+def test_candidates_are_asked_for_the_same_strength(asked, monkeypatch):
     entry = find_entry("aprrd.camera", load_manifest())
-    entries = [replace(entry, id=name, method="box") for name in ("box.a", "aprrd.camera")]
-    monkeypatch.setattr(auto, "load_manifest", lambda: entries)
+    monkeypatch.setattr(auto, "load_manifest", lambda: [replace(entry, id="box.a", method="box")])
     monkeypatch.setattr(auto, "weights_present", lambda one: True)
     monkeypatch.setattr(auto, "load", lambda options, **_: (options.weights, options.strength))
-    default = box(1.0, strength=0.5)
-    asked = Chooser(default).candidates
-    assert asked == [default, ("box.a", 0.5), ("aprrd.camera", 0.5)]
-    usual = Chooser(default, usual=True).candidates
-    assert usual == [default, ("box.a", "auto"), ("aprrd.camera", 1.0)]
+    default = box(1.0, strength=asked)
+    assert Chooser(default).candidates == [default, ("box.a", asked)]
 
 
 def test_auto_cannot_be_loaded_without_an_image():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,16 @@ def test_strength_a_half_is_the_mean(dtype):
     assert half.dtype == noisy.dtype
     assert np.abs(half - (full + noisy) / 2).max() <= rounding
     assert np.abs(full - noisy).max() > 100 * rounding or noisy.dtype.kind == "f"
+
+
+@pytest.mark.parametrize("own", [0.5, "auto"])
+def test_where_no_strength_is_asked_for_it_is_that_of_the_weights(own):
+    noisy = picture(40, 56, 3)
+    weights = replace(box_method.WEIGHTS, strength=own)
+    unasked = Denoiser(box_method.METHOD, weights, Options(strength=None))
+    np.testing.assert_array_equal(unasked(noisy), box(strength=own)(noisy))
+    asked = Denoiser(box_method.METHOD, weights, Options())
+    np.testing.assert_array_equal(asked(noisy), box()(noisy))
 
 
 def test_alpha_is_untouched_and_not_seen_by_the_network():

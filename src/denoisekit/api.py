@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 
-from denoisekit.auto import Chooser, usual_strength
+from denoisekit.auto import Chooser
 from denoisekit.batch import Job, run_batch, survey
 from denoisekit.errors import UsageError
 from denoisekit.fitting import Fit, FitOptions, fit
@@ -28,7 +27,7 @@ def load(
     method: str | None = None,
     *,
     weights: str | None = None,
-    strength: Strength = 1.0,
+    strength: Strength | None = 1.0,
     self_ensemble: bool = False,
     settings: Mapping[str, object] | None = None,
     seed: int = 0,
@@ -48,9 +47,10 @@ def load(
         aprrd.
     weights : str, optional
         Id or file of the weights; default: the method's own.
-    strength : float or 'auto'
+    strength : float, 'auto' or None
         Blend with the input: 1 is the method's result, 0 exactly the input; ``auto`` gives
-        back what the method took away and was no noise.
+        back what the method took away and was no noise. None: as suits the weights; ``auto``,
+        but 1 for aprrd.camera, which takes little else than noise, and for files.
     self_ensemble : bool
         Average the eight flips and rotations: eight times the work.
     settings : mapping of str to object, optional
@@ -168,7 +168,7 @@ def denoise(
         As in `load`. Default, and ``auto``, without weights: those of aprrd's weights on this
         machine that suit the image; see `denoisekit.auto`.
     strength : float or 'auto', optional
-        As in `load`; default: ``auto``, or 1 with a file of weights.
+        As in `load`; default: as suits the weights.
     weights, device, precision, range
         As in `load`, which has more options.
 
@@ -186,15 +186,12 @@ def denoise(
     loaded = load(
         named,
         weights=weights,
-        strength="auto" if strength is None else strength,
+        strength=strength,
         device=device,
         precision=precision,
         range=range,
     )
-    if strength is None:
-        usual = usual_strength(weights or loaded.weights.id)
-        loaded.options = replace(loaded.options, strength=usual)
-    denoiser = loaded if named or weights else Chooser(loaded, usual=strength is None)
+    denoiser = loaded if named or weights else Chooser(loaded)
     if not isinstance(noisy, str | os.PathLike):
         return denoiser(noisy, axes=axes)
     source = Path(noisy)

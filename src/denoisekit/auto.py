@@ -11,12 +11,11 @@ import numpy as np
 from denoisekit.choosing.renoised import SIDE, SMALLEST, decibels, errors, places
 from denoisekit.errors import WeightsError
 from denoisekit.image import ImageInfo, Pixels, Reader
-from denoisekit.options import Strength
 from denoisekit.pipeline import Denoiser, Report, denoise_array, load, on_unit
 from denoisekit.plane import WriteRows
 from denoisekit.ranges import fill_nonfinite, parse_range, resolve_range, to_unit
 from denoisekit.tiling import Floats
-from denoisekit.weights import is_path, load_manifest, weights_present
+from denoisekit.weights import load_manifest, weights_present
 
 BOXES = 6
 """Most boxes of an image on which weights are tried."""
@@ -26,20 +25,6 @@ SHARE = 1 / 3
 """Part of the denoising's work that choosing may take, one box excepted."""
 DEARER = 1.5
 """Times the work of the default weights that others may take to be tried."""
-
-
-SPARING = frozenset({"aprrd.camera"})
-"""Weights that learned from noise of all strengths, almost none included, and take hardly
-anything else: what would be given back to their results is noise more often than not."""
-
-
-def usual_strength(weights: str) -> Strength:
-    """Return the strength where none is asked for.
-
-    ``auto``; 1 with weights that are `SPARING`, and with a file of weights, which may have been
-    fitted to what it is used for.
-    """
-    return 1.0 if is_path(weights) or weights in SPARING else "auto"
 
 
 class Chooser:
@@ -52,8 +37,6 @@ class Chooser:
     ----------
     default : Denoiser
         With the method's default weights.
-    usual : bool
-        Whether others have a strength of their own (`usual_strength`), not the default's.
 
     Attributes
     ----------
@@ -61,9 +44,8 @@ class Chooser:
         That.
     """
 
-    def __init__(self, default: Denoiser, *, usual: bool = False) -> None:
-        self.default, self._usual = default, usual
-        self.options = default.options
+    def __init__(self, default: Denoiser) -> None:
+        self.default, self.options = default, default.options
         self._missed: list[str] = []
 
     def __call__(self, noisy: Pixels, *, axes: str | None = None) -> Pixels:
@@ -120,8 +102,7 @@ class Chooser:
                 continue
             flop = default.info.traits(entry.config, settings).flop(SIDE * SIDE)
             if flop <= most and weights_present(entry):
-                strength = usual_strength(entry.id) if self._usual else self.options.strength
-                options = replace(self.options, weights=entry.id, strength=strength)
+                options = replace(self.options, weights=entry.id)
                 try:
                     found.append(load(options, allow_download=False))
                 except WeightsError as error:

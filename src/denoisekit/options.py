@@ -27,10 +27,10 @@ class Options:
         Id of the method.
     weights : str or None
         Id or file of the weights; None: the method's own.
-    strength : float or 'auto'
+    strength : float, 'auto' or None
         Blend with the input: 1 is the method's result, 0 exactly the input. ``auto``: the
         method's result, with what it took away and was not noise; see
-        `denoisekit.choosing.giving`.
+        `denoisekit.choosing.giving`. None: as suits the weights.
     self_ensemble : bool
         Average the results of the eight flips and rotations: eight times the work.
     settings : mapping of str to object
@@ -50,7 +50,7 @@ class Options:
 
     method: str = DEFAULT_METHOD
     weights: str | None = None
-    strength: Strength = 1.0
+    strength: Strength | None = 1.0
     self_ensemble: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
@@ -61,7 +61,8 @@ class Options:
     range: str = "auto"
 
     def __post_init__(self) -> None:
-        check_strength(self.strength)
+        if self.strength is not None:
+            check_strength(self.strength)
         if self.tile is not None and self.tile < 0:
             raise UsageError(
                 f"a tile of {self.tile} pixels makes no sense", "0 means the whole image"

@@ -24,7 +24,7 @@ from denoisekit.device import (
 from denoisekit.image import ImageInfo, Pixels, Reader
 from denoisekit.inference import Network
 from denoisekit.methods import LoadedMethod, MethodInfo, get_method
-from denoisekit.options import Options
+from denoisekit.options import Options, Strength
 from denoisekit.plane import Plane, WriteRows
 from denoisekit.ranges import narrow_warning, parse_range, resolve_range
 from denoisekit.tiling import Plan, plan_tiles
@@ -152,6 +152,12 @@ class Denoiser:
         memory = tile_memory(self.device, self.options.max_memory, reserved)
         return choose_plan(height, width, self.traits, self.precision, memory)
 
+    @property
+    def strength(self) -> Strength:
+        """Blend with the input: what is asked for, or suits the weights."""
+        asked = self.options.strength
+        return self.weights.strength if asked is None else asked
+
     def run(
         self,
         reader: Reader,
@@ -183,7 +189,7 @@ class Denoiser:
         scale = resolve_range(parse_range(self.options.range), reader)
         if warning := narrow_warning(scale, reader):
             self._warnings.append(warning)
-        auto = self.options.strength == "auto"
+        auto = self.strength == "auto"
         if auto:
             reserved += held_bytes(image.height, image.width, image.samples - image.alpha)
             self.tally = Tally()

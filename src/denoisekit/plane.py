@@ -39,7 +39,7 @@ class Plane:
         self.denoiser, self.reader, self.plane, self.scale = denoiser, reader, plane, scale
         self.info = reader.info
         self.colours = self.info.samples - self.info.alpha
-        self.strength = denoiser.options.strength
+        self.strength = denoiser.strength
         self.contexts: list[Any] = [None] * self.colours
 
     def run(self, plan: Plan, write: WriteRows, studied: int) -> None:

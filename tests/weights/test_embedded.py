@@ -63,6 +63,13 @@ def test_every_method_denoises_on_a_fresh_machine_without_a_network(info, pair):
     assert after < before / 2
 
 
+def test_what_takes_little_else_than_noise_gives_nothing_back():
+    loaded = {info.id: load_weights(None, info).strength for info in WITH_WEIGHTS}
+    assert loaded == dict.fromkeys(loaded, "auto") | {"aprrd": 1.0}
+    path = cache.EMBEDDED / "sdap.camera.safetensors"
+    assert load_weights(path, get_method("sdap")).strength == 1.0
+
+
 def test_clean_picture_is_left_alone(pair):
     clean, _ = pair
     denoised = denoisekit.denoise(clean, range="0,1")

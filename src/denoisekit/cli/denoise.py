@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,8 +68,8 @@ def denoise(
     strength: Annotated[
         str | None,
         typer.Option(
-            help="Blend with the input: 0 is the input, 1 the full result; auto, the default "
-            "but for files of weights, gives back what was no noise."
+            help="Blend with the input: 0 is the input, 1 the full result; auto gives back what "
+            "was no noise; default: 1 for aprrd.camera and files of weights, else auto."
         ),
     ] = None,
     self_ensemble: Annotated[
@@ -107,7 +106,7 @@ def denoise(
     options = Options(
         method=named or (method_of(weights) if weights else None) or DEFAULT_METHOD,
         weights=weights,
-        strength="auto" if strength is None else parse_strength(strength),
+        strength=None if strength is None else parse_strength(strength),
         self_ensemble=self_ensemble,
         settings=parse_settings(set or []),
         seed=seed,
@@ -121,7 +120,7 @@ def denoise(
     plan.make(inputs, recursive)
     speaker = _Speaker(quiet, as_json)
     choose = not (named or weights)
-    end_batch(speaker.run(plan, options, choose=choose, usual=strength is None))
+    end_batch(speaker.run(plan, options, choose=choose))
 
 
 def parse_settings(texts: list[str]) -> dict[str, object]:
@@ -170,9 +169,9 @@ class _Speaker:
     def __init__(self, quiet: bool, as_json: bool) -> None:
         self.quiet, self.as_json = quiet, as_json
 
-    def run(self, plan: Plan, options: Options, *, choose: bool, usual: bool) -> list[int]:
+    def run(self, plan: Plan, options: Options, *, choose: bool) -> list[int]:
         """Return the exit codes of the files that failed."""
-        from denoisekit.auto import Chooser, usual_strength
+        from denoisekit.auto import Chooser
 
         for path, error in plan.failures:
             self._failure(path, error)
@@ -181,11 +180,8 @@ class _Speaker:
             self._say(f"skipped {len(plan.skipped)} whose output exists")
         if plan.jobs:
             denoiser = self._load(options)
-            if usual:
-                strength = usual_strength(options.weights or denoiser.weights.id)
-                denoiser.options = replace(denoiser.options, strength=strength)
             self._announce(plan, denoiser)
-            runner = Chooser(denoiser, usual=usual) if choose else denoiser
+            runner = Chooser(denoiser) if choose else denoiser
             failed += self._work(plan, denoiser, runner)
         total = len(plan.failures) + len(plan.jobs)
         if failed and total > 1:
@@ -213,7 +209,7 @@ class _Speaker:
             return
         megapixels = sum(i.planes * i.height * i.width for i in plan.images) / 1e6
         work = measure_work(denoiser, plan.images)
-        seconds = estimate_seconds(denoiser, work) if denoiser.options.strength else None
+        seconds = estimate_seconds(denoiser, work) if denoiser.strength else None
         self._say(
             f"{denoiser.info.id} with {_named(denoiser.weights)} on "
             f"{describe_device(denoiser.device)}, {denoiser.precision}; "

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from denoisekit.auto import usual_strength
 from denoisekit.baselines import find_baseline
 from denoisekit.choosing.renoised import Way, decibels, errors, places
 from denoisekit.comparing.choices import Choice
@@ -192,7 +191,7 @@ class _Runner:
         options = Options(
             method=choice.method,
             weights=choice.weights,
-            strength=usual_strength(choice.weights),
+            strength=None,
             range=limits.range,
             device=limits.device,
             precision=limits.precision,

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from denoisekit.errors import UsageError, WeightsError
 from denoisekit.methods import all_methods
@@ -48,6 +48,9 @@ class LoadedWeights:
     instead : str
         Where nothing was asked for: the better weights that could not be had, and how to
         get them; empty where there are none.
+    strength : float or 'auto'
+        Blend with the input where none is asked for: as the manifest says; 1 for a file,
+        which may have been fitted to what it is used for.
     """
 
     state: Mapping[str, torch.Tensor]
@@ -57,6 +60,7 @@ class LoadedWeights:
     method: str
     warnings: tuple[str, ...] = ()
     instead: str = ""
+    strength: float | Literal["auto"] = 1.0
 
 
 def load_weights(
@@ -183,6 +187,7 @@ def _from_store(entry: WeightEntry, stored: Stored, method: MethodInfo) -> Loade
         sha256=stored.header().get("source_sha256", stored.sha256),
         method=method.id,
         warnings=() if stored.verified else (doubt,),
+        strength=entry.strength,
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from denoisekit.errors import UsageError, WeightsError, did_you_mean
@@ -95,6 +95,8 @@ class WeightEntry:
         Quality figures.
     embedded : str or None
         Name of the file, where it ships with denoisekit.
+    strength : float or 'auto'
+        Blend with the input where none is asked for; see `denoisekit.options.Options`.
     """
 
     id: str
@@ -111,6 +113,7 @@ class WeightEntry:
     page: str | None
     results: tuple[Result, ...]
     embedded: str | None = None
+    strength: float | Literal["auto"] = "auto"
 
     @property
     def pinned(self) -> str | None:
@@ -196,9 +199,10 @@ _KEYS: Mapping[str, tuple[type, ...]] = {
     "sources": (list,),
     "results": (list,),
 }
-_OPTIONAL: Mapping[str, tuple[type, ...]] = dict.fromkeys(
-    ("sha256", "git_blob", "page", "embedded"), (str,)
-)
+_OPTIONAL: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("sha256", "git_blob", "page", "embedded"), (str,)),
+    "strength": (int, float),
+}
 _RESULT: Mapping[str, tuple[type, ...]] = {
     "dataset": (str,),
     "psnr": (int, float),
@@ -234,6 +238,8 @@ def _entry(item: Any, position: int) -> WeightEntry:
     plain = embedded is None or re.fullmatch(r"[a-z0-9][a-z0-9.-]*\.safetensors", embedded)
     _check(plain, where, "embedded", "the name of a safetensors file")
     _check(not embedded or sha256, where, "sha256", "given where the file is embedded")
+    strength = item.get("strength", "auto")
+    _check(strength == "auto" or 0 < strength <= 1, where, "strength", "above 0, at most 1")
     if item.get("page"):
         _check_url(item["page"], where, "page")
     return WeightEntry(
@@ -251,6 +257,7 @@ def _entry(item: Any, position: int) -> WeightEntry:
         page=item.get("page"),
         results=tuple(_result(result, where) for result in item["results"]),
         embedded=embedded,
+        strength=strength,
     )
 
 
