@@ -57,7 +57,9 @@ def main() -> None:
         kept = deviation <= given.deviation or correlation >= given.correlation
         print(f"{path.name:50} {deviation:5.2f} {correlation:5.2f}  {'kept' if kept else 'grain'}")
         if kept:
-            (given.out / path.name).symlink_to(path.resolve())
+            link = given.out / path.name
+            if not link.exists():
+                link.symlink_to(path.resolve())
 
 
 if __name__ == "__main__":
