@@ -14,9 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from denoisekit.errors import UsageError, WeightsError, did_you_mean
+from denoisekit.weights.schema import (
+    SchemaError,
+    check,
+    check_keys,
+    check_url,
+    distinct,
+    no_duplicates,
+)
 
 _NAME = "weights_manifest.json"
 
@@ -150,12 +157,12 @@ def load_manifest(path: Path | None = None) -> tuple[WeightEntry, ...]:
     """
     path = path or manifest_path()
     try:
-        data = json.loads(path.read_text("utf-8"), object_pairs_hook=_no_duplicates)
+        data = json.loads(path.read_text("utf-8"), object_pairs_hook=no_duplicates)
         if not isinstance(data, list):
-            raise _SchemaError("a list of entries is expected")
+            raise SchemaError("a list of entries is expected")
         entries = tuple(_entry(item, position) for position, item in enumerate(data))
-        _distinct([entry.id for entry in entries], "id")
-        _distinct([entry.pinned for entry in entries if entry.pinned], "hash")
+        distinct([entry.id for entry in entries], "id")
+        distinct([entry.pinned for entry in entries if entry.pinned], "hash")
     except OSError as error:
         raise WeightsError(f"cannot read the weights manifest {path}: {error.strerror}") from error
     except ValueError as error:
@@ -181,10 +188,6 @@ def find_entry(name: str, entries: Sequence[WeightEntry]) -> WeightEntry:
     if Path(name).is_file():
         hint = f"for the file of that name write ./{name}; otherwise {hint}"
     raise UsageError(f"there are no weights '{name}'", hint)
-
-
-class _SchemaError(ValueError):
-    pass
 
 
 _KEYS: Mapping[str, tuple[type, ...]] = {
@@ -215,33 +218,31 @@ _RESULT: Mapping[str, tuple[type, ...]] = {
 def _entry(item: Any, position: int) -> WeightEntry:
     name = item.get("id") if isinstance(item, dict) else None
     where = f"'{name}'" if isinstance(name, str) else f"entry {position}"
-    _check_keys(item, _KEYS, _OPTIONAL, where)
+    check_keys(item, _KEYS, _OPTIONAL, where)
     # The id becomes a file name, so its letters are few.
-    _check(re.fullmatch(r"[a-z0-9]+\.[a-z0-9][a-z0-9.-]*", item["id"]), where, "id", "method.tag")
-    _check(item["id"].split(".")[0] == item["method"], where, "id", "the method before the dot")
+    check(re.fullmatch(r"[a-z0-9]+\.[a-z0-9][a-z0-9.-]*", item["id"]), where, "id", "method.tag")
+    check(item["id"].split(".")[0] == item["method"], where, "id", "the method before the dot")
     size = item["bytes"]
-    _check(size is None or 0 < size < 2**40, where, "bytes", "a size in bytes or null")
+    check(size is None or 0 < size < 2**40, where, "bytes", "a size in bytes or null")
     sha256, git_blob = item.get("sha256"), item.get("git_blob")
-    _check(
-        sha256 is None or re.fullmatch(r"[0-9a-f]{64}", sha256), where, "sha256", "64 hex digits"
-    )
-    _check(git_blob is None or re.fullmatch(r"[0-9a-f]{40}", git_blob), where, "git_blob", "40 hex")
-    _check(not (sha256 and git_blob), where, "git_blob", "absent where sha256 is given")
-    _check(sha256 is None or size is not None, where, "bytes", "given where sha256 is")
+    check(sha256 is None or re.fullmatch(r"[0-9a-f]{64}", sha256), where, "sha256", "64 hex digits")
+    check(git_blob is None or re.fullmatch(r"[0-9a-f]{40}", git_blob), where, "git_blob", "40 hex")
+    check(not (sha256 and git_blob), where, "git_blob", "absent where sha256 is given")
+    check(sha256 is None or size is not None, where, "bytes", "given where sha256 is")
     sources = tuple(_source(source, where) for source in item["sources"])
-    _check(not sources or sha256 or git_blob, where, "sha256", "given where there are sources")
+    check(not sources or sha256 or git_blob, where, "sha256", "given where there are sources")
     embedded = item.get("embedded")
     origins = sources or item.get("page") or embedded
-    _check(origins, where, "page", "given where there are no sources")
-    _check(not (embedded and sources), where, "embedded", "absent where there are sources")
+    check(origins, where, "page", "given where there are no sources")
+    check(not (embedded and sources), where, "embedded", "absent where there are sources")
     # The name is joined to a folder.
     plain = embedded is None or re.fullmatch(r"[a-z0-9][a-z0-9.-]*\.safetensors", embedded)
-    _check(plain, where, "embedded", "the name of a safetensors file")
-    _check(not embedded or sha256, where, "sha256", "given where the file is embedded")
+    check(plain, where, "embedded", "the name of a safetensors file")
+    check(not embedded or sha256, where, "sha256", "given where the file is embedded")
     strength = item.get("strength", "auto")
-    _check(strength == "auto" or 0 < strength <= 1, where, "strength", "above 0, at most 1")
+    check(strength == "auto" or 0 < strength <= 1, where, "strength", "above 0, at most 1")
     if item.get("page"):
-        _check_url(item["page"], where, "page")
+        check_url(item["page"], where, "page")
     return WeightEntry(
         id=item["id"],
         method=item["method"],
@@ -263,64 +264,19 @@ def _entry(item: Any, position: int) -> WeightEntry:
 
 def _source(item: Any, where: str) -> UrlSource | HubSource:
     if isinstance(item, dict) and "url" in item:
-        _check_keys(item, {"url": (str,)}, {}, f"{where}, sources")
-        _check_url(item["url"], where, "url")
+        check_keys(item, {"url": (str,)}, {}, f"{where}, sources")
+        check_url(item["url"], where, "url")
         return UrlSource(item["url"])
     hub: Mapping[str, tuple[type, ...]] = {"repo": (str,), "revision": (str,), "file": (str,)}
-    _check_keys(item, hub, {}, f"{where}, sources")
-    _check(re.fullmatch(r"[\w.-]+/[\w.-]+", item["repo"]), where, "repo", "owner/name")
+    check_keys(item, hub, {}, f"{where}, sources")
+    check(re.fullmatch(r"[\w.-]+/[\w.-]+", item["repo"]), where, "repo", "owner/name")
     # A branch or a tag can move; a commit cannot.
-    _check(re.fullmatch(r"[0-9a-f]{40}", item["revision"]), where, "revision", "a commit, 40 hex")
+    check(re.fullmatch(r"[0-9a-f]{40}", item["revision"]), where, "revision", "a commit, 40 hex")
     return HubSource(item["repo"], item["revision"], item["file"])
 
 
 def _result(item: Any, where: str) -> Result:
-    _check_keys(item, _RESULT, {}, f"{where}, results")
+    check_keys(item, _RESULT, {}, f"{where}, results")
     origin = item["origin"]
-    _check(origin in {"measured", "published"}, where, "origin", "'measured' or 'published'")
+    check(origin in {"measured", "published"}, where, "origin", "'measured' or 'published'")
     return Result(item["dataset"], item["psnr"], item["ssim"], origin, item["protocol"])
-
-
-def _check_keys(
-    item: Any,
-    required: Mapping[str, tuple[type, ...]],
-    optional: Mapping[str, tuple[type, ...]],
-    where: str,
-) -> None:
-    if not isinstance(item, dict):
-        raise _SchemaError(f"{where}: an object is expected, not {type(item).__name__}")
-    for key, value in item.items():
-        types = required.get(key) or optional.get(key)
-        if types is None:
-            raise _SchemaError(f"{where}: unknown key '{key}'")
-        # JSON's true is an int to Python.
-        if not isinstance(value, types) or isinstance(value, bool):
-            raise _SchemaError(f"{where}: '{key}' has the wrong type {type(value).__name__}")
-        if value == "":
-            raise _SchemaError(f"{where}: '{key}' is empty")
-    for key in required:
-        if key not in item:
-            raise _SchemaError(f"{where}: '{key}' is missing")
-
-
-def _check(condition: object, where: str, key: str, expected: str) -> None:
-    if not condition:
-        raise _SchemaError(f"{where}: '{key}' must be: {expected}")
-
-
-def _check_url(url: str, where: str, key: str) -> None:
-    parts = urlsplit(url)
-    legal = re.fullmatch(r"[!-~]+", url) and parts.scheme in {"http", "https"} and parts.hostname
-    _check(legal, where, key, "an http(s) address, percent-encoded")
-
-
-def _distinct(values: list[str], what: str) -> None:
-    for value in values:
-        if values.count(value) > 1:
-            raise _SchemaError(f"the {what} '{value}' is there twice")
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    _distinct(keys, "key")
-    return dict(pairs)
