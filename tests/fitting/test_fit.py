@@ -62,8 +62,8 @@ def test_noise_that_reaches_far_is_learned_in_every_third_pixel(picture):
 def test_a_second_network_at_full_resolution_betters_the_first(picture):
     clean, noisy = picture(height=64, width=64)
     found = fitted(noisy, steps=400)
-    assert found.objective == "recorrupted"
-    assert found.denoiser.weights.config["net"] == "pyramid"
+    assert "recorrupted" in {look.stage for look in found.looks}
+    assert found.objective in {"recorrupted", "pairs, recorrupted"}
     first = fitted(noisy, steps=140, objective="pairs")
     before = error(first.denoiser(noisy), clean)
     assert error(found.denoiser(noisy), clean) < 0.95 * before
@@ -273,7 +273,7 @@ def test_a_network_of_one_image_goes_on_with_another(picture, tmp_path):
     fitted(noisy, steps=20, objective="pairs").save(tmp_path / "one.safetensors")
     _, other = picture(height=64, width=64, seed=1)
     more = fitted(other, start=str(tmp_path / "one.safetensors"), width=None, steps=20)
-    assert {look.stage for look in more.looks} == {"pairs", "recorrupted"}
+    assert {"pairs", "recorrupted"} <= {look.stage for look in more.looks}
     assert more.score >= more.looks[0].score
     with pytest.raises(DenoisekitError, match="1 channels, and the image has 3"):
         fitted(np.stack([noisy] * 3, -1), start=str(tmp_path / "one.safetensors"))

@@ -22,8 +22,11 @@ def built(config):
     return method
 
 
-def test_limits_of_the_pyramid_are_true():
-    config = pyramid(3, 8)
+BOTH = {**INFO.config, "pd": 3, "width": 8, "depth": 4, "full": 8}
+
+
+@pytest.mark.parametrize("config", [pyramid(3, 8), BOTH])
+def test_limits_of_networks_on_the_image_itself_are_true(config):
     method = built(config)
 
     def denoise(noisy):
@@ -33,12 +36,23 @@ def test_limits_of_the_pyramid_are_true():
     assert_limits_are_true(denoise, INFO.traits(config, INFO.choose()).limits)
 
 
-@pytest.mark.parametrize("config", [pyramid(1, 8), {**INFO.config, "members": 2, "depth": 5}])
+def test_both_networks_give_their_mean():
+    noisy = torch.rand(1, 3, 24, 36)
+    both = built(BOTH)
+    state = both.net.state_dict()
+    alone = INFO.build({**BOTH, "full": 0}, INFO.choose())
+    alone.load({key: state[key] for key in alone.shapes()})
+    alone.prepare(torch.device("cpu"), "fp32")
+    mean = (alone.denoise(noisy, draws=Draws()) + both.net.full(noisy)) / 2
+    torch.testing.assert_close(both.denoise(noisy, draws=Draws()), mean)
+
+
+@pytest.mark.parametrize("config", [pyramid(1, 8), BOTH, {**INFO.config, "members": 2, "depth": 5}])
 def test_a_file_shows_which_network_it_is(config):
     shapes = built(config).shapes()
     seen = INFO.recognise(shapes)
     assert built(seen).shapes() == shapes
-    for key in ("net", "channels", "width", "members"):
+    for key in ("net", "channels", "width", "members", "full"):
         assert seen[key] == config[key]
 
 

@@ -113,7 +113,7 @@ def _learned(
 
 def _applying(shop: Workshop, objective: Objective, started: Network | None) -> Applying:
     """Keep time for the ending, by what a network of middle size takes here."""
-    from denoisekit.fitting.refining import WIDTHS, pyramid
+    from denoisekit.fitting.refining import WIDTHS
     from denoisekit.fitting.teaching import middle
 
     if shop.options.steps is not None:
@@ -122,7 +122,7 @@ def _applying(shop: Workshop, objective: Objective, started: Network | None) -> 
     if likely is None:
         config = objective.stage(shop.noise, shop.channels, middle(objective.widths)).config
         if shop.options.objective == "auto":
-            config = pyramid(shop.channels, middle(WIDTHS))
+            config = {**config, "full": middle(WIDTHS)}
         likely = _new(objective.method, config)
     denoiser = shop.denoiser(likely)
     pixels = shop.info.height * shop.info.width * denoiser.passes(shop.info)

@@ -103,7 +103,25 @@ def refine(
     best = max(known, key=lambda one: one.score)
     network = Network(method, stage.config, {}, stage.name, best.score)
     found = shop.learn(learner, network, shop.span(until, share), {}, renew)
-    return found if found.state else best
+    last = found if found.state else replace(found, state=learner.weights(), score=float("-inf"))
+    best = max(best, last, key=lambda one: one.score)
+    if start is not None:
+        return best
+    both = shop.judged(averaged(first, last))
+    if both.score <= best.score:
+        return best
+    shop.tell(both)
+    return both
+
+
+def averaged(first: Network, second: Network) -> Network:
+    """Return the mean of both networks of a fit from scratch: their errors differ."""
+    config = {**first.config, "full": second.config["width"]}
+    state = {
+        **first.state,
+        **{key.replace("members.0", "full"): value for key, value in second.state.items()},
+    }
+    return Network(first.method, config, state, f"{first.name}, {second.name}")
 
 
 def _stage(

@@ -2,11 +2,12 @@
 
 Where noise is correlated between neighbours a plain network is fitted to sub-samples of the
 image, in which it is not; so it runs on the phases of the image, which are such sub-samples.
-A U-Net that learns from its result runs on the image itself.
+A U-Net that learns from its result runs on the image itself, alone or averaged with the former.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 PYRAMID = "pyramid"
 """A U-Net on the image itself; the other network is plain."""
 
+PYRAMID_LIMITS = Limits(multiple_of=4, halo=24, align=4)
+
 
 class Single:
     """The network with its weights. Values on 0..1.
@@ -37,15 +40,17 @@ class Single:
     Attributes
     ----------
     net : Mean
-        The network, or several.
+        The network, or several; and one that sees the image where those see its phases.
     """
 
     def __init__(self, config: Config, settings: Settings) -> None:  # noqa: ARG002 - none
         import torch
 
-        from denoisekit.nets.plain import Mean
+        from denoisekit.nets.plain import Mean, Pyramid
 
-        self.net = Mean(_member(config) for _ in range(config["members"])).eval()
+        members = [_member(config) for _ in range(config["members"])]
+        full = Pyramid(config["channels"], config["full"]) if config["full"] else None
+        self.net = Mean(members, full).eval()
         self._pd = int(config["pd"])
         self._dtype = torch.float32
 
@@ -80,8 +85,11 @@ class Single:
         from denoisekit.methods.pd import from_batch, to_batch
 
         with torch.inference_mode():
-            phases = to_batch(noisy, self._pd).to(self._dtype)
-            return from_batch(self.net(phases), self._pd).float()
+            image = noisy.to(self._dtype)
+            found = from_batch(self.net(to_batch(image, self._pd)), self._pd)
+            if self.net.full is not None:
+                found = (found + self.net.full(image)) / 2
+            return found.float()
 
 
 def _member(config: Config) -> torch.nn.Module:
@@ -93,29 +101,34 @@ def _member(config: Config) -> torch.nn.Module:
 
 
 def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no settings
-    channels, width = config["channels"], config["width"]
+    channels, width, full = config["channels"], config["width"], config["full"]
     depth, pd = config["depth"], config["pd"]
     if config["net"] == PYRAMID:
-        # At a half and a quarter of the resolution: 5 and 2 convolutions of a width each.
-        products = 9 * (2 * channels * width + (4 + 5 / 4 + 2 / 16) * width**2)
-        limits = Limits(multiple_of=4, halo=24, align=4)
+        products, limits = _pyramid_products(channels, width), PYRAMID_LIMITS
     else:
         products = 9 * (2 * channels * width + (depth - 2) * width**2)
         # Tiles may begin anywhere: they have the same phases, in another order.
         limits = Limits(multiple_of=pd, halo=depth * pd)
     products *= config["members"]
-    memory = 17.0 if config["net"] == PYRAMID else 8.5
-    each = 12.0 * channels + 4.0 * channels * config["members"]
+    memory = (17.0 if config["net"] == PYRAMID else 8.5) * width
+    if full:
+        products += _pyramid_products(channels, full)
+        halo, grid = max(limits.halo, PYRAMID_LIMITS.halo), PYRAMID_LIMITS.multiple_of
+        limits = Limits(multiple_of=math.lcm(pd, grid), halo=halo, align=PYRAMID_LIMITS.align)
+        memory = max(memory, 17.0 * full)
+    each = 12.0 * channels + 4.0 * channels * (config["members"] + bool(full))
+    half = memory / 2 + 0.25 * max(width, full)
     return Traits(
         limits=limits,
         flop_per_pixel=2.0 * products,
-        bytes_per_pixel={
-            "fp32": each + memory * width,
-            "bf16": each + (memory / 2 + 0.25) * width,
-            "fp16": each + (memory / 2 + 0.25) * width,
-        },
+        bytes_per_pixel={"fp32": each + memory, "bf16": each + half, "fp16": each + half},
         channels=channels,
     )
+
+
+def _pyramid_products(channels: int, width: int) -> float:
+    # At a half and a quarter of the resolution: 5 and 2 convolutions of a width each.
+    return 9 * (2 * channels * width + (4 + 5 / 4 + 2 / 16) * width**2)
 
 
 def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
@@ -129,7 +142,8 @@ def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
     if pyramid:
         return {**INFO.config, **sizes, "net": PYRAMID, "pd": 1, "residual": True}
     depth = sum(key.startswith("members.0.") and key.endswith(".weight") for key in shapes)
-    return {**INFO.config, **sizes, "depth": depth}
+    full = shapes.get("full.fine.0.weight", (0,))[0]
+    return {**INFO.config, **sizes, "depth": depth, "full": full}
 
 
 INFO = MethodInfo(
@@ -147,6 +161,7 @@ INFO = MethodInfo(
         "members": 1,
         "residual": False,
         "pd": 2,
+        "full": 0,
     },
     default_weights=(),
     traits=_traits,

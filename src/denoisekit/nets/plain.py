@@ -113,11 +113,13 @@ class Mean(nn.Module):
     ----------
     members : iterable of torch.nn.Module
         They take and return (N, channels, H, W).
+    full : torch.nn.Module, optional
+        One more, for the image itself where they see its phases; not part of `forward`.
     """
 
-    def __init__(self, members: Iterable[nn.Module]) -> None:
+    def __init__(self, members: Iterable[nn.Module], full: nn.Module | None = None) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.members, self.full = nn.ModuleList(members), full
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise (N, channels, H, W)."""
