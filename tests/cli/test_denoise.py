@@ -245,11 +245,16 @@ def work(where, folder, arguments):
         box_method.Box.hook = slow
     else:
         GuardedWriter.write_rows = slow
-    sys.exit(frame.run(arguments))
+    sys.argv = ["denoisekit", *arguments]
+    frame.main()
 
 
-@pytest.mark.parametrize("where", ["network", "writer"])
-def test_ctrl_c_leaves_nothing_behind(tmp_path, tmp_path_factory, where):
+@pytest.mark.parametrize(
+    ("where", "request_to_end"), [("network", signal.SIGTERM), ("writer", signal.SIGINT)]
+)
+def test_an_interrupted_run_leaves_nothing_behind(
+    tmp_path, tmp_path_factory, where, request_to_end
+):
     picture(tmp_path / "a.npy", 60, 20)
     weights = box_method.write_weights(tmp_path / "box.safetensors")
     options = ["--method", "box", "--weights", str(weights), "--tile", "4"]
@@ -258,7 +263,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, tmp_path_factory, where):
     try:
         while process.is_alive() and "at work" not in (log.read_text() if log.exists() else ""):
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, request_to_end)
         process.join(timeout=30)
     finally:
         process.kill()

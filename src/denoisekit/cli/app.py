@@ -7,6 +7,7 @@ turns whatever they raise into one or two lines and an exit code.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ EXIT_CODES = {
     3: "weights unavailable",
     4: "out of memory",
     70: "a bug in denoisekit",
-    130: "interrupted",
+    130: "interrupted, by Ctrl-C or SIGTERM",
     141: "whoever read the output has gone",
 }
 
@@ -146,6 +147,12 @@ def _fail(message: str, hint: str | None, code: int) -> int:
     return code
 
 
+def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal's handler
+    raise KeyboardInterrupt
+
+
 def main() -> NoReturn:
     """Entry point of the ``denoisekit`` command."""
+    # By itself Python ends at once there, and leaves half-written files.
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))
