@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 from denoisekit.errors import DenoisekitError
+from denoisekit.fitting.material import BOX
 from denoisekit.fitting.objectives import Objective, find_objective
 from denoisekit.fitting.offset import mean_offset
 from denoisekit.fitting.options import FitOptions, Listen
-from denoisekit.fitting.plan import Applying, plan_applying
+from denoisekit.fitting.plan import Applying, plan_applying, with_deciding
 from denoisekit.fitting.result import Fit
 from denoisekit.fitting.start import find_start
-from denoisekit.fitting.workshop import Network, Workshop, unscaled
+from denoisekit.fitting.workshop import BOXES, Network, Workshop, unscaled
 from denoisekit.image import Reader
 from denoisekit.methods import get_method
 from denoisekit.ranges import Range
@@ -105,7 +106,7 @@ def _learned(
     found = teach(shop, objective, plain, FIRST_SHARE, now + FIRST_SHARE * (until - now))
     if not shop.stopped:
         share = 1 - FIRST_SHARE
-        found = refine(shop, found, started, share, until, ensemble=applying.ensemble)
+        found = refine(shop, found, started, share, until, applying)
     elif started is not None:
         found = max(found, shop.judged(started), key=lambda one: one.score)
     return found, applying
@@ -127,7 +128,11 @@ def _applying(shop: Workshop, objective: Objective, started: Network | None) -> 
     denoiser = shop.denoiser(likely)
     pixels = shop.info.height * shop.info.width * denoiser.passes(shop.info)
     once = denoiser.network.seconds_per_pixel(256) * pixels
-    return plan_applying(once, shop.info, shop.options.seconds)
+    applying = plan_applying(once, shop.info, shop.options.seconds)
+    if started is not None or shop.options.objective != "auto":
+        return applying
+    boxes = min(1.0, BOXES * BOX**2 / (shop.info.height * shop.info.width))
+    return with_deciding(applying, once * boxes, shop.options.seconds)
 
 
 def _new(method: str, config: Mapping[str, Any]) -> Network:

@@ -89,12 +89,15 @@ class Judge:
 
     def score(self, weights: Mapping[str, torch.Tensor]) -> float:
         """Return how well the weights denoise; in dB, against values that are noisy too."""
+        return self._held.score(self.denoised(weights))
+
+    def denoised(self, weights: Mapping[str, torch.Tensor]) -> Floats:
+        """Return what the weights make of the boxes."""
         loaded = self._method.build(self._config, self._settings)
         loaded.load({key: value.detach().cpu() for key, value in weights.items()})
         loaded.prepare(self._device, "fp32")
         grid = self._method.traits(self._config, self._settings).limits.multiple_of
-        denoised = [self._denoised(loaded, box, grid) for box in self._held.boxes]
-        return self._held.score(cast("Floats", np.stack(denoised)))
+        return cast("Floats", np.stack([self._denoised(loaded, b, grid) for b in self._held.boxes]))
 
     def _denoised(self, loaded: LoadedMethod, box: Floats, grid: int) -> Floats:
         """Denoise a box (C, h, w), mirrored to the sides that the network takes."""

@@ -32,6 +32,13 @@ TURNS = 8
 ENSEMBLE_SHARE = 0.15
 """Part of the time that averaging flips and rotations may take."""
 
+DRAWS = 8
+"""Times that noise is drawn to decide between the networks of a fit from scratch; with one
+draw their scores differ by more than they themselves do."""
+
+DECIDING_SHARE = 0.1
+"""Part of the time that this may take."""
+
 LARGEST_SHARE = 0.5
 """Most of the time that is kept for applying the network to a single image."""
 
@@ -92,10 +99,19 @@ class Applying:
         Kept for it.
     ensemble : bool
         Whether the eight flips and rotations are averaged.
+    draws : int
+        Of noise, by which it is chosen; 0: there is no time for that.
     """
 
     seconds: float
     ensemble: bool
+    draws: int = DRAWS
+
+
+def with_deciding(applying: Applying, draw: float, total: float) -> Applying:
+    """Keep time for choosing the network too, ``draw`` seconds for each draw of noise."""
+    draws = min(DRAWS, int(DECIDING_SHARE * total / draw))
+    return replace(applying, seconds=applying.seconds + draws * draw, draws=draws)
 
 
 def plan_applying(once: float, info: ImageInfo, total: float) -> Applying:

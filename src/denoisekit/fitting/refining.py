@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from denoisekit.fitting.losses import Noise as Source
 from denoisekit.fitting.losses import distilled, drawn, recorrupt, recorrupted, resampled
 from denoisekit.fitting.material import Material, Renoised, choose_boxes
+from denoisekit.fitting.moments import is_gaussian, noise_variance
 from denoisekit.fitting.objectives import Noise
-from denoisekit.fitting.plan import MEMBERS, choose_sizes, fitted_patch
+from denoisekit.fitting.plan import MEMBERS, Applying, choose_sizes, fitted_patch
 from denoisekit.fitting.teaching import middle
 from denoisekit.fitting.workshop import BOXES, Network, Workshop
 from denoisekit.methods import Stage, get_method
@@ -24,17 +26,11 @@ from denoisekit.ranges import Floats
 SHIFT = 24
 """Most pixels by which residuals are moved: as far as brightness is mostly alike."""
 
-LEVELS = 8
-"""Ranges of brightness, as many pixels in each, in which noise is measured."""
-
 WIDTHS = (16, 24, 32, 48, 64)
 """Of the network, where it learns from scratch."""
 
 RENEWALS = (3, 6)
 """Looks after which the network's own result counts in what it learns from."""
-
-KURTOSIS = 3.12
-"""Fourth moment of noise, by the square of the second, above which it is not Gaussian."""
 
 QUICK = 0.05
 """Part of the time in which the image must be denoised for such renewals."""
@@ -46,8 +42,7 @@ def refine(
     start: Network | None,
     share: float,
     until: float,
-    *,
-    ensemble: bool,
+    applying: Applying,
 ) -> Network:
     """Let a network at full resolution learn from the first one's result; return the best.
 
@@ -64,8 +59,8 @@ def refine(
         Part of the steps, where steps are counted.
     until : float
         Of `time.monotonic`.
-    ensemble : bool
-        Whether flips and rotations are averaged in what it learns from.
+    applying : Applying
+        Whether flips and rotations are averaged, in what it learns from too; how it is chosen.
     """
     began = time.monotonic()
     known = [first] if start is None else [first, start]
@@ -73,6 +68,7 @@ def refine(
     # first network came to, maybe in very little time, must not count.
     if start is not None and (judged := shop.judged(start)).score > first.score:
         known = [judged]
+    ensemble = applying.ensemble
     targets = [_mean([shop.applied(one, ensemble=ensemble) for one in known])]
     quick = time.monotonic() - began < QUICK * (until - began)
     material = replace(shop.material, denoised=targets[0])
@@ -104,14 +100,32 @@ def refine(
     network = Network(method, stage.config, {}, stage.name, best.score)
     found = shop.learn(learner, network, shop.span(until, share), {}, renew)
     last = found if found.state else replace(found, state=learner.weights(), score=float("-inf"))
-    best = max(best, last, key=lambda one: one.score)
-    if start is not None:
-        return best
-    both = shop.judged(averaged(first, last))
-    if both.score <= best.score:
-        return best
-    shop.tell(both)
-    return both
+    if start is not None or applying.draws == 0:
+        return max(best, last, key=lambda one: one.score)
+    return _decided(shop, first, last, applying.draws)
+
+
+def _decided(shop: Workshop, first: Network, last: Network, draws: int) -> Network:
+    """Return the first network, the second one or their mean, whichever scores best.
+
+    The noise that is put on is now what the second one took away: where the first leaves some,
+    what it took is too weak, and what leaves noise would score too well.
+    """
+    score = shop.judged(last).score
+    material = replace(shop.material, denoised=shop.applied(last, ensemble=False))
+    source = noise_source(shop.noise, material)
+    shop.held = held = _renoised(material, source, shop.options.seed, draws)
+    one, other = shop.boxes(first), shop.boxes(last)
+    level = score - held.score(other)
+    networks = first, last, averaged(first, last)
+    results = [one, other, _mean([one, other])]
+    judged = [
+        replace(network, score=level + held.score(denoised))
+        for network, denoised in zip(networks, results, strict=True)
+    ]
+    best = max(judged, key=lambda network: network.score)
+    shop.tell(best)
+    return best
 
 
 def averaged(first: Network, second: Network) -> Network:
@@ -190,14 +204,16 @@ def noise_source(noise: Noise, material: Material) -> Source:
     return resampled(SHIFT) if noise.correlated else drawn(noise_variance(material))
 
 
-def _renoised(material: Material, source: Source, seed: int) -> Renoised:
+def _renoised(material: Material, source: Source, seed: int, draws: int = 1) -> Renoised:
     assert material.denoised is not None
     boxes, targets = [], []
-    for place in choose_boxes(material.noisy, BOXES):
+    for seed_of_draw, place in product(
+        range(seed, seed + draws), choose_boxes(material.noisy, BOXES)
+    ):
         noisy, denoised = (
             torch.from_numpy(parts[place])[None] for parts in (material.noisy, material.denoised)
         )
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed_of_draw)
         shown, target = recorrupt(noisy, source(noisy, denoised, generator))
         boxes.append(shown[0].numpy())
         targets.append(target[0].numpy())
@@ -207,76 +223,3 @@ def _renoised(material: Material, source: Source, seed: int) -> Renoised:
 def _mean(results: Sequence[Floats]) -> Floats:
     total: Floats = np.mean(results, 0, np.float32)
     return total
-
-
-def noise_variance(material: Material) -> list[tuple[float, float]]:
-    """Return slope and offset of the variance of independent noise over brightness.
-
-    Parameters
-    ----------
-    material : Material
-        The image, noisy and denoised.
-
-    Returns
-    -------
-    list of (float, float)
-        For every channel, of values on 0..1.
-    """
-    return [_line(ranges) for ranges in _details(material)]
-
-
-def is_gaussian(material: Material) -> bool:
-    """Tell whether independent noise is Gaussian, by its fourth moment at each brightness.
-
-    That of counted photons is not, nor what a camera's electronics add now and then: 3.2 and
-    more times the square of the second was found in micrographs, 3.0 in Gaussian noise.
-    """
-    moments = [
-        float(np.square(squares).mean() / max(squares.mean() ** 2, 1e-24))
-        for ranges in _details(material)
-        for _, squares in ranges
-    ]
-    return float(np.median(moments)) < KURTOSIS
-
-
-def _details(material: Material) -> list[list[tuple[float, Floats]]]:
-    """Return the squares of the finest details of noise, for channels and ranges of brightness.
-
-    What is left of the picture in a residual is smooth: in the differences of its neighbours
-    (``(a - b - c + d) / 2`` of four) little of it counts, and least where the picture is flat.
-    There their mean square is right whatever the noise: with few photons most pixels differ
-    little and some a lot, and a median would take it for weaker than it is.
-    """
-    assert material.denoised is not None
-    residual = material.noisy - material.denoised
-    height, width = (size // 2 * 2 for size in residual.shape[2:])
-    a, b = residual[:, :, :height:2, :width:2], residual[:, :, :height:2, 1:width:2]
-    c, d = residual[:, :, 1:height:2, :width:2], residual[:, :, 1:height:2, 1:width:2]
-    squares = np.square(a - b - c + d) / 4
-    bright = material.denoised[:, :, :height:2, :width:2]
-    steep = np.hypot(*np.gradient(bright, axis=(2, 3)))
-    return [
-        _flat(bright[:, k].ravel(), squares[:, k].ravel(), steep[:, k].ravel())
-        for k in range(residual.shape[1])
-    ]
-
-
-def _flat(bright: Any, squares: Any, steep: Any) -> list[tuple[float, Floats]]:
-    """Return ranges of brightness: the middle, and the squares in the flatter half."""
-    ranges = np.array_split(np.argsort(bright, kind="stable"), LEVELS)
-    return [
-        (float(bright[one].mean()), squares[one[steep[one] <= np.median(steep[one])]])
-        for one in ranges
-    ]
-
-
-def _line(ranges: Sequence[tuple[float, Floats]]) -> tuple[float, float]:
-    """Fit a line that does not fall to the variances of ranges of brightness."""
-    middles = [middle for middle, _ in ranges]
-    variances = np.array([squares.mean() for _, squares in ranges])
-    if np.ptp(middles) < 1e-6:
-        return 0.0, float(variances.mean())
-    slope, offset = np.polyfit(middles, variances, 1)
-    if slope < 0:
-        return 0.0, float(variances.mean())
-    return float(slope), float(offset)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from denoisekit.fitting.material import Material
-from denoisekit.fitting.refining import is_gaussian, noise_variance
+from denoisekit.fitting.moments import is_gaussian, noise_variance
 
 SIDE = 256
 

@@ -1,0 +1,90 @@
+"""How strong independent noise is at each brightness, and whether it is Gaussian."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from denoisekit.fitting.material import Material
+from denoisekit.ranges import Floats
+
+LEVELS = 8
+"""Ranges of brightness, as many pixels in each, in which noise is measured."""
+
+KURTOSIS = 3.12
+"""Fourth moment of noise, by the square of the second, above which it is not Gaussian."""
+
+
+def noise_variance(material: Material) -> list[tuple[float, float]]:
+    """Return slope and offset of the variance of independent noise over brightness.
+
+    Parameters
+    ----------
+    material : Material
+        The image, noisy and denoised.
+
+    Returns
+    -------
+    list of (float, float)
+        For every channel, of values on 0..1.
+    """
+    return [_line(ranges) for ranges in _details(material)]
+
+
+def is_gaussian(material: Material) -> bool:
+    """Tell whether independent noise is Gaussian, by its fourth moment at each brightness.
+
+    That of counted photons is not, nor what a camera's electronics add now and then: 3.2 and
+    more times the square of the second was found in micrographs, 3.0 in Gaussian noise.
+    """
+    moments = [
+        float(np.square(squares).mean() / max(squares.mean() ** 2, 1e-24))
+        for ranges in _details(material)
+        for _, squares in ranges
+    ]
+    return float(np.median(moments)) < KURTOSIS
+
+
+def _details(material: Material) -> list[list[tuple[float, Floats]]]:
+    """Return the squares of the finest details of noise, for channels and ranges of brightness.
+
+    What is left of the picture in a residual is smooth: in the differences of its neighbours
+    (``(a - b - c + d) / 2`` of four) little of it counts, and least where the picture is flat.
+    There their mean square is right whatever the noise: with few photons most pixels differ
+    little and some a lot, and a median would take it for weaker than it is.
+    """
+    assert material.denoised is not None
+    residual = material.noisy - material.denoised
+    height, width = (size // 2 * 2 for size in residual.shape[2:])
+    a, b = residual[:, :, :height:2, :width:2], residual[:, :, :height:2, 1:width:2]
+    c, d = residual[:, :, 1:height:2, :width:2], residual[:, :, 1:height:2, 1:width:2]
+    squares = np.square(a - b - c + d) / 4
+    bright = material.denoised[:, :, :height:2, :width:2]
+    steep = np.hypot(*np.gradient(bright, axis=(2, 3)))
+    return [
+        _flat(bright[:, k].ravel(), squares[:, k].ravel(), steep[:, k].ravel())
+        for k in range(residual.shape[1])
+    ]
+
+
+def _flat(bright: Any, squares: Any, steep: Any) -> list[tuple[float, Floats]]:
+    """Return ranges of brightness: the middle, and the squares in the flatter half."""
+    ranges = np.array_split(np.argsort(bright, kind="stable"), LEVELS)
+    return [
+        (float(bright[one].mean()), squares[one[steep[one] <= np.median(steep[one])]])
+        for one in ranges
+    ]
+
+
+def _line(ranges: Sequence[tuple[float, Floats]]) -> tuple[float, float]:
+    """Fit a line that does not fall to the variances of ranges of brightness."""
+    middles = [middle for middle, _ in ranges]
+    variances = np.array([squares.mean() for _, squares in ranges])
+    if np.ptp(middles) < 1e-6:
+        return 0.0, float(variances.mean())
+    slope, offset = np.polyfit(middles, variances, 1)
+    if slope < 0:
+        return 0.0, float(variances.mean())
+    return float(slope), float(offset)
