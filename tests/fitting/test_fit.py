@@ -275,6 +275,10 @@ def test_a_network_of_one_image_goes_on_with_another(picture, tmp_path):
     more = fitted(other, start=str(tmp_path / "one.safetensors"), width=None, steps=20)
     assert {"pairs", "recorrupted"} <= {look.stage for look in more.looks}
     assert more.score >= more.looks[0].score
+    info = get_method("single")
+    both = {**info.config, "channels": 1, "width": 8, "full": 8}
+    write_weights(tmp_path / "both.safetensors", info, both, fresh(info, both, 0).state_dict(), {})
+    assert fitted(other, start=str(tmp_path / "both.safetensors"), steps=4).start
     with pytest.raises(DenoisekitError, match="1 channels, and the image has 3"):
         fitted(np.stack([noisy] * 3, -1), start=str(tmp_path / "one.safetensors"))
     with pytest.raises(UsageError, match="from scratch"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from denoisekit.errors import UsageError, WeightsError
 from denoisekit.fitting.material import channels_of
 from denoisekit.image import ImageInfo
@@ -63,7 +65,13 @@ def find_start(name: str, objective: str, info: ImageInfo) -> LoadedWeights | No
             f"{name} takes {channels} channels, and the image has {channels_of(info)}",
             "give other weights, or --start none",
         )
-    return loaded
+    return _without_full(loaded) if loaded.config.get("full") else loaded
+
+
+def _without_full(loaded: LoadedWeights) -> LoadedWeights:
+    """Leave out what sees the image at full size: that learns from the other one, anew."""
+    state = {key: value for key, value in loaded.state.items() if key.startswith("members.")}
+    return replace(loaded, config={**loaded.config, "full": 0}, state=state)
 
 
 def _present() -> LoadedWeights | None:
