@@ -174,7 +174,6 @@ def test_a_photograph_gets_what_was_no_noise_back_and_nothing_else_does(picture)
     _, independent = picture(height=64, width=64)
     assert fitted(photograph).denoiser.options.strength == "auto"
     assert fitted(photograph, strength=0.5).denoiser.options.strength == 0.5
-    assert fitted(photograph, start="aprrd.camera", steps=1).denoiser.options.strength == 1
     assert fitted(noisy).denoiser.options.strength == 1
     assert fitted(independent).denoiser.options.strength == 1
 

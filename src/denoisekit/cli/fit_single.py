@@ -97,8 +97,8 @@ def fit_single(
     strength: Annotated[
         str | None,
         typer.Option(
-            help="Blend with the input, as in denoise; default: for photographs of 8 "
-            "bits with correlated noise auto, or that of the weights it starts with; else 1."
+            help="Blend with the input, as in denoise; default: auto for photographs of "
+            "8 bits with correlated noise, else 1."
         ),
     ] = None,
     axes: Axes = None,

@@ -154,8 +154,7 @@ def _finished(
     config = {**found.config, "range": _as_numbers(range, shop.scale)}
     keep, strength = shop.options.keep_mean, shop.options.strength
     if strength is None:
-        own = "auto" if start is None else start.strength
-        strength = own if _photograph(shop) else 1.0
+        strength = "auto" if _photograph(shop) else 1.0
     if not _photograph(shop) if keep is None else keep:
         parts = shop.material.noisy[: max(1, MEASURED // shop.material.noisy[0].size)]
         inner = shop.denoiser(replace(found, config=unscaled(found.config)), ensemble=ensemble)

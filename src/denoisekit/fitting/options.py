@@ -42,8 +42,8 @@ class FitOptions:
         Whether the result has the mean of the image, channel by channel; None: unless it is a
         colour image of 8 bits with correlated noise, as cameras make them.
     strength : float or 'auto' or None
-        As of `denoisekit.options.Options`, of the result; None: for a colour image of 8 bits
-        with correlated noise ``auto``, or what suits the weights that are adapted; otherwise 1.
+        As of `denoisekit.options.Options`, of the result; None: ``auto`` for a colour image of 8
+        bits with correlated noise, otherwise 1.
     seed : int
         Of all that is drawn.
     device, precision : str
