@@ -99,7 +99,7 @@ def refine(
     best = max(known, key=lambda one: one.score)
     network = Network(method, stage.config, {}, stage.name, best.score)
     found = shop.learn(learner, network, shop.span(until, share), {}, renew)
-    last = found if found.state else replace(found, state=learner.weights(), score=float("-inf"))
+    last = found if found.state else shop.judged(replace(found, state=learner.weights()))
     if start is not None or applying.draws == 0:
         return max(best, last, key=lambda one: one.score)
     return _decided(shop, first, last, applying.draws)
@@ -111,12 +111,11 @@ def _decided(shop: Workshop, first: Network, last: Network, draws: int) -> Netwo
     The noise that is put on is now what the second one took away: where the first leaves some,
     what it took is too weak, and what leaves noise would score too well.
     """
-    score = shop.judged(last).score
     material = replace(shop.material, denoised=shop.applied(last, ensemble=False))
     source = noise_source(shop.noise, material)
     shop.held = held = _renoised(material, source, shop.options.seed, draws)
     one, other = shop.boxes(first), shop.boxes(last)
-    level = score - held.score(other)
+    level = last.score - held.score(other)
     networks = first, last, averaged(first, last)
     results = [one, other, _mean([one, other])]
     judged = [
@@ -207,13 +206,12 @@ def noise_source(noise: Noise, material: Material) -> Source:
 def _renoised(material: Material, source: Source, seed: int, draws: int = 1) -> Renoised:
     assert material.denoised is not None
     boxes, targets = [], []
-    for seed_of_draw, place in product(
-        range(seed, seed + draws), choose_boxes(material.noisy, BOXES)
-    ):
+    places = choose_boxes(material.noisy, BOXES)
+    for drawn_by, place in product(range(seed, seed + draws), places):
         noisy, denoised = (
             torch.from_numpy(parts[place])[None] for parts in (material.noisy, material.denoised)
         )
-        generator = torch.Generator().manual_seed(seed_of_draw)
+        generator = torch.Generator().manual_seed(drawn_by)
         shown, target = recorrupt(noisy, source(noisy, denoised, generator))
         boxes.append(shown[0].numpy())
         targets.append(target[0].numpy())
