@@ -9,7 +9,6 @@ treated alike. Numpy only.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,16 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from denoisekit.errors import InputError, UsageError, did_you_mean
+from denoisekit.extremes import colours, extremes, percentiles, wider
 from denoisekit.image import ImageInfo, Pixels, Reader
 
 Floats = npt.NDArray[np.float32]
 
 NAMES = ("auto", "dtype", "minmax", "percentile")
-SHARES = (0.001, 0.999)
-SAMPLE = 2**21
-"""Most values kept for the percentiles of types too wide for a histogram."""
-AT_ONCE = 2**22
-"""Most values read in one piece."""
 NARROW = 1 / 8
 
 
@@ -124,9 +119,11 @@ def resolve_range(spec: RangeSpec, reader: Reader) -> Range:
     if spec.kind == "auto" and info.dtype.kind == "u":
         return Range(0.0, info.peak)
     if spec.kind == "percentile":
-        found = _percentiles(reader)
-        return found if found.span > 0 else _widened(_extremes(reader))
-    least, largest = _extremes(reader)
+        low, high = percentiles(reader)
+        if high - low == 0:
+            low, high = extremes(reader)
+        return _widened((low, high))
+    least, largest = extremes(reader)
     if spec.kind == "auto" and least >= 0 and largest <= info.peak:
         return Range(0.0, info.peak)
     return _widened((least, largest))
@@ -153,8 +150,8 @@ def narrow_warning(scale: Range, reader: Reader) -> str | None:
     least, largest = math.inf, -math.inf
     for i in range(count):
         top = i * (info.height - height) // max(1, count - 1)
-        rows = _colours(reader.read_rows(plane, top, top + height), info)
-        least, largest = _wider((least, largest), rows)
+        rows = colours(reader.read_rows(plane, top, top + height), info)
+        least, largest = wider((least, largest), rows)
     used = (largest - least) / scale.span
     if not 0 < used < NARROW:
         return None
@@ -271,38 +268,8 @@ def _finite(dtype: npt.DTypeLike) -> tuple[float, float]:
     return float(info.min), float(info.max)
 
 
-def _colours(rows: Pixels, info: ImageInfo) -> Pixels:
-    return rows[..., : info.samples - info.alpha]
-
-
-def _bands(reader: Reader) -> Iterator[Pixels]:
-    """Yield the whole stack, without alpha, in pieces of bounded size."""
-    info = reader.info
-    step = max(1, AT_ONCE // (info.width * info.samples))
-    for plane in range(info.planes):
-        for top in range(0, info.height, step):
-            bottom = min(top + step, info.height)
-            yield _colours(reader.read_rows(plane, top, bottom), info)
-
-
-def _wider(extremes: tuple[float, float], values: Pixels) -> tuple[float, float]:
-    if values.dtype.kind == "f":
-        values = values[np.isfinite(values)]
-    if values.size == 0:
-        return extremes
-    return min(extremes[0], float(values.min())), max(extremes[1], float(values.max()))
-
-
-def _extremes(reader: Reader) -> tuple[float, float]:
-    """Return least and largest finite value; 0 and 1 where there is none."""
-    found = (math.inf, -math.inf)
-    for rows in _bands(reader):
-        found = _wider(found, rows)
-    return found if found[0] <= found[1] else (0.0, 1.0)
-
-
-def _widened(extremes: tuple[float, float]) -> Range:
-    low, high = extremes
+def _widened(found: tuple[float, float]) -> Range:
+    low, high = found
     if low == high:
         # Beyond 2**53 a unit is less than the distance between floats.
         return Range(low, max(low + 1, math.nextafter(low, math.inf)))
@@ -312,42 +279,3 @@ def _widened(extremes: tuple[float, float]) -> Range:
             "give a range: --range LO,HI",
         )
     return Range(low, high)
-
-
-def _percentiles(reader: Reader) -> Range:
-    small = reader.info.dtype.kind in "iu" and reader.info.dtype.itemsize <= 2
-    low, high = _by_histogram(reader) if small else _by_sample(reader)
-    if not math.isfinite(high - low):
-        return _widened((low, high))
-    return Range(low, high)
-
-
-def _by_histogram(reader: Reader) -> tuple[float, float]:
-    limits = np.iinfo(reader.info.dtype)
-    counts = np.zeros(limits.max - limits.min + 1, np.int64)
-    for rows in _bands(reader):
-        counts += np.bincount(rows.ravel().astype(np.intp) - limits.min, minlength=len(counts))
-    below = np.cumsum(counts)
-    # The least value with at least this share of all at or below it.
-    low, high = (int(np.searchsorted(below, share * below[-1])) + limits.min for share in SHARES)
-    return float(low), float(high)
-
-
-def _by_sample(reader: Reader) -> tuple[float, float]:
-    """Take every n-th value; n shares no factor with a row's length, so no column is left out."""
-    info = reader.info
-    row = info.width * (info.samples - info.alpha)
-    every = -(-info.planes * info.height * row // SAMPLE)
-    while math.gcd(every, row) > 1:
-        every += 1
-    kept, seen = [], 0
-    for rows in _bands(reader):
-        values = rows.reshape(-1)
-        part = values[-seen % every :: every].astype(np.float64)
-        kept.append(part[np.isfinite(part)])
-        seen += values.size
-    sample = np.concatenate(kept)
-    if sample.size == 0:
-        return 0.0, 1.0
-    low, high = np.quantile(sample, SHARES, method="inverted_cdf")
-    return float(low), float(high)
