@@ -154,7 +154,7 @@ def test_resampled_noise_is_what_was_taken_away_moved_by_a_few_pixels():
 def test_drawn_noise_is_as_strong_as_the_brightness_says():
     denoised = torch.full((1, 2, 300, 300), 0.2)
     denoised[..., 150:] = 0.8
-    source = drawn([(0.01, 0.001), (0.0, 0.004)])
+    source = drawn([((0.1, 0.002), (0.3, 0.004), (0.8, 0.009)), ((0.5, 0.004),)])
     noise = source(denoised, denoised, torch.Generator().manual_seed(0))
     dark, bright = noise[0, :, :, :150].var((1, 2)), noise[0, :, :, 150:].var((1, 2))
     assert dark.tolist() == pytest.approx([0.003, 0.004], rel=0.05)
@@ -177,6 +177,6 @@ def test_a_network_is_told_more_than_what_it_learns_from_knew():
     clean = torch.linspace(0.2, 0.8, 64).expand(1, 1, 64, 64)
     noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
     pair = Batch(noisy, torch.Generator().manual_seed(3), clean)
-    for loss in (distilled(resampled(4)), recorrupted(drawn([(0.0, 0.01)]))):
+    for loss in (distilled(resampled(4)), recorrupted(drawn([((0.5, 0.01),)]))):
         wrong = loss(torch.nn.Identity(), pair).item()
         assert loss(lambda shown: clean, pair).item() < 0.9 * wrong

@@ -23,25 +23,32 @@ def material(noisy, denoised):
     return Material(first, denoised=second)
 
 
-def measured(noisy, denoised):
-    return noise_variance(material(noisy, denoised))[0]
+def measured(noisy, denoised, brightness):
+    return np.interp(brightness, *zip(*noise_variance(material(noisy, denoised))[0], strict=True))
 
 
 def test_the_variance_of_photons_is_their_number_even_of_few():
     clean = textured() / 10
     photons = 100.0  # 1 to 9 of them
     noisy = np.random.default_rng(0).poisson(clean * photons) / photons
-    slope, offset = measured(noisy, clean)
-    assert slope == pytest.approx(1 / photons, rel=0.1)
-    assert offset == pytest.approx(0, abs=0.1 * clean.mean() / photons)
+    for brightness in (0.03, 0.05, 0.07, 0.2):
+        found = measured(noisy, clean, brightness)
+        assert found == pytest.approx(brightness / photons, rel=0.15)
+
+
+def test_noise_that_is_cut_off_at_white_is_weak_there_and_nowhere_else():
+    clean = textured()
+    noisy = (clean + np.random.default_rng(2).normal(0, 0.1, clean.shape)).clip(0, 0.8)
+    assert measured(noisy, clean, 0.4) == pytest.approx(0.01, rel=0.1)
+    assert 0.001 < measured(noisy, clean, 0.85) < 0.005
+    assert measured(noisy, clean, 0.2) == pytest.approx(0.01, rel=0.15)
 
 
 def test_picture_in_the_residual_counts_little():
     clean = textured()
     noisy = clean + np.random.default_rng(1).normal(0, 0.1, clean.shape)
     smooth = 0.15 + 0.6 * np.mgrid[:SIDE, :SIDE][1] / SIDE
-    slope, offset = measured(noisy, smooth)
-    assert slope * 0.5 + offset == pytest.approx(0.01, rel=0.35)
+    assert measured(noisy, smooth, 0.5) == pytest.approx(0.01, rel=0.35)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from denoisekit.fitting.moments import Curve
 from denoisekit.methods import Batch
 from denoisekit.methods.pd import to_batch
 from denoisekit.methods.sdap import draw_order, sub_samples
@@ -107,24 +108,36 @@ def resampled(reach: int) -> Noise:
     return noise
 
 
-def drawn(variance: Sequence[tuple[float, float]]) -> Noise:
+def drawn(variance: Sequence[Curve]) -> Noise:
     """Return a source of Gaussian noise that is independent between pixels.
 
     Parameters
     ----------
-    variance : sequence of (float, float)
-        Slope and offset of its variance over the brightness of the denoised image, of every
-        channel.
+    variance : sequence of Curve
+        Over the brightness of the denoised image, of every channel.
     """
-    slopes, offsets = torch.tensor(variance).T[..., None, None]
 
     def draw(noisy: Tensor, denoised: Tensor, generator: torch.Generator) -> Tensor:
-        strength = slopes.to(noisy) * denoised + offsets.to(noisy)
+        channels = [_along(curve, denoised[:, k]) for k, curve in enumerate(variance)]
         normal = torch.randn(noisy.shape, generator=generator, device=generator.device)
-        noise: Tensor = strength.clamp_min(0).sqrt() * normal
+        noise: Tensor = torch.stack(channels, 1).sqrt() * normal
         return noise
 
     return draw
+
+
+def _along(curve: Curve, brightness: Tensor) -> Tensor:
+    """Return the variance at each brightness."""
+    nodes = torch.tensor(curve).to(brightness)
+    middles, variances = nodes[:, 0].contiguous(), nodes[:, 1]
+    if len(middles) == 1:
+        return variances.expand(brightness.shape)
+    inside = brightness.clamp(middles[0], middles[-1]).contiguous()
+    right = torch.searchsorted(middles, inside).clamp_min(1)
+    left = right - 1
+    share = (inside - middles[left]) / (middles[right] - middles[left]).clamp_min(1e-6)
+    found: Tensor = variances[left].lerp(variances[right], share)
+    return found
 
 
 def distilled(source: Noise) -> Loss:

@@ -10,15 +10,24 @@ import numpy as np
 from denoisekit.fitting.material import Material
 from denoisekit.ranges import Floats
 
+Curve = tuple[tuple[float, float], ...]
+"""Brightness and variance, the darkest first: on straight lines between, constant beyond."""
+
 LEVELS = 8
 """Ranges of brightness, as many pixels in each, in which noise is measured."""
+
+FAR = 10.0
+"""Brightness beyond all that there is."""
 
 KURTOSIS = 3.12
 """Fourth moment of noise, by the square of the second, above which it is not Gaussian."""
 
 
-def noise_variance(material: Material) -> list[tuple[float, float]]:
-    """Return slope and offset of the variance of independent noise over brightness.
+def noise_variance(material: Material) -> list[Curve]:
+    """Return the variance of independent noise at every brightness.
+
+    Counted photons have as much as their number, but where noise is cut off at black or white,
+    or a camera has changed its tones, it lies on no line.
 
     Parameters
     ----------
@@ -27,10 +36,10 @@ def noise_variance(material: Material) -> list[tuple[float, float]]:
 
     Returns
     -------
-    list of (float, float)
+    list of Curve
         For every channel, of values on 0..1.
     """
-    return [_line(ranges) for ranges in _details(material)]
+    return [_curve(ranges) for ranges in _details(material)]
 
 
 def is_gaussian(material: Material) -> bool:
@@ -70,21 +79,22 @@ def _details(material: Material) -> list[list[tuple[float, Floats]]]:
 
 
 def _flat(bright: Any, squares: Any, steep: Any) -> list[tuple[float, Floats]]:
-    """Return ranges of brightness: the middle, and the squares in the flatter half."""
+    """Return mean brightness and squares of the flatter half of ranges of brightness."""
     ranges = np.array_split(np.argsort(bright, kind="stable"), LEVELS)
-    return [
-        (float(bright[one].mean()), squares[one[steep[one] <= np.median(steep[one])]])
-        for one in ranges
-    ]
+    flatter = [one[steep[one] <= np.median(steep[one])] for one in ranges]
+    return [(float(bright[one].mean()), squares[one]) for one in flatter]
 
 
-def _line(ranges: Sequence[tuple[float, Floats]]) -> tuple[float, float]:
-    """Fit a line that does not fall to the variances of ranges of brightness."""
+def _curve(ranges: Sequence[tuple[float, Floats]]) -> Curve:
+    """Join the variances of ranges of brightness, and go on beyond the brightest.
+
+    Few pixels lie there, over a wide range; their noise follows the line through all ranges,
+    unless that falls.
+    """
     middles = [middle for middle, _ in ranges]
-    variances = np.array([squares.mean() for _, squares in ranges])
+    variances = [float(squares.mean()) for _, squares in ranges]
     if np.ptp(middles) < 1e-6:
-        return 0.0, float(variances.mean())
-    slope, offset = np.polyfit(middles, variances, 1)
-    if slope < 0:
-        return 0.0, float(variances.mean())
-    return float(slope), float(offset)
+        return ((middles[0], float(np.mean(variances))),)
+    slope = max(0.0, float(np.polyfit(middles, variances, 1)[0]))
+    beyond = middles[-1] + FAR, variances[-1] + FAR * slope
+    return (*zip(middles, variances, strict=True), beyond)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -99,23 +100,24 @@ def refine(
     best = max(known, key=lambda one: one.score)
     network = Network(method, stage.config, {}, stage.name, best.score)
     found = shop.learn(learner, network, shop.span(until, share), {}, renew)
-    last = found if found.state else shop.judged(replace(found, state=learner.weights()))
+    last = found if found.state else replace(found, state=learner.weights(), score=-math.inf)
     if start is not None or applying.draws == 0:
         return max(best, last, key=lambda one: one.score)
-    return _decided(shop, first, last, applying.draws)
+    return decide(shop, first, last, applying.draws)
 
 
-def _decided(shop: Workshop, first: Network, last: Network, draws: int) -> Network:
+def decide(shop: Workshop, first: Network, last: Network, draws: int) -> Network:
     """Return the first network, the second one or their mean, whichever scores best.
 
     The noise that is put on is now what the second one took away: where the first leaves some,
-    what it took is too weak, and what leaves noise would score too well.
+    what it took is too weak, and what leaves noise would score too well. The first one's score
+    stays what it is, so that none returned is below it.
     """
     material = replace(shop.material, denoised=shop.applied(last, ensemble=False))
     source = noise_source(shop.noise, material)
     shop.held = held = _renoised(material, source, shop.options.seed, draws)
     one, other = shop.boxes(first), shop.boxes(last)
-    level = last.score - held.score(other)
+    level = first.score - held.score(one)
     networks = first, last, averaged(first, last)
     results = [one, other, _mean([one, other])]
     judged = [
