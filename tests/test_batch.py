@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import box_method
-from denoisekit import batch
+from denoisekit import overlap
 from denoisekit.batch import Job, run_batch
 from denoisekit.errors import InputError, OutOfMemory, OutputError
 from denoisekit.formats import raw_array
@@ -67,13 +67,13 @@ def test_one_bad_file_does_not_stop_the_rest(jobs):
 
 def test_one_file_ahead_and_one_behind_at_most(jobs, monkeypatch):
     opened, taken = [], []
-    real = batch.open_image
+    real = overlap.open_image
 
     def counting(path, axes):
         opened.append(path)
         return real(path, axes)
 
-    monkeypatch.setattr(batch, "open_image", counting)
+    monkeypatch.setattr(overlap, "open_image", counting)
     for done, _ in enumerate(run_batch(jobs, box())):
         taken.append(len(opened) - done)
     assert max(taken) <= 3  # the one yielded, the one whose writing goes on, the one ahead
@@ -175,7 +175,7 @@ def test_an_interruption_while_the_last_rows_wait_for_the_writer(jobs, monkeypat
     def interrupted(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(batch._Sink, "finish", interrupted)
+    monkeypatch.setattr(overlap.Sink, "finish", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(run_batch(jobs, box()))
     assert results(jobs) == []

@@ -7,8 +7,6 @@ are large: memory holds pixels, and pixels are what the network needs it for.
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -16,18 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from denoisekit.errors import DenoisekitError, OutOfMemory, OutputError
-from denoisekit.formats import create_image, find_format, open_image
-from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.errors import DenoisekitError, OutOfMemory
+from denoisekit.formats import find_format, open_image
+from denoisekit.image import ImageInfo, Reader
 from denoisekit.options import Options
+from denoisekit.overlap import AHEAD_BYTES, Ahead, Sink
 from denoisekit.pipeline import Report
 from denoisekit.plane import WriteRows
-
-AHEAD_BYTES = 256 * 2**20
-"""Largest plane, in bytes, of a file that is read ahead of its turn."""
-
-POLL_SECONDS = 0.1
-"""How soon either end of a queue learns that the other has given up."""
 
 
 class Runner(Protocol):
@@ -149,7 +142,7 @@ def run_batch(
         One a job.
     """
     with (
-        _Ahead(jobs, _ahead_bytes(denoiser)) as ahead,
+        Ahead([(job.source, job.axes) for job in jobs], _ahead_bytes(denoiser)) as ahead,
         ThreadPoolExecutor(1, "write") as behind,
     ):
         written: Future[Outcome] | None = None
@@ -174,50 +167,6 @@ def _ahead_bytes(denoiser: Runner) -> int:
     return AHEAD_BYTES if limit is None else min(AHEAD_BYTES, limit // 16)
 
 
-class _Ahead:
-    """Opens and decodes each file while the network is busy with the one before."""
-
-    def __init__(self, jobs: Sequence[Job], largest: int) -> None:
-        self._jobs = jobs
-        self._largest = largest
-        self._thread = ThreadPoolExecutor(1, "read")
-        self._coming: Future[Reader] | None = None
-
-    def __enter__(self) -> _Ahead:
-        return self
-
-    def take(self, index: int) -> Reader:
-        """Return the reader of a job, and go on to the one after it."""
-        coming, self._coming = self._coming, None
-        try:
-            reader = coming.result() if coming else self._open(self._jobs[index])
-        except DenoisekitError:
-            self._go_on(index + 1)
-            raise
-        if reader.info.plane_bytes <= AHEAD_BYTES:
-            self._go_on(index + 1)
-        return reader
-
-    def _go_on(self, index: int) -> None:
-        if index < len(self._jobs):
-            self._coming = self._thread.submit(self._open, self._jobs[index])
-
-    def _open(self, job: Job) -> Reader:
-        reader = open_image(job.source, job.axes)
-        if reader.info.plane_bytes <= self._largest:
-            try:
-                reader.read_rows(0, 0, 1)  # formats that decode a plane as a whole do it now
-            except BaseException:
-                reader.close()
-                raise
-        return reader
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown()
-        if self._coming and not self._coming.exception():
-            self._coming.result().close()
-
-
 def _denoise(
     job: Job,
     reader: Reader,
@@ -228,13 +177,13 @@ def _denoise(
     """Run the network; return the outcome, which is there when the file is written."""
     began = time.perf_counter()
     image = reader.info
-    sink = _Sink()
+    sink = Sink()
     writing: Future[None] | None = None
     try:
         target = target_info(image, job.format)
         held = 0 if find_format(job.format).streams else 2 * target.plane_bytes
         reader.read_rows(0, 0, 1)  # what it decodes as a whole is held from here on
-        writing = behind.submit(sink.write_all, job, target)
+        writing = behind.submit(sink.write_all, job.target, target, job.overwrite)
         report = denoiser.run(
             reader,
             sink.put,
@@ -283,56 +232,3 @@ def _when_written(writing: Future[None], outcome: Outcome) -> Future[Outcome]:
 
     writing.add_done_callback(settle)
     return done
-
-
-class _Aborted(Exception):
-    """The rows will not come: the file is abandoned."""
-
-
-class _Sink:
-    """Rows on their way from the network to the thread that writes them."""
-
-    def __init__(self) -> None:
-        self._rows: queue.Queue[tuple[int, int, Pixels] | None] = queue.Queue(2)
-        self._stopped = threading.Event()  # nobody takes rows any more
-        self._aborted = threading.Event()  # no more rows will come
-
-    def put(self, plane: int, top: int, rows: Pixels) -> None:
-        """Hand over rows, waiting where the writer is two bands behind."""
-        self._push((plane, top, rows))
-
-    def finish(self) -> None:
-        """Say that these were all the rows."""
-        self._push(None)
-
-    def abort(self) -> None:
-        """Give the file up; never waits."""
-        self._aborted.set()
-
-    def _push(self, item: tuple[int, int, Pixels] | None) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._rows.put(item, timeout=POLL_SECONDS)
-            except queue.Full:
-                continue
-            return
-        raise OutputError("the result could not be written")
-
-    def _pull(self) -> tuple[int, int, Pixels] | None:
-        while not self._aborted.is_set():
-            try:
-                return self._rows.get(timeout=POLL_SECONDS)
-            except queue.Empty:
-                continue
-        raise _Aborted
-
-    def write_all(self, job: Job, target: ImageInfo) -> None:
-        """Write the file; runs in a thread of its own."""
-        try:
-            with create_image(job.target, target, overwrite=job.overwrite) as writer:
-                while (item := self._pull()) is not None:
-                    writer.write_rows(*item)
-        except _Aborted:
-            pass
-        finally:
-            self._stopped.set()
