@@ -89,6 +89,11 @@ def test_total_variation_takes_off_the_estimated_sigma():
     assert taken == pytest.approx(sigma, rel=0.02)
 
 
+def test_total_variation_leaves_a_picture_without_noise():
+    clean = np.broadcast_to(np.linspace(0, 1, 40, dtype=np.float32)[:, None], (32, 40, 3))
+    np.testing.assert_array_equal(find_baseline("tv").run(clean, 0), clean)
+
+
 def test_j_invariance_smooths_strong_noise_more():
     def taken(sigma):
         _, noisy = picture(sigma)

@@ -48,6 +48,20 @@ def test_a_way_that_spoils_everything_does_not_decide_what_is_clean():
     assert 10 < decibels(own) < 25
 
 
+def test_many_ways_that_leave_noise_do_not_make_it_a_part_of_what_is_clean():
+    clean = scene(90) ** 4
+    # Where it is dark there is hardly any noise, and all of them are right.
+    noise = 0.3 * clean * np.random.default_rng(0).standard_normal(clean.shape, np.float32)
+    noisy = clean + noise
+    ways = [lambda p, share=share: p + share * (smooth(p, 1) - p) for share in (0.1, 0.2, 0.3, 0.4)]
+    ways += [lambda p, r=radius: smooth(p, r) for radius in (1, 3, 9)]
+    results = [way(noisy) for way in ways]
+    true = [float(np.square(result - clean).mean()) for result in results]
+    _, found = errors(noisy, results, ways)
+    assert np.argmin(found) == np.argmin(true)
+    assert max(found[:4]) == found[0] > 10 * min(found)
+
+
 def test_noise_that_is_moved_has_the_strength_of_the_place_it_comes_to():
     draw = np.random.default_rng(0)
     brightness = np.repeat(np.linspace(0.1, 0.9, 96, dtype=np.float32)[:, None], 128, 1)

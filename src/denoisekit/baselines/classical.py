@@ -49,7 +49,7 @@ def tv(noisy: Floats, seed: int) -> Floats:  # noqa: ARG001
         weight = (low + high) / 2
         taken = float(np.sqrt(np.square(noisy - _tv(noisy, weight)).mean()))
         low, high = (weight, high) if taken < sigma else (low, weight)
-    return _tv(noisy, low)
+    return _tv(noisy, low) if low else noisy
 
 
 def jinvariant(noisy: Floats, seed: int) -> Floats:  # noqa: ARG001

@@ -1,8 +1,10 @@
 """How well each of several ways to denoise does on a picture whose clean one is known.
 
-It is made from the picture itself: the median of all results passes for clean, and what they
+It is made from the picture itself: the median of the results passes for clean, and what they
 took away, moved elsewhere, passes for noise. A way that is right for the one is most often
-right for the other, because scene and noise are alike.
+right for the other, because scene and noise are alike. Results that leave much noise where the
+picture is flat do not count in the median: else a clean picture with noise would be asked for,
+and ways that leave it would do best.
 """
 
 from __future__ import annotations
@@ -30,6 +32,18 @@ FEWEST = 200
 """Pixels of a level from which its noise is measured."""
 STRETCH = 3.0
 """How much noise may be scaled at most from one level to another."""
+FLAT = 8
+"""Side of the blocks in which it is measured how much noise is left."""
+BRIGHTNESSES = 4
+"""Levels of brightness at which it is: a dark background tells nothing of what is bright."""
+QUIET = 0.2
+"""Part of the blocks of a level that is taken for flat: those that vary least."""
+FEWEST_BLOCKS = 4
+"""That are taken of a level at least."""
+LEFT = 0.1
+"""Part of the noise's variance that a result may leave to count in the clean picture."""
+COUNTED = 3
+"""Results that count whatever they leave: of fewer the median says little."""
 LEAST = 1e-8
 """Error at which pictures count as equal: 80 dB."""
 
@@ -78,7 +92,7 @@ def errors(
     ways : list of float
         Mean squared error of each way.
     """
-    guess: Floats = np.median(np.stack(results), 0).astype(np.float32, copy=False)
+    guess = _median(_strong(noisy, results))
     noise = moved(noisy - guess, guess.mean(-1), np.random.default_rng(SEED))
     # The renoised picture is cut off where the noisy one was.
     again = (guess + noise).clip(noisy.min(), noisy.max())
@@ -88,6 +102,49 @@ def errors(
 def decibels(error: float) -> float:
     """Return a mean squared error on 0..1 as PSNR, 80 at most."""
     return -10 * math.log10(max(error, LEAST))
+
+
+def _median(results: Sequence[Floats]) -> Floats:
+    found: Floats = np.median(np.stack(results), 0).astype(np.float32, copy=False)
+    return found
+
+
+def _strong(noisy: Floats, results: Sequence[Floats]) -> list[Floats]:
+    """Return those of the results that take most of the noise away."""
+    left = _left(noisy, results)
+    most = max(LEFT, sorted(left)[:COUNTED][-1])
+    return [result for result, part in zip(results, left, strict=True) if part <= most]
+
+
+def _left(noisy: Floats, results: Sequence[Floats]) -> list[float]:
+    """Return the part of the variance in flat blocks that each result leaves."""
+    flat = _flat(_blocks(_median(results)))
+
+    def variances(picture: Floats) -> npt.NDArray[np.float64]:
+        blocks = _blocks(picture)
+        return np.array([blocks[level].var(1, dtype=np.float64).mean() for level in flat])
+
+    before = np.maximum(variances(noisy), LEAST)
+    return [float((variances(result) / before).mean()) for result in results]
+
+
+def _blocks(picture: Floats) -> Floats:
+    """Cut a picture into blocks: (blocks, pixels, C)."""
+    down, across = (size // FLAT for size in picture.shape[:2])
+    cut = picture[: down * FLAT, : across * FLAT].reshape(down, FLAT, across, FLAT, -1)
+    return cut.transpose(0, 2, 1, 3, 4).reshape(down * across, FLAT * FLAT, -1)
+
+
+def _flat(blocks: Floats) -> list[npt.NDArray[np.intp]]:
+    """Return which blocks vary least, at every level of brightness."""
+    varying = blocks.var(1).mean(-1)
+    levels = np.array_split(np.argsort(blocks.mean((1, 2)), kind="stable"), BRIGHTNESSES)
+    return [
+        level[np.argsort(varying[level], kind="stable")][
+            : max(FEWEST_BLOCKS, int(len(level) * QUIET))
+        ]
+        for level in levels
+    ]
 
 
 def _error(one: Floats, other: Floats) -> float:
