@@ -78,8 +78,9 @@ class Chooser:
         if not self._suited(reader.info) or len(self.candidates) == 1:
             return []
         ways = [partial(on_unit(denoiser), axes="YXS") for denoiser in self.candidates]
-        found = [errors(box, [way(box) for way in ways], ways)[1] for box in self._boxes(reader)]
-        expected = np.mean(found, 0)
+        _, expected = errors(
+            [(box, [way(box) for way in ways]) for box in self._boxes(reader)], ways
+        )
         order = np.argsort(expected, kind="stable")
         return [(self.candidates[i], decibels(expected[i])) for i in order]
 

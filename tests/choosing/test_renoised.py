@@ -32,7 +32,7 @@ def test_the_way_that_is_best_on_the_clean_picture_is_named(wave, sigma, seed):
     ways = [lambda p, r=radius: smooth(p, r) for radius in (1, 4)]
     results = [way(noisy) for way in ways]
     true = [float(np.square(result - clean).mean()) for result in results]
-    _, found = errors(noisy, results, ways)
+    _, found = errors([(noisy, results)], ways)
     assert max(true) > 1.5 * min(true)
     assert np.argmin(found) == np.argmin(true)
 
@@ -43,7 +43,7 @@ def test_a_way_that_spoils_everything_does_not_decide_what_is_clean():
         clean.shape, np.float32
     )
     ways = [lambda p: smooth(p, 3), lambda p: smooth(p, 2), lambda p: p * 0 + 9]
-    own, (good, fair, spoilt) = errors(noisy, [way(noisy) for way in ways], ways)
+    own, (good, fair, spoilt) = errors([(noisy, [way(noisy) for way in ways])], ways)
     assert max(good, fair) < own < spoilt
     assert 10 < decibels(own) < 25
 
@@ -57,7 +57,7 @@ def test_many_ways_that_leave_noise_do_not_make_it_a_part_of_what_is_clean():
     ways += [lambda p, r=radius: smooth(p, r) for radius in (1, 3, 9)]
     results = [way(noisy) for way in ways]
     true = [float(np.square(result - clean).mean()) for result in results]
-    _, found = errors(noisy, results, ways)
+    _, found = errors([(noisy, results)], ways)
     assert np.argmin(found) == np.argmin(true)
     assert max(found[:4]) == found[0] > 10 * min(found)
 
@@ -99,5 +99,5 @@ def test_boxes_lie_within_the_picture_and_apart(height, width, most, count):
 
 def test_what_is_dark_or_equal_everywhere_is_no_error():
     flat = np.zeros((32, 32, 1), np.float32)
-    own, (same,) = errors(flat, [flat], [lambda p: p])
+    own, (same,) = errors([(flat, [flat])], [lambda p: p])
     assert decibels(own) == decibels(same) == pytest.approx(80)

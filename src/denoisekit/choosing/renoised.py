@@ -19,6 +19,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Way = Callable[[Floats], Floats]
 """Denoises an (H, W, C) float32 picture on 0..1."""
+Box = tuple[Floats, Sequence[Floats]]
+"""A part of the noisy picture, (H, W, C) on 0..1, and what each way made of it."""
 
 SIDE = 192
 """Side of the boxes in which ways are tried."""
@@ -71,19 +73,15 @@ def _spread(length: int, count: int) -> list[slice]:
     return [slice(start, start + side) for start in starts]
 
 
-def errors(
-    noisy: Floats, results: Sequence[Floats], ways: Sequence[Way]
-) -> tuple[float, list[float]]:
-    """Estimate the errors of several results for one picture, or for a part of it.
+def errors(boxes: Sequence[Box], ways: Sequence[Way]) -> tuple[float, list[float]]:
+    """Estimate the errors of several ways on one picture.
 
     Parameters
     ----------
-    noisy : numpy.ndarray
-        (H, W, C) float32 on 0..1.
-    results : sequence of numpy.ndarray
-        What each way made of it, same shape; not empty.
+    boxes : sequence of Box
+        Parts of it; not empty.
     ways : sequence of callable
-        The ways, each run once more.
+        Each is run once more on every box.
 
     Returns
     -------
@@ -92,11 +90,16 @@ def errors(
     ways : list of float
         Mean squared error of each way.
     """
-    guess = _median(_strong(noisy, results))
-    noise = moved(noisy - guess, guess.mean(-1), np.random.default_rng(SEED))
-    # The renoised picture is cut off where the noisy one was.
-    again = (guess + noise).clip(noisy.min(), noisy.max())
-    return _error(again, guess), [_error(way(again), guess) for way in ways]
+    strong = _strong(boxes)
+    found = []
+    for noisy, results in boxes:
+        guess = _median([results[index] for index in strong])
+        noise = moved(noisy - guess, guess.mean(-1), np.random.default_rng(SEED))
+        # The renoised picture is cut off where the noisy one was.
+        again = (guess + noise).clip(noisy.min(), noisy.max())
+        found.append([_error(again, guess), *(_error(way(again), guess) for way in ways)])
+    before, *after = np.mean(found, 0).tolist()
+    return before, after
 
 
 def decibels(error: float) -> float:
@@ -109,23 +112,24 @@ def _median(results: Sequence[Floats]) -> Floats:
     return found
 
 
-def _strong(noisy: Floats, results: Sequence[Floats]) -> list[Floats]:
-    """Return those of the results that take most of the noise away."""
-    left = _left(noisy, results)
+def _strong(boxes: Sequence[Box]) -> list[int]:
+    """Return which results take most of the noise away."""
+    left = _left(boxes)
     most = max(LEFT, sorted(left)[:COUNTED][-1])
-    return [result for result, part in zip(results, left, strict=True) if part <= most]
+    return [index for index, part in enumerate(left) if part <= most]
 
 
-def _left(noisy: Floats, results: Sequence[Floats]) -> list[float]:
+def _left(boxes: Sequence[Box]) -> list[float]:
     """Return the part of the variance in flat blocks that each result leaves."""
-    flat = _flat(_blocks(_median(results)))
+    flat = _flat(np.concatenate([_blocks(_median(results)) for _, results in boxes]))
 
-    def variances(picture: Floats) -> npt.NDArray[np.float64]:
-        blocks = _blocks(picture)
+    def variances(pictures: Sequence[Floats]) -> npt.NDArray[np.float64]:
+        blocks = np.concatenate([_blocks(picture) for picture in pictures])
         return np.array([blocks[level].var(1, dtype=np.float64).mean() for level in flat])
 
-    before = np.maximum(variances(noisy), LEAST)
-    return [float((variances(result) / before).mean()) for result in results]
+    before = np.maximum(variances([noisy for noisy, _ in boxes]), LEAST)
+    of_ways = zip(*(results for _, results in boxes), strict=True)
+    return [float((variances(results) / before).mean()) for results in of_ways]
 
 
 def _blocks(picture: Floats) -> Floats:

@@ -162,15 +162,16 @@ def judge(noisy: Sequence[Floats], results: Sequence[Result]) -> tuple[float, li
     results : list of Result
         With their scores, the best first.
     """
-    found = []
-    for index, plane in enumerate(noisy):
-        for rows, columns in places(plane.shape[0], plane.shape[1], BOXES):
-            denoised = [result.denoised[index][rows, columns] for result in results]
-            before, after = errors(plane[rows, columns], denoised, [one.again for one in results])
-            found.append([before, *after])
-    own, *scores = [decibels(error) for error in np.mean(found, 0)]
-    scored = [replace(one, score=score) for one, score in zip(results, scores, strict=True)]
-    return own, sorted(scored, key=lambda result: -result.score)
+    boxes = [
+        (plane[where], [result.denoised[index][where] for result in results])
+        for index, plane in enumerate(noisy)
+        for where in places(plane.shape[0], plane.shape[1], BOXES)
+    ]
+    own, found = errors(boxes, [result.again for result in results])
+    scored = [
+        replace(one, score=decibels(error)) for one, error in zip(results, found, strict=True)
+    ]
+    return decibels(own), sorted(scored, key=lambda result: -result.score)
 
 
 def _too_long(seconds: float) -> str:
