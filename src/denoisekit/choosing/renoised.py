@@ -42,7 +42,7 @@ QUIET = 0.2
 """Part of the blocks of a level that is taken for flat: those that vary least."""
 FEWEST_BLOCKS = 4
 """That are taken of a level at least."""
-LEFT = 0.1
+LEFT = 0.2
 """Part of the noise's variance that a result may leave to count in the clean picture."""
 COUNTED = 3
 """Results that count whatever they leave: of fewer the median says little."""
