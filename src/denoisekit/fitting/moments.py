@@ -19,7 +19,7 @@ LEVELS = 8
 FAR = 10.0
 """Brightness beyond all that there is."""
 
-KURTOSIS = 3.12
+KURTOSIS = 3.08
 """Fourth moment of noise, by the square of the second, above which it is not Gaussian."""
 
 
@@ -45,7 +45,7 @@ def noise_variance(material: Material) -> list[Curve]:
 def is_gaussian(material: Material) -> bool:
     """Tell whether independent noise is Gaussian, by its fourth moment at each brightness.
 
-    That of counted photons is not, nor what a camera's electronics add now and then: 3.2 and
+    That of counted photons is not, nor what a camera's electronics add now and then: 3.1 and
     more times the square of the second was found in micrographs, 3.0 in Gaussian noise.
     """
     moments = [
