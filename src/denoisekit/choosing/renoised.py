@@ -43,7 +43,9 @@ QUIET = 0.2
 FEWEST_BLOCKS = 4
 """That are taken of a level at least."""
 LEFT = 0.2
-"""Part of the noise's variance that a result may leave to count in the clean picture."""
+"""Part of the noise's variance that a result may leave to count in the clean picture,"""
+MORE = 3.0
+"""and how many times as much as the one that leaves least."""
 COUNTED = 3
 """Results that count whatever they leave: of fewer the median says little."""
 LEAST = 1e-8
@@ -115,7 +117,7 @@ def _median(results: Sequence[Floats]) -> Floats:
 def _strong(boxes: Sequence[Box]) -> list[int]:
     """Return which results take most of the noise away."""
     left = _left(boxes)
-    most = max(LEFT, sorted(left)[:COUNTED][-1])
+    most = max(min(LEFT, MORE * min(left)), sorted(left)[:COUNTED][-1])
     return [index for index, part in enumerate(left) if part <= most]
 
 
