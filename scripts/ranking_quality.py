@@ -17,11 +17,11 @@ import sys
 import numpy as np
 
 from denoisekit.bench.material import Material
+from denoisekit.bench.protocols import find_protocol
 from denoisekit.comparing import Limits, Part, Result, choices_named, compare, judge, middle_crop
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.pictures import find_files
 from denoisekit.ranges import Range
-from denoisekit.tiling import Floats
 
 
 def parse() -> argparse.Namespace:
@@ -37,16 +37,12 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def psnr(one: Floats, other: Floats) -> float:
-    """Return the PSNR in dB of values on 0..1."""
-    return float(-10 * np.log10(np.square(one.clip(0, 1).astype(np.float64) - other).mean()))
-
-
 def main() -> None:
     """Measure."""
     chosen = parse()
     choices = choices_named([name for name in chosen.methods.split(",") if name], chosen.weights)
     material = Material("pictures", find_files(chosen.noisy), find_files(chosen.clean))
+    measure = find_protocol("srgb").measure
     lost = []
     for item in material.items[:: chosen.every]:
         noisy, clean = material.read(item)
@@ -59,10 +55,11 @@ def main() -> None:
             if isinstance(found, Result)
         ]
         noisy_score, ranked = judge([noisy], results)
-        reached = {one.choice.id: psnr(one.denoised[0], clean) for one in ranked}
+        reached = {one.choice.id: measure(clean, one.denoised[0])["psnr"] for one in ranked}
         lost.append(max(reached.values()) - reached[ranked[0].choice.id])
-        row = {"picture": item.name, "noisy": psnr(noisy, clean), "noisy_score": noisy_score}
+        row = {"picture": item.name, "noisy": measure(clean, noisy)["psnr"]}
         scores = {one.choice.id: one.score for one in ranked}
+        scores["noisy"] = noisy_score
         print(json.dumps({**row, "psnr": reached, "scores": scores, "lost": lost[-1]}), flush=True)
     right = sum(loss == 0 for loss in lost)
     print(
