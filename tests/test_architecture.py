@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"device", "formats", "image", "methods", "noise", "options", "outputs", "pictures"}
     | {"pipeline", "ranges", "weights"},
     "fitting": {"device", "draws", "estimate", "formats", "image", "inference", "methods"}
-    | {"options", "pipeline", "plane", "ranges", "training", "weights"},
+    | {"nets", "options", "pipeline", "plane", "ranges", "training", "weights"},
     "baselines": set(),
     "bench": {"arrays", "baselines", "device", "formats", "image", "methods", "noise", "options"}
     | {"pictures", "pipeline", "ranges", "weights"},

@@ -63,7 +63,7 @@ def test_a_second_network_at_full_resolution_betters_the_first(picture):
     clean, noisy = picture(height=64, width=64)
     found = fitted(noisy, steps=400)
     assert "recorrupted" in {look.stage for look in found.looks}
-    assert found.objective in {"recorrupted", "pairs, recorrupted"}
+    assert "recorrupted" in found.objective
     first = fitted(noisy, steps=140, objective="pairs")
     before = error(first.denoiser(noisy), clean)
     assert error(found.denoiser(noisy), clean) < 0.95 * before
@@ -276,7 +276,7 @@ def test_a_network_of_one_image_goes_on_with_another(picture, tmp_path):
     assert {"pairs", "recorrupted"} <= {look.stage for look in more.looks}
     assert more.score >= more.looks[0].score
     info = get_method("single")
-    both = {**info.config, "channels": 1, "width": 8, "full": 8}
+    both = {**info.config, "channels": 1, "width": 8, "full": 8, "levels": 16}
     write_weights(tmp_path / "both.safetensors", info, both, fresh(info, both, 0).state_dict(), {})
     assert fitted(other, start=str(tmp_path / "both.safetensors"), steps=4).start
     with pytest.raises(DenoisekitError, match="1 channels, and the image has 3"):

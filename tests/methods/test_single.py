@@ -23,10 +23,11 @@ def built(config):
 
 
 BOTH = {**INFO.config, "pd": 3, "width": 8, "depth": 4, "full": 8}
+FOLLOWED = {**INFO.config, "width": 8, "depth": 4, "levels": 16}
 
 
-@pytest.mark.parametrize("config", [pyramid(3, 8), BOTH])
-def test_limits_of_networks_on_the_image_itself_are_true(config):
+@pytest.mark.parametrize("config", [pyramid(3, 8), BOTH, FOLLOWED, {**BOTH, "levels": 16}])
+def test_limits_of_all_that_an_image_goes_through_are_true(config):
     method = built(config)
 
     def denoise(noisy):
@@ -47,12 +48,30 @@ def test_both_networks_give_their_mean():
     torch.testing.assert_close(both.denoise(noisy, draws=Draws()), mean)
 
 
-@pytest.mark.parametrize("config", [pyramid(1, 8), BOTH, {**INFO.config, "members": 2, "depth": 5}])
+def test_non_local_means_follow_in_full_precision():
+    noisy = torch.rand(1, 3, 24, 36)
+    curve = torch.tensor([[0.0, 0.5, 1.0], [0.01, 0.0, 0.0], [0.1, 0.15, 0.2]]).repeat(3, 1, 1)
+    config = {**FOLLOWED, "levels": 3}
+    followed = INFO.build(config, INFO.choose())
+    state = formula_weights(dict(followed.shapes()), seed=1)
+    followed.load({**state, "similar.curve": curve})
+    followed.prepare(torch.device("cpu"), "bf16")
+    alone = INFO.build({**config, "levels": 0}, INFO.choose())
+    alone.load({key: state[key] for key in alone.shapes()})
+    alone.prepare(torch.device("cpu"), "bf16")
+    assert torch.equal(followed.net.similar.curve, curve)
+    expected = followed.net.similar(noisy, alone.denoise(noisy, draws=Draws()))
+    torch.testing.assert_close(followed.denoise(noisy, draws=Draws()), expected)
+
+
+@pytest.mark.parametrize(
+    "config", [pyramid(1, 8), BOTH, FOLLOWED, {**INFO.config, "members": 2, "depth": 5}]
+)
 def test_a_file_shows_which_network_it_is(config):
     shapes = built(config).shapes()
     seen = INFO.recognise(shapes)
     assert built(seen).shapes() == shapes
-    for key in ("net", "channels", "width", "members", "full"):
+    for key in ("net", "channels", "width", "members", "full", "levels"):
         assert seen[key] == config[key]
 
 

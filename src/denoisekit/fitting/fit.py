@@ -114,6 +114,7 @@ def _learned(
 
 def _applying(shop: Workshop, objective: Objective, started: Network | None) -> Applying:
     """Keep time for the ending, by what a network of middle size takes here."""
+    from denoisekit.fitting.moments import FINE_LEVELS
     from denoisekit.fitting.refining import WIDTHS
     from denoisekit.fitting.teaching import middle
 
@@ -123,7 +124,7 @@ def _applying(shop: Workshop, objective: Objective, started: Network | None) -> 
     if likely is None:
         config = objective.stage(shop.noise, shop.channels, middle(objective.widths)).config
         if shop.options.objective == "auto":
-            config = {**config, "full": middle(WIDTHS)}
+            config = {**config, "full": middle(WIDTHS), "levels": FINE_LEVELS}
         likely = _new(objective.method, config)
     denoiser = shop.denoiser(likely)
     pixels = shop.info.height * shop.info.width * denoiser.passes(shop.info)
@@ -132,7 +133,8 @@ def _applying(shop: Workshop, objective: Objective, started: Network | None) -> 
     if started is not None or shop.options.objective != "auto":
         return applying
     boxes = min(1.0, BOXES * BOX**2 / (shop.info.height * shop.info.width))
-    return with_deciding(applying, once * boxes, shop.options.seconds)
+    choices = 3 if shop.noise.correlated else 1
+    return with_deciding(applying, choices * once * boxes, shop.options.seconds)
 
 
 def _new(method: str, config: Mapping[str, Any]) -> Network:

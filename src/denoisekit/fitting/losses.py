@@ -16,6 +16,7 @@ from denoisekit.fitting.moments import Curve
 from denoisekit.methods import Batch
 from denoisekit.methods.pd import to_batch
 from denoisekit.methods.sdap import draw_order, sub_samples
+from denoisekit.nets.nonlocal_means import interpolated
 
 Loss = Callable[[Any, Batch], Tensor]
 
@@ -128,16 +129,11 @@ def drawn(variance: Sequence[Curve]) -> Noise:
 
 def _along(curve: Curve, brightness: Tensor) -> Tensor:
     """Return the variance at each brightness."""
-    nodes = torch.tensor(curve).to(brightness)
-    middles, variances = nodes[:, 0].contiguous(), nodes[:, 1]
+    nodes: Tensor = torch.tensor(curve).to(brightness)
+    middles, variances = nodes.unbind(1)
     if len(middles) == 1:
         return variances.expand(brightness.shape)
-    inside = brightness.clamp(middles[0], middles[-1]).contiguous()
-    right = torch.searchsorted(middles, inside).clamp_min(1)
-    left = right - 1
-    share = (inside - middles[left]) / (middles[right] - middles[left]).clamp_min(1e-6)
-    found: Tensor = variances[left].lerp(variances[right], share)
-    return found
+    return interpolated(middles, variances, brightness)
 
 
 def distilled(source: Noise) -> Loss:

@@ -16,6 +16,9 @@ Curve = tuple[tuple[float, float], ...]
 LEVELS = 8
 """Ranges of brightness, as many pixels in each, in which noise is measured."""
 
+FINE_LEVELS = 16
+"""The same, where the picture may count as noise too: its mean and deviation."""
+
 FAR = 10.0
 """Brightness beyond all that there is."""
 
@@ -40,6 +43,32 @@ def noise_variance(material: Material) -> list[Curve]:
         For every channel, of values on 0..1.
     """
     return [_curve(ranges) for ranges in _details(material)]
+
+
+def noise_curve(material: Material) -> Floats:
+    """Return mean and standard deviation of noise, correlated or not, at every brightness.
+
+    Parameters
+    ----------
+    material : Material
+        The image, noisy and denoised.
+
+    Returns
+    -------
+    numpy.ndarray
+        (C, 3, 16) float32: brightness, the darkest first, mean and standard deviation.
+    """
+    assert material.denoised is not None
+
+    def nodes(bright: Any, residual: Any) -> Any:
+        ranges = np.array_split(np.argsort(bright, kind="stable"), FINE_LEVELS)
+        found = [(bright[one].mean(), residual[one].mean(), residual[one].std()) for one in ranges]
+        return np.array(found, np.float32).T
+
+    denoised = material.denoised
+    residual = material.noisy - denoised
+    channels = range(denoised.shape[1])
+    return np.stack([nodes(denoised[:, k].ravel(), residual[:, k].ravel()) for k in channels])
 
 
 def is_gaussian(material: Material) -> bool:

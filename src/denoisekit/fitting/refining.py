@@ -15,13 +15,14 @@ import torch
 from denoisekit.fitting.losses import Noise as Source
 from denoisekit.fitting.losses import distilled, drawn, recorrupt, recorrupted, resampled
 from denoisekit.fitting.material import Material, Renoised, choose_boxes
-from denoisekit.fitting.moments import is_gaussian, noise_variance
+from denoisekit.fitting.moments import is_gaussian, noise_curve, noise_variance
 from denoisekit.fitting.objectives import Noise
 from denoisekit.fitting.plan import MEMBERS, Applying, choose_sizes, fitted_patch
 from denoisekit.fitting.teaching import middle
 from denoisekit.fitting.workshop import BOXES, Network, Workshop
 from denoisekit.methods import Stage, get_method
 from denoisekit.methods.recipe import cosine
+from denoisekit.nets.nonlocal_means import NonLocalMeans
 from denoisekit.ranges import Floats
 
 SHIFT = 24
@@ -35,6 +36,9 @@ RENEWALS = (3, 6)
 
 QUICK = 0.05
 """Part of the time in which the image must be denoised for such renewals."""
+
+CURVE = "similar.curve"
+"""Key of the noise by which non-local means go."""
 
 
 def refine(
@@ -107,26 +111,38 @@ def refine(
 
 
 def decide(shop: Workshop, first: Network, last: Network, draws: int) -> Network:
-    """Return the first network, the second one or their mean, whichever scores best.
+    """Return the first network, the second one or their mean, and maybe non-local means after it.
 
-    The noise that is put on is now what the second one took away: where the first leaves some,
-    what it took is too weak, and what leaves noise would score too well. The first one's score
-    stays what it is, so that none returned is below it.
+    The one that scores best. The noise that is put on is what the second one takes away, with
+    those means after it: where the first leaves some, what it took is too weak, and what
+    leaves noise would score too well. The first one's score stays what it is.
+
+    Of correlated noise all of them leave blotches, which scores cannot tell from the
+    image: those means always follow. Of other noise none returned scores less than the first.
     """
+    correlated = shop.noise.correlated
     material = replace(shop.material, denoised=shop.applied(last, ensemble=False))
+    smooth = with_means(last, material, bias=correlated)
+    if correlated:
+        material = replace(material, denoised=shop.applied(smooth, ensemble=False))
     source = noise_source(shop.noise, material)
     shop.held = held = _renoised(material, source, shop.options.seed, draws)
     one, other = shop.boxes(first), shop.boxes(last)
     level = first.score - held.score(one)
-    networks = first, last, averaged(first, last)
-    results = [one, other, _mean([one, other])]
-    judged = [
-        replace(network, score=level + held.score(denoised))
-        for network, denoised in zip(networks, results, strict=True)
+    results = [(first, one), (last, other), (averaged(first, last), _mean([one, other]))]
+    curve = smooth.state[CURVE]
+    after = [
+        (with_curve(network, curve), smoothed(held.boxes, denoised, curve))
+        for network, denoised in (results if correlated else [_best(held, results)])
     ]
-    best = max(judged, key=lambda network: network.score)
+    best, denoised = _best(held, after if correlated else results + after)
+    best = replace(best, score=level + held.score(denoised))
     shop.tell(best)
     return best
+
+
+def _best(held: Renoised, results: Sequence[tuple[Network, Floats]]) -> tuple[Network, Floats]:
+    return max(results, key=lambda result: held.score(result[1]))
 
 
 def averaged(first: Network, second: Network) -> Network:
@@ -137,6 +153,32 @@ def averaged(first: Network, second: Network) -> Network:
         **{key.replace("members.0", "full"): value for key, value in second.state.items()},
     }
     return Network(first.method, config, state, f"{first.name}, {second.name}")
+
+
+def with_means(network: Network, material: Material, *, bias: bool) -> Network:
+    """Return the network with non-local means after it; the material is denoised by it.
+
+    ``bias``: the mean of noise may differ from 0, where black or white cut it off.
+    """
+    curve = torch.from_numpy(noise_curve(material))
+    curve[:, 1] *= bias
+    return with_curve(network, curve)
+
+
+def with_curve(network: Network, curve: torch.Tensor) -> Network:
+    """Return the network with non-local means after it, for this noise."""
+    config = {**network.config, "levels": curve.shape[-1]}
+    state = {**network.state, CURVE: curve}
+    return replace(network, config=config, state=state, name=f"{network.name}, non-local means")
+
+
+def smoothed(noisy: Floats, denoised: Floats, curve: torch.Tensor) -> Floats:
+    """Return non-local means of boxes (N, C, h, w)."""
+    similar = NonLocalMeans(*curve.shape[::2])
+    similar.load_state_dict({"curve": curve})
+    pairs = zip(noisy, denoised, strict=True)
+    found = [similar(*(torch.from_numpy(one)[None] for one in pair)) for pair in pairs]
+    return np.concatenate([one.numpy() for one in found])
 
 
 def _stage(

@@ -65,13 +65,13 @@ def find_start(name: str, objective: str, info: ImageInfo) -> LoadedWeights | No
             f"{name} takes {channels} channels, and the image has {channels_of(info)}",
             "give other weights, or --start none",
         )
-    return _without_full(loaded) if loaded.config.get("full") else loaded
+    return _without_ending(loaded) if method == "single" else loaded
 
 
-def _without_full(loaded: LoadedWeights) -> LoadedWeights:
-    """Leave out what sees the image at full size: that learns from the other one, anew."""
+def _without_ending(loaded: LoadedWeights) -> LoadedWeights:
+    """Leave out what the other image's networks were given in the end: it is found anew."""
     state = {key: value for key, value in loaded.state.items() if key.startswith("members.")}
-    return replace(loaded, config={**loaded.config, "full": 0}, state=state)
+    return replace(loaded, config={**loaded.config, "full": 0, "levels": 0}, state=state)
 
 
 def _present() -> LoadedWeights | None:

@@ -3,12 +3,14 @@
 Where noise is correlated between neighbours a plain network is fitted to sub-samples of the
 image, in which it is not; so it runs on the phases of the image, which are such sub-samples.
 A U-Net that learns from its result runs on the image itself, alone or averaged with the former.
+Non-local means may follow, which go by the result.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from denoisekit.methods.base import (
@@ -33,6 +35,12 @@ PYRAMID = "pyramid"
 
 PYRAMID_LIMITS = Limits(multiple_of=4, halo=24, align=4)
 
+SIMILAR_HALO = 10
+"""Pixels further that non-local means see."""
+
+SIMILAR_PRODUCTS = 2e3
+"""Of non-local means, for a pixel of a channel: as long as these take, not as many."""
+
 
 class Single:
     """The network with its weights. Values on 0..1.
@@ -46,11 +54,14 @@ class Single:
     def __init__(self, config: Config, settings: Settings) -> None:  # noqa: ARG002 - none
         import torch
 
+        from denoisekit.nets.nonlocal_means import NonLocalMeans
         from denoisekit.nets.plain import Mean, Pyramid
 
         members = [_member(config) for _ in range(config["members"])]
         full = Pyramid(config["channels"], config["full"]) if config["full"] else None
-        self.net = Mean(members, full).eval()
+        levels = config["levels"]
+        similar = NonLocalMeans(config["channels"], levels) if levels else None
+        self.net = Mean(members, full, similar).eval()
         self._pd = int(config["pd"])
         self._dtype = torch.float32
 
@@ -67,7 +78,11 @@ class Single:
         import torch
 
         self._dtype = torch_dtype(precision)
-        self.net.to(device, self._dtype)
+        self.net.to(device)
+        # Non-local means compare small differences: they stay in full precision.
+        self.net.members.to(self._dtype)
+        if self.net.full is not None:
+            self.net.full.to(self._dtype)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.net.requires_grad_(False)
 
@@ -89,7 +104,8 @@ class Single:
             found = from_batch(self.net(to_batch(image, self._pd)), self._pd)
             if self.net.full is not None:
                 found = (found + self.net.full(image)) / 2
-            return found.float()
+            found = found.float()
+            return found if self.net.similar is None else self.net.similar(noisy, found)
 
 
 def _member(config: Config) -> torch.nn.Module:
@@ -116,7 +132,12 @@ def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no 
         halo, grid = max(limits.halo, PYRAMID_LIMITS.halo), PYRAMID_LIMITS.multiple_of
         limits = Limits(multiple_of=math.lcm(pd, grid), halo=halo, align=PYRAMID_LIMITS.align)
         memory = max(memory, 17.0 * full)
+    if config["levels"]:
+        halo = -(-(limits.halo + SIMILAR_HALO) // limits.align) * limits.align
+        limits = replace(limits, halo=halo)
+        products += SIMILAR_PRODUCTS * channels
     each = 12.0 * channels + 4.0 * channels * (config["members"] + bool(full))
+    each += 40.0 * channels * bool(config["levels"])
     half = memory / 2 + 0.25 * max(width, full)
     return Traits(
         limits=limits,
@@ -138,7 +159,8 @@ def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
     first = pyramid or shapes.get("members.0.layers.0.weight", ())
     if len(first) != 4:
         return None
-    sizes = {"channels": first[1], "width": first[0], "members": len(members)}
+    levels = shapes.get("similar.curve", (0,))[-1]
+    sizes = {"channels": first[1], "width": first[0], "members": len(members), "levels": levels}
     if pyramid:
         return {**INFO.config, **sizes, "net": PYRAMID, "pd": 1, "residual": True}
     depth = sum(key.startswith("members.0.") and key.endswith(".weight") for key in shapes)
@@ -162,6 +184,7 @@ INFO = MethodInfo(
         "residual": False,
         "pd": 2,
         "full": 0,
+        "levels": 0,
     },
     default_weights=(),
     traits=_traits,

@@ -115,11 +115,18 @@ class Mean(nn.Module):
         They take and return (N, channels, H, W).
     full : torch.nn.Module, optional
         One more, for the image itself where they see its phases; not part of `forward`.
+    similar : torch.nn.Module, optional
+        What betters the result, see `NonLocalMeans`; not part of `forward` either.
     """
 
-    def __init__(self, members: Iterable[nn.Module], full: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        members: Iterable[nn.Module],
+        full: nn.Module | None = None,
+        similar: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.members, self.full = nn.ModuleList(members), full
+        self.members, self.full, self.similar = nn.ModuleList(members), full, similar
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise (N, channels, H, W)."""
