@@ -105,9 +105,12 @@ def refine(
     network = Network(method, stage.config, {}, stage.name, best.score)
     found = shop.learn(learner, network, shop.span(until, share), {}, renew)
     last = found if found.state else replace(found, state=learner.weights(), score=-math.inf)
-    if start is not None or applying.draws == 0:
-        return max(best, last, key=lambda one: one.score)
-    return decide(shop, first, last, applying.draws)
+    if start is None and applying.draws > 0:
+        return decide(shop, first, last, applying.draws)
+    best = max(best, last, key=lambda one: one.score)
+    if start is None and shop.noise.correlated:
+        best = with_means(shop, best, bias=True)
+    return best
 
 
 def decide(shop: Workshop, first: Network, last: Network, draws: int) -> Network:
@@ -121,10 +124,9 @@ def decide(shop: Workshop, first: Network, last: Network, draws: int) -> Network
     image: those means always follow. Of other noise none returned scores less than the first.
     """
     correlated = shop.noise.correlated
-    material = replace(shop.material, denoised=shop.applied(last, ensemble=False))
-    smooth = with_means(last, material, bias=correlated)
-    if correlated:
-        material = replace(material, denoised=shop.applied(smooth, ensemble=False))
+    smooth = with_means(shop, last, bias=correlated)
+    remover = smooth if correlated else last
+    material = replace(shop.material, denoised=shop.applied(remover, ensemble=False))
     source = noise_source(shop.noise, material)
     shop.held = held = _renoised(material, source, shop.options.seed, draws)
     one, other = shop.boxes(first), shop.boxes(last)
@@ -155,11 +157,12 @@ def averaged(first: Network, second: Network) -> Network:
     return Network(first.method, config, state, f"{first.name}, {second.name}")
 
 
-def with_means(network: Network, material: Material, *, bias: bool) -> Network:
-    """Return the network with non-local means after it; the material is denoised by it.
+def with_means(shop: Workshop, network: Network, *, bias: bool) -> Network:
+    """Return the network with non-local means after it.
 
     ``bias``: the mean of noise may differ from 0, where black or white cut it off.
     """
+    material = replace(shop.material, denoised=shop.applied(network, ensemble=False))
     curve = torch.from_numpy(noise_curve(material))
     curve[:, 1] *= bias
     return with_curve(network, curve)
