@@ -101,9 +101,10 @@ def _learned(
     applying = _applying(shop, objective, started)
     until = shop.began + shop.options.seconds - applying.seconds
     if shop.options.objective != "auto":
-        return teach(shop, objective, None, 1.0, until), applying
+        return teach(shop, objective, None, 1.0, until, until), applying
     now = time.monotonic()
-    found = teach(shop, objective, plain, FIRST_SHARE, now + FIRST_SHARE * (until - now))
+    soon = now + FIRST_SHARE * (until - now)
+    found = teach(shop, objective, plain, FIRST_SHARE, soon, until)
     if not shop.stopped:
         share = 1 - FIRST_SHARE
         found = refine(shop, found, started, share, until, applying)
@@ -114,27 +115,40 @@ def _learned(
 
 def _applying(shop: Workshop, objective: Objective, started: Network | None) -> Applying:
     """Keep time for the ending, by what a network of middle size takes here."""
-    from denoisekit.fitting.moments import FINE_LEVELS
-    from denoisekit.fitting.refining import WIDTHS
+    from denoisekit.fitting.refining import WIDTHS, seconds_of_means
     from denoisekit.fitting.teaching import middle
 
+    total = shop.options.seconds
     if shop.options.steps is not None:
         return Applying(0.0, ensemble=False)
-    likely = started
-    if likely is None:
-        config = objective.stage(shop.noise, shop.channels, middle(objective.widths)).config
-        if shop.options.objective == "auto":
-            config = {**config, "full": middle(WIDTHS), "levels": FINE_LEVELS}
-        likely = _new(objective.method, config)
-    denoiser = shop.denoiser(likely)
-    pixels = shop.info.height * shop.info.width * denoiser.passes(shop.info)
-    once = denoiser.network.seconds_per_pixel(256) * pixels
-    applying = plan_applying(once, shop.info, shop.options.seconds)
     if started is not None or shop.options.objective != "auto":
-        return applying
+        likely = started or _likely(shop, objective, middle(objective.widths))
+        return plan_applying(_once(shop, likely), shop.info, total)
     boxes = min(1.0, BOXES * BOX**2 / (shop.info.height * shop.info.width))
     choices = 3 if shop.noise.correlated else 1
-    return with_deciding(applying, choices * once * boxes, shop.options.seconds)
+    means = seconds_of_means(shop.channels) * shop.info.height * shop.info.width
+    once = means + _once(shop, _likely(shop, objective, middle(objective.widths), middle(WIDTHS)))
+    planned = plan_applying(once, shop.info, total)
+    applying = with_deciding(planned, choices * once * boxes, total)
+    if applying.draws > 0:
+        return applying
+    # So little time makes small networks, and no choice of whether means follow.
+    once = _once(shop, _likely(shop, objective, min(objective.widths), min(WIDTHS)))
+    once += means if shop.noise.correlated else 0.0
+    return replace(plan_applying(once, shop.info, total), draws=0)
+
+
+def _likely(shop: Workshop, objective: Objective, width: int, full: int = 0) -> Network:
+    """Return a network of these sizes; ``full``: of the second one, 0: there is none."""
+    config = objective.stage(shop.noise, shop.channels, width).config
+    return _new(objective.method, {**config, "full": full} if full else config)
+
+
+def _once(shop: Workshop, network: Network) -> float:
+    """Measure the seconds in which a network denoises a plane."""
+    denoiser = shop.denoiser(network)
+    pixels = shop.info.height * shop.info.width * denoiser.passes(shop.info)
+    return denoiser.network.seconds_per_pixel(256) * pixels
 
 
 def _new(method: str, config: Mapping[str, Any]) -> Network:

@@ -23,7 +23,10 @@ from denoisekit.training.step import Trainee
 Weights = dict[str, torch.Tensor]
 
 LOOKS = 8
-"""How often a network is judged while it learns."""
+"""How often a network is judged while it learns, at most."""
+
+LOOKING = 0.1
+"""Part of the time that this may take."""
 
 MEASURED = 3
 """Steps that are timed before a fit is planned; the first of all is not believed."""
@@ -49,8 +52,14 @@ class Span:
         """Return how much of it is over after so many steps; 1 or more: all."""
         if self.steps is not None:
             return step / self.steps
+        return self.part(time.monotonic() - self.began)
+
+    def part(self, seconds: float) -> float:
+        """Return which part of it this is; 0, where the clock does not count."""
+        if self.steps is not None:
+            return 0.0
         length = self.until - self.began
-        return (time.monotonic() - self.began) / length if length > 0 else math.inf
+        return seconds / length if length > 0 else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +198,7 @@ class Learner:
         DenoisekitError
             The loss is not a number before anything was judged.
         """
-        step, due, stopped = 0, 1, False
+        step, due, looking, stopped = 0, 1, 0.0, False
         best = best or Best({})
         while not stopped and (progress := span.progress(step)) < 1:
             loss = self.step(step, progress)
@@ -202,9 +211,11 @@ class Learner:
                     )
                 return best
             stopped = tell(step, None, False)
-            if span.progress(step) >= due / LOOKS and span.progress(step) < 1:
+            if max(due / LOOKS, span.part(looking) / LOOKING) <= span.progress(step) < 1:
                 due = int(span.progress(step) * LOOKS) + 1
+                began = time.monotonic()
                 best, score = self._look(judge, best)
+                looking += time.monotonic() - began
                 stopped |= tell(step, score, score == best.score)
         best, score = self._look(judge, best)
         tell(step, score, score == best.score)

@@ -105,9 +105,9 @@ def _pairs(noise: Noise, channels: int, width: int) -> Stage:
 
 
 def _sizes(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return batch and patch of pairs: as many pixels a step, whatever the down-sampling."""
+    """Return batch and patch of pairs: few pixels a step, for many steps in little time."""
     pd = int(config["pd"])
-    return {"batch": 4 if pd == 1 else 1, "patch": 128 * pd, "multiple": 2 * pd}
+    return {"batch": 2 if pd == 1 else 1, "patch": 128 * pd, "multiple": 2 * pd}
 
 
 def _sdap(noise: Noise, channels: int, width: int) -> Stage:

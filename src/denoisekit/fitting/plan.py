@@ -14,6 +14,9 @@ WANTED_STEPS = 800
 """Steps after which a network has learned most of what it will: with time for more, a larger
 one is taken, then several."""
 
+LEAST_STEPS = 200
+"""Steps without which a network has hardly learned anything."""
+
 GROWTH = 1.6
 """A network of twice the width takes 2 to this power the time of a step."""
 
@@ -53,10 +56,13 @@ class Sizes:
         Of the network.
     members : int
         Networks.
+    least : float
+        Seconds without which one learns hardly anything.
     """
 
     width: int
     members: int
+    least: float
 
 
 def choose_sizes(widths: Sequence[int], measured: int, seconds: float, time: float) -> Sizes:
@@ -73,14 +79,11 @@ def choose_sizes(widths: Sequence[int], measured: int, seconds: float, time: flo
     time : float
         Seconds to learn in.
     """
-
-    def steps(width: int) -> float:
-        return time / (seconds * math.pow(width / measured, GROWTH))
-
-    fitting = [width for width in widths if steps(width) >= WANTED_STEPS]
+    each = {width: seconds * math.pow(width / measured, GROWTH) for width in widths}
+    fitting = [width for width in widths if time / each[width] >= WANTED_STEPS]
     width = max(fitting, default=min(widths))
-    members = int(steps(width) / WANTED_STEPS) if width == max(widths) else 1
-    return Sizes(width, max(1, min(MEMBERS, members)))
+    members = int(time / each[width] / WANTED_STEPS) if width == max(widths) else 1
+    return Sizes(width, max(1, min(MEMBERS, members)), LEAST_STEPS * each[width])
 
 
 def fitted_patch(stage: Stage, material: Material) -> Stage:

@@ -37,6 +37,9 @@ RENEWALS = (3, 6)
 QUICK = 0.05
 """Part of the time in which the image must be denoised for such renewals."""
 
+MEASURED = 128
+"""Side of the box by which the time of non-local means is measured."""
+
 CURVE = "similar.curve"
 """Key of the noise by which non-local means go."""
 
@@ -88,6 +91,8 @@ def refine(
     method = get_method("single") if start is None else start.method
     gaussian = not shop.noise.correlated and is_gaussian(material)
     stage = _stage(shop, start, source, material, until, gaussian=gaussian)
+    if stage is None:
+        return with_means(shop, first, bias=True) if shop.noise.correlated else first
     learner = shop.learner(method, stage, material, MEMBERS)
     if start is not None:
         learner.load(start.state)
@@ -184,6 +189,19 @@ def smoothed(noisy: Floats, denoised: Floats, curve: torch.Tensor) -> Floats:
     return np.concatenate([one.numpy() for one in found])
 
 
+def seconds_of_means(channels: int) -> float:
+    """Measure what non-local means take for a pixel, on more than a network is measured with.
+
+    Of a few pixels they take as long as of many: there are hundreds of steps.
+    """
+    box, taken = np.zeros((1, channels, MEASURED, MEASURED), np.float32), 0.0
+    for _ in range(2):  # the first is not believed
+        began = time.monotonic()
+        smoothed(box, box, NonLocalMeans(channels, 2).curve)
+        taken = time.monotonic() - began
+    return taken / MEASURED**2
+
+
 def _stage(
     shop: Workshop,
     start: Network | None,
@@ -192,8 +210,8 @@ def _stage(
     until: float,
     *,
     gaussian: bool,
-) -> Stage:
-    """Return how the network learns; from scratch of a size for which the time will do."""
+) -> Stage | None:
+    """Return how the network learns; from scratch of a size for which the time will do, if any."""
 
     def stage_of(config: Mapping[str, Any]) -> Stage:
         stage = refining(config, source, gaussian=gaussian, new=start is None)
@@ -207,6 +225,8 @@ def _stage(
     learner = shop.learner(get_method("single"), stage, material, 0)
     left = until - time.monotonic()
     sizes = choose_sizes(WIDTHS, middle(WIDTHS), learner.seconds_per_step(), left)
+    if left < sizes.least:
+        return None
     return stage_of(pyramid(shop.channels, sizes.width))
 
 

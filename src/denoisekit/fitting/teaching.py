@@ -21,7 +21,12 @@ GENTLE_RATE = 5e-4
 
 
 def teach(
-    shop: Workshop, objective: Objective, start: LoadedWeights | None, share: float, until: float
+    shop: Workshop,
+    objective: Objective,
+    start: LoadedWeights | None,
+    share: float,
+    until: float,
+    latest: float,
 ) -> Network:
     """Let one network learn, or several, whose mean is returned.
 
@@ -37,6 +42,8 @@ def teach(
         Part of the steps, where steps are counted.
     until : float
         Of `time.monotonic`.
+    latest : float
+        The same, where a network from scratch would learn hardly anything until then.
     """
     method = get_method(objective.method)
     stage, members = _stage(shop, objective, middle(objective.widths)), 1
@@ -50,6 +57,7 @@ def teach(
         left = until - time.monotonic()
         sizes = choose_sizes(objective.widths, middle(objective.widths), seconds, left)
         stage, members = _stage(shop, objective, sizes.width), sizes.members
+        until = min(latest, max(until, time.monotonic() + sizes.least))
     found: list[Network] = []
     for member in range(members):
         learner = shop.learner(method, stage, shop.learned, member)

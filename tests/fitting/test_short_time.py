@@ -1,0 +1,108 @@
+"""What is left out of a fit where there is little time for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from denoisekit.fitting import plan
+from denoisekit.fitting.learner import LOOKS, Learner, Span
+from denoisekit.fitting.material import Material
+from denoisekit.fitting.objectives import Noise, find_objective
+from denoisekit.fitting.refining import refine
+from denoisekit.fitting.teaching import teach
+from denoisekit.fitting.workshop import Network
+from denoisekit.methods import get_method
+
+NOISY = np.random.default_rng(0).normal(0.5, 0.1, (1, 1, 64, 64)).astype(np.float32)
+STEP = 0.01
+FIRST = Network(get_method("single"), {"width": 8}, {}, "first", 20.0)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a clock that stands still until it is moved."""
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr("time.monotonic", lambda: now.seconds)
+    return now
+
+
+@pytest.mark.parametrize(("look", "looks"), [(0.0, LOOKS), (0.3, 5), (20.0, 2)])
+def test_a_network_is_judged_less_often_where_that_takes_long(clock, look, looks):
+    class Quick(Learner):
+        def __init__(self):
+            pass
+
+        def step(self, step, progress):
+            clock.seconds += STEP
+            return 0.0
+
+        def weights(self):
+            return {}
+
+    def score(weights):
+        clock.seconds += look
+        return 20.0
+
+    scores = []
+
+    def tell(step, score, better):
+        scores.append(score)
+        return False
+
+    Quick().run(Span(0.0, 10.0), SimpleNamespace(score=score), None, tell)
+    assert sum(score is not None for score in scores) == looks
+
+
+def shop(correlated=False):
+    """Return what a fit needs, where a step of a network of middle size takes so long."""
+
+    def learn(learner, network, until, judged, on_look=None):
+        return replace(network, state={"until": until}, score=30.0)
+
+    return SimpleNamespace(
+        options=SimpleNamespace(seed=0, width=None, steps=None),
+        noise=Noise(correlated=correlated, reach=0, sigma=0.1),
+        channels=1,
+        material=Material(NOISY),
+        learned=Material(NOISY),
+        stopped=False,
+        learner=lambda *_: SimpleNamespace(seconds_per_step=lambda: STEP),
+        applied=lambda network, ensemble: NOISY,
+        judged=lambda network: FIRST,
+        span=lambda until, share: until,
+        learn=learn,
+    )
+
+
+LEAST = plan.LEAST_STEPS * STEP * 2**-plan.GROWTH
+"""What the smallest network of the objective needs, half as wide as the middle one."""
+
+
+@pytest.mark.parametrize(
+    ("until", "latest", "expected"),
+    [(0.1, 50, LEAST), (0.1, 0.5, 0.5), (2 * LEAST, 50, 2 * LEAST)],
+)
+def test_the_first_network_takes_what_it_needs_of_the_time(clock, until, latest, expected):
+    found = teach(shop(), find_objective("auto"), None, 1.0, until, latest)
+    assert found.state["until"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_a_second_network_that_cannot_learn_is_left_out(clock, correlated):
+    applying = plan.Applying(1.0, ensemble=False, draws=0)
+    second = "distilled" if correlated else "recorrupted"
+    for time, taken in ((0.9 * LEAST, "first"), (1.1 * LEAST, second)):
+        found = refine(shop(correlated), FIRST, None, 1.0, time, applying)
+        assert found.name.split(", ")[0] == taken
+        assert found.name.endswith("non-local means") == correlated
+
+
+def test_time_without_length_is_over():
+    assert Span(1.0, 1.0).part(0.1) == math.inf
+    assert Span(1.0, 3.0).part(0.5) == 0.25
+    assert Span(1.0, 3.0, steps=5).part(0.5) == 0.0
