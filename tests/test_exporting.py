@@ -22,6 +22,7 @@ from denoisekit.errors import OutputError, UsageError, WeightsError
 from denoisekit.export_forms import FACTS_FILE, FORMS
 from denoisekit.exporting import export, look_up
 from denoisekit.methods import get_method
+from denoisekit.training.step import fresh
 from denoisekit.weights import LoadedWeights
 
 STUDENT = ("aprrd", {"net": "unet", "variant": "1.00M", "channels": 1, "width": 4}, {})
@@ -149,6 +150,19 @@ def test_method_that_is_not_local_is_refused(tmp_path):
     weights = LoadedWeights({}, method.config, "ssbsn.sidd", "0" * 64, "ssbsn")
     with pytest.raises(UsageError, match="ssbsn cannot be exported: it is not local"):
         export(weights, method, tmp_path / "x.onnx", kind="onnx")
+
+
+def test_non_local_means_are_written_as_torchscript_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_some_blocks", lambda _: [(20, 24)])
+    method = get_method("single")
+    config = {**method.config, "width": 4, "depth": 2, "levels": 4}
+    state = dict(fresh(method, config, 0).state_dict())
+    weights = LoadedWeights(state, config, "fitted", "0" * 64, "single")
+    with pytest.raises(UsageError, match="cannot be written as onnx") as caught:
+        export(weights, method, tmp_path / "x.onnx", kind="onnx")
+    assert "torchscript" in caught.value.hint
+    done = export(weights, method, tmp_path / "x.pt", kind="torchscript")
+    assert done.difference < 1e-5
 
 
 def test_unknown_form_names_the_closest(tmp_path):

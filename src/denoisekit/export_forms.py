@@ -134,14 +134,16 @@ def _jit() -> Any:
 def _quiet() -> Iterator[None]:
     """Keep the exporters' talk from the user: they log and warn of what happens inside.
 
-    TorchScript warns that `torch.export` replaces it; other programs cannot read that.
+    TorchScript warns that `torch.export` replaces it; other programs cannot read that. What a
+    trace does not follow shows in the comparison at other sizes.
     """
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            for kind in (DeprecationWarning, FutureWarning, UserWarning):
+            tracer = _jit().TracerWarning
+            for kind in (DeprecationWarning, FutureWarning, UserWarning, tracer):
                 warnings.simplefilter("ignore", kind)
             yield
     finally:

@@ -36,7 +36,7 @@ TOLERANCE = 1e-4
 """Largest difference from the original that is accepted, as a part of the output's range."""
 
 _LEAST, _LARGEST = 32, 224
-"""Sides of the images that are compared, in pixels."""
+"""Sides of the images that are shown and compared, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,9 @@ def export(
     form = FORMS[kind]
     module = _procedure(weights, method, chosen)
     facts = {**_facts(weights, method, chosen, traits, licence), **dict(form.facts)}
-    example = _image(traits, method.scale, (4, 6))
+    # Sizes of 1 would be taken for constants.
+    least = max(4, _least_blocks(traits.limits.multiple_of))
+    example = _image(traits, method.scale, (least, least + 2))
     try:
         data = form.write(module, example, traits.limits.multiple_of, facts)
         difference, sizes = _compare(module, form.load(data), traits, method.scale)
@@ -149,7 +151,8 @@ def check(method: MethodInfo, traits: Traits, path: Path, *, kind: str, overwrit
     Raises
     ------
     UsageError
-        The method is not local, the kind is unknown, or a package is missing.
+        The method is not local, the kind is unknown or not for this network, or a package is
+        missing.
     OutputError
         The file exists.
     """
@@ -161,6 +164,8 @@ def check(method: MethodInfo, traits: Traits, path: Path, *, kind: str, overwrit
             "whole result",
             "use denoisekit denoise, or weights of a local method, such as aprrd.sidd",
         )
+    if traits.scripted and kind != "torchscript":
+        raise UsageError(f"this network cannot be written as {kind}", "use --to torchscript")
     missing = [name for name in FORMS[kind].needs if not importlib.util.find_spec(name)]
     if missing:
         raise UsageError(
@@ -260,10 +265,13 @@ def _image(traits: Traits, scale: float, blocks: tuple[int, int]) -> torch.Tenso
     return torch.rand(1, traits.channels, height, width, generator=generator) * scale
 
 
+def _least_blocks(multiple_of: int) -> int:
+    return -(-_LEAST // multiple_of)
+
+
 def _some_blocks(multiple_of: int) -> Iterator[tuple[int, int]]:
     """Yield sizes in units of what the network takes: a small square, and random ones."""
-    dice = random.Random(multiple_of)
-    least = -(-_LEAST // multiple_of)
+    dice, least = random.Random(multiple_of), _least_blocks(multiple_of)
     yield least, least
     choices = range(least, max(least + 2, _LARGEST // multiple_of + 1))
     for _ in range(4):

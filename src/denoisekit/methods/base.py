@@ -79,6 +79,8 @@ class Traits:
     studies : bool
         Whether the method is a `StudyingMethod`: an image of several tiles is shown to
         it before its tiles are denoised.
+    scripted : bool
+        Whether it can be exported as TorchScript alone, not as a graph such as ONNX.
     """
 
     limits: Limits
@@ -87,6 +89,7 @@ class Traits:
     flop_per_pair: float = 0.0
     channels: int = 3
     studies: bool = False
+    scripted: bool = False
 
     def flop(self, pixels: float) -> float:
         """Return the operations an output pixel costs in a call of so many pixels."""

@@ -144,6 +144,8 @@ def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no 
         flop_per_pixel=2.0 * products,
         bytes_per_pixel={"fp32": each + memory, "bf16": each + half, "fp16": each + half},
         channels=channels,
+        # ONNX's exporter takes minutes for hundreds of moved slices, and fails.
+        scripted=bool(config["levels"]),
     )
 
 
