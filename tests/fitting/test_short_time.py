@@ -72,7 +72,7 @@ def shop(correlated=False):
         learned=Material(NOISY),
         stopped=False,
         learner=lambda *_: SimpleNamespace(seconds_per_step=lambda: STEP),
-        applied=lambda network, ensemble: NOISY,
+        applied=lambda network, ensemble: NOISY.mean((2, 3), keepdims=True) + 0 * NOISY,
         judged=lambda network: FIRST,
         span=lambda until, share: until,
         learn=learn,
@@ -85,7 +85,12 @@ LEAST = plan.LEAST_STEPS * STEP * 2**-plan.GROWTH
 
 @pytest.mark.parametrize(
     ("until", "latest", "expected"),
-    [(0.1, 50, LEAST), (0.1, 0.5, 0.5), (2 * LEAST, 50, 2 * LEAST)],
+    [
+        (0.1, 50, LEAST),
+        (0.1, 0.9 * LEAST, 0.9 * LEAST),
+        (0.1, 1.9 * LEAST, 1.9 * LEAST),
+        (2 * LEAST, 50, 2 * LEAST),
+    ],
 )
 def test_the_first_network_takes_what_it_needs_of_the_time(clock, until, latest, expected):
     found = teach(shop(), find_objective("auto"), None, 1.0, until, latest)
@@ -106,3 +111,19 @@ def test_time_without_length_is_over():
     assert Span(1.0, 1.0).part(0.1) == math.inf
     assert Span(1.0, 3.0).part(0.5) == 0.25
     assert Span(1.0, 3.0, steps=5).part(0.5) == 0.0
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_nothing_is_learned_from_a_network_that_leaves_all_noise(clock, correlated):
+    asked = shop(correlated)
+    asked.applied = lambda network, ensemble: NOISY + 0.01
+    found = refine(asked, FIRST, None, 1.0, 50.0, plan.Applying(1.0, ensemble=False))
+    assert found is FIRST
+
+
+def test_the_rate_of_a_plain_network_rises_first_and_falls_then():
+    stage = find_objective("auto").stage(Noise(correlated=False, reach=0, sigma=0.1), 1, 8)
+    rates = [stage.schedule(progress) for progress in (0.0, 0.001, 0.01, 0.03, 0.5, 0.99)]
+    assert 0 < rates[0] < 0.2 * rates[3]
+    assert sorted(rates[:4]) == rates[:4]
+    assert sorted(rates[3:], reverse=True) == rates[3:]

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 FAR = 0.1
 """Correlation at a distance from which on pixels count as independent."""
 
+RISE = 0.03
+"""Part of the time in which the rate of a plain network rises. At the full rate at once, the
+features of a wide one can all become 0 for good: it then returns the image as it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Noise:
@@ -92,7 +96,11 @@ def _plain(noise: Noise, channels: int, width: int) -> Mapping[str, Any]:
 
 
 def _stage(name: str, config: Mapping[str, Any], loss: Loss, **sizes: Any) -> Stage:
-    return Stage(name, config, loss, steps=1, rate=2e-3, schedule=cosine, average=0.99, **sizes)
+    return Stage(name, config, loss, steps=1, rate=2e-3, schedule=_rising, average=0.99, **sizes)
+
+
+def _rising(progress: float) -> float:
+    return cosine(progress) * min(1.0, 0.1 + 0.9 * progress / RISE)
 
 
 def _pairs(noise: Noise, channels: int, width: int) -> Stage:

@@ -37,6 +37,9 @@ RENEWALS = (3, 6)
 QUICK = 0.05
 """Part of the time in which the image must be denoised for such renewals."""
 
+HARDLY = 0.3
+"""Part of the noise that a network has to take away, for another to learn from it."""
+
 MEASURED = 128
 """Side of the box by which the time of non-local means is measured."""
 
@@ -79,6 +82,8 @@ def refine(
     ensemble = applying.ensemble
     targets = [_mean([shop.applied(one, ensemble=ensemble) for one in known])]
     quick = time.monotonic() - began < QUICK * (until - began)
+    if start is None and shop.options.steps is None and _leaves_all(shop, targets[0]):
+        return first
     material = replace(shop.material, denoised=targets[0])
     source = noise_source(shop.noise, material)
     shop.held = _renoised(material, source, shop.options.seed)
@@ -283,6 +288,12 @@ def _renoised(material: Material, source: Source, seed: int, draws: int = 1) -> 
         boxes.append(shown[0].numpy())
         targets.append(target[0].numpy())
     return Renoised(np.stack(boxes), np.stack(targets))
+
+
+def _leaves_all(shop: Workshop, denoised: Floats) -> bool:
+    """Tell whether noise is left: a second one would learn to leave it, and score high."""
+    taken = float(np.sqrt(np.square(shop.material.noisy - denoised).mean()))
+    return taken < HARDLY * shop.noise.sigma
 
 
 def _mean(results: Sequence[Floats]) -> Floats:

@@ -57,7 +57,9 @@ def teach(
         left = until - time.monotonic()
         sizes = choose_sizes(objective.widths, middle(objective.widths), seconds, left)
         stage, members = _stage(shop, objective, sizes.width), sizes.members
-        until = min(latest, max(until, time.monotonic() + sizes.least))
+        until = max(until, time.monotonic() + sizes.least)
+        if until + sizes.least > latest:  # too little would be left for a second one
+            until = latest
     found: list[Network] = []
     for member in range(members):
         learner = shop.learner(method, stage, shop.learned, member)
