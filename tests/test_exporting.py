@@ -22,6 +22,7 @@ from denoisekit.errors import OutputError, UsageError, WeightsError
 from denoisekit.export_forms import FACTS_FILE, FORMS
 from denoisekit.exporting import export, look_up
 from denoisekit.methods import get_method
+from denoisekit.nets.nonlocal_means import REACH
 from denoisekit.training.step import fresh
 from denoisekit.weights import LoadedWeights
 
@@ -153,7 +154,6 @@ def test_method_that_is_not_local_is_refused(tmp_path):
 
 
 def test_non_local_means_are_written_as_torchscript_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "_some_blocks", lambda _: [(20, 24)])
     method = get_method("single")
     config = {**method.config, "width": 4, "depth": 2, "levels": 4}
     state = dict(fresh(method, config, 0).state_dict())
@@ -161,8 +161,16 @@ def test_non_local_means_are_written_as_torchscript_alone(tmp_path, monkeypatch)
     with pytest.raises(UsageError, match="cannot be written as onnx") as caught:
         export(weights, method, tmp_path / "x.onnx", kind="onnx")
     assert "torchscript" in caught.value.hint
-    done = export(weights, method, tmp_path / "x.pt", kind="torchscript")
-    assert done.difference < 1e-5
+
+    def write(module, example, multiple_of, facts):
+        # A trace holds what is done to the example: means of pixels that far apart.
+        assert min(example.shape[2:]) > 2 * REACH
+        return b"written"
+
+    broken = replace(FORMS["torchscript"], write=write, load=lambda data: lambda image: image)
+    monkeypatch.setattr(exporting, "FORMS", {"torchscript": broken})
+    with pytest.raises(OutputError, match="differs from the original"):
+        export(weights, method, tmp_path / "x.pt", kind="torchscript")
 
 
 def test_unknown_form_names_the_closest(tmp_path):
