@@ -95,7 +95,7 @@ def run(noisy: Path, output: Path, options: argparse.Namespace) -> dict[str, Any
     done = subprocess.run(command, capture_output=True, text=True)
     seconds = time.perf_counter() - began
     if done.returncode:
-        raise SystemExit(done.stderr)
+        raise SystemExit(done.stderr or done.stdout)
     (fit,) = json.loads(done.stdout)["fits"]
     return {"seconds": round(seconds, 2), "objective": fit["objective"], "steps": fit["steps"]}
 
