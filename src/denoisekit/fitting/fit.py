@@ -126,8 +126,9 @@ def _applying(shop: Workshop, objective: Objective, started: Network | None) -> 
         return plan_applying(_once(shop, likely), shop.info, total)
     boxes = min(1.0, BOXES * BOX**2 / (shop.info.height * shop.info.width))
     choices = 3 if shop.noise.correlated else 1
-    means = seconds_of_means(shop.channels) * shop.info.height * shop.info.width
-    once = means + _once(shop, _likely(shop, objective, middle(objective.widths), middle(WIDTHS)))
+    likely = _likely(shop, objective, middle(objective.widths), middle(WIDTHS))
+    means = seconds_of_means(shop.channels) * _pixels(shop, likely)
+    once = means + _once(shop, likely)
     planned = plan_applying(once, shop.info, total)
     applying = with_deciding(planned, choices * once * boxes, total)
     if applying.draws > 0:
@@ -146,9 +147,12 @@ def _likely(shop: Workshop, objective: Objective, width: int, full: int = 0) -> 
 
 def _once(shop: Workshop, network: Network) -> float:
     """Measure the seconds in which a network denoises a plane."""
-    denoiser = shop.denoiser(network)
-    pixels = shop.info.height * shop.info.width * denoiser.passes(shop.info)
-    return denoiser.network.seconds_per_pixel(256) * pixels
+    return shop.denoiser(network).network.seconds_per_pixel(256) * _pixels(shop, network)
+
+
+def _pixels(shop: Workshop, network: Network) -> int:
+    """Return the pixels of a plane, as often as the network sees them: channels apart count."""
+    return shop.info.height * shop.info.width * shop.denoiser(network).passes(shop.info)
 
 
 def _new(method: str, config: Mapping[str, Any]) -> Network:
