@@ -218,10 +218,11 @@ def nominal_scale(spec: RangeSpec, reader: Reader) -> Range:
     """
     info = reader.info
     if spec.kind == "auto" and info.dtype != np.uint8:
-        signal = find_signal(spec, reader)
-        low, high = signal.scale.low, signal.scale.high
-        if not (info.dtype.kind == "f" and low >= 0 and USED <= high <= 1):
-            return signal.scale
+        scale = find_signal(spec, reader).scale
+        unit = info.dtype.kind == "f" and scale.low >= 0 and USED <= scale.high <= 1
+        least, largest = extremes(reader)
+        if not unit and least < largest:
+            return scale
     return resolve_range(spec, reader)
 
 

@@ -62,7 +62,7 @@ def noise_share(removed: torch.Tensor) -> torch.Tensor:
 
 
 def outstanding(windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the power of each window that stands out, and all of it.
+    """Return the power of each window that stands out, and all of it but the lowest frequencies.
 
     Parameters
     ----------
@@ -77,12 +77,15 @@ def outstanding(windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     centred = windows - windows.mean((1, 2), keepdim=True)
     power = torch.fft.rfft2(centred * _hann(windows.device)).abs().square().flatten(1)
     out = torch.zeros(len(power), device=power.device)
-    for ring in _rings():
+    total = torch.zeros_like(out)
+    # Not the lowest: a network that is wrong about brightness destroys no pattern.
+    for ring in _rings()[1:]:
         here = power[:, ring]
+        total += here.sum(1)
         # The median of the power of noise is log 2 times its mean.
         mean = here.median(1, keepdim=True).values / math.log(2)
         out += (here - OUTSTANDING * mean).clamp_min(0).sum(1)
-    return out, power.sum(1)
+    return out, total
 
 
 @cache
