@@ -6,7 +6,6 @@ written by planes and row bands.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from denoisekit.device import (
     choose_plan,
     choose_precision,
     resolve_device,
+    settle_after_fork,
     tile_memory,
 )
 from denoisekit.image import ImageInfo, Pixels, Reader
@@ -112,6 +112,10 @@ class Denoiser:
         method.prepare(self.device, precision)
         return method
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made anew where it arrives: what a device holds and networks in their fast form stay.
+        return _made_anew, (self.info.id, self.weights, self.options)
+
     def __call__(self, noisy: Pixels, *, axes: str | None = None) -> Pixels:
         """Denoise an array.
 
@@ -184,6 +188,7 @@ class Denoiser:
         Report
             What was done.
         """
+        settle_after_fork(self.device)
         image = reader.info
         self._warnings = list(image.warnings)
         scale = resolve_range(parse_range(self.options.range), reader)
@@ -235,9 +240,14 @@ class Denoiser:
         return turns * (1 if self.direct(image) else image.samples - image.alpha)
 
 
+def _made_anew(method: str, weights: LoadedWeights, options: Options) -> Denoiser:
+    return Denoiser(get_method(method), weights, options)
+
+
 def on_unit(denoiser: Denoiser) -> Denoiser:
     """Return the same denoiser for arrays on 0..1, to try it on parts of an image."""
-    other = copy.copy(denoiser)
+    other = Denoiser.__new__(Denoiser)  # with the same network, which copy.copy would make anew
+    vars(other).update(vars(denoiser))
     other.options = replace(denoiser.options, range="0,1")
     return other
 
