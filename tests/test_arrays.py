@@ -199,6 +199,8 @@ def test_pil_modes_whose_values_are_no_light(box, mode):
         ((5, H, W), "QYX"),
         ((H, W, 3), None),
         ((4, H, W), "SYX"),
+        ((3, 1, W), "SYX"),
+        ((4, W, 3), "YXS"),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.bfloat16])

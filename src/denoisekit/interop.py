@@ -229,7 +229,7 @@ def _tensor(noisy: Any, axes: str | None) -> Held:
 
 def _channels_first(shape: tuple[int, ...]) -> str | None:
     """Find torch's layout, (C, H, W) and (N, C, H, W), with one channel, colours or opacity."""
-    if len(shape) > 2 and shape[-3] in (1, 3, 4) and min(shape[-2:]) >= shape[-3]:
+    if len(shape) > 2 and shape[-3] in (1, 3, 4) and shape[-1] not in (3, 4):
         return "Q" * (len(shape) - 3) + "SYX"
     return None
 
@@ -259,10 +259,12 @@ def _letters(names: list[str], shape: tuple[int, ...]) -> str | None:
             letters += "Y"
         elif name in _COLUMNS:
             letters += "X"
-        else:
+        elif name in _CHANNELS:
             # As for arrays without names: three or four channels that come last are colours.
-            last = name in _CHANNELS and axis == len(shape) - 1 and shape[axis] in (1, 3, 4)
-            letters += "S" if (name in _SAMPLES or last) and "S" not in letters else "Q"
+            last = axis == len(shape) - 1 and shape[axis] in (1, 3, 4) and "S" not in letters
+            letters += "S" if last else "C"
+        else:
+            letters += "S" if name in _SAMPLES and "S" not in letters else "Q"
     return letters
 
 

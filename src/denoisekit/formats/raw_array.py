@@ -184,8 +184,14 @@ class ArrayReader:
         return self._planes[plane, top:bottom].astype(self._info.dtype, copy=False)
 
     def read_mask(self, plane: int, top: int, bottom: int) -> npt.NDArray[np.bool_] | None:
-        """Return where rows of a plane hold no value, (rows, W, S); None: nowhere in the array."""
-        return None if self._mask is None else self._mask[plane, top:bottom]
+        """Return where rows of a plane hold no value; None: nowhere in the array.
+
+        As `read_rows`, of the samples that are denoised: without opacity.
+        """
+        if self._mask is None:
+            return None
+        colours = self._info.samples - self._info.alpha
+        return self._mask[plane, top:bottom, :, :colours]
 
     def close(self) -> None:
         """Nothing to let go of: the array is the caller's."""
