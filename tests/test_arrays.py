@@ -182,6 +182,16 @@ def test_palettes_become_colours(box):
     same(np.asarray(clear)[..., 3], np.asarray(palette.convert("RGBA"))[..., 3])
 
 
+def test_a_pil_image_that_ends_early(box, tmp_path):
+    Image.fromarray(noise(90, 80, 3)).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    with (
+        Image.open(io.BytesIO(data[: len(data) // 2])) as image,
+        pytest.raises(InputError, match="cannot be read"),
+    ):
+        box(image)
+
+
 @pytest.mark.parametrize("mode", ["1", "HSV"])
 def test_pil_modes_whose_values_are_no_light(box, mode):
     with pytest.raises(InputError, match="mode"):
@@ -262,8 +272,11 @@ def test_named_arrays_say_what_is_no_value(box):
     xarray = pytest.importorskip("xarray")
     values = noise(H, W, dtype="f4")
     values[2, 3] = -9999
-    noisy = xarray.DataArray(values, dims=("y", "x"), attrs={"_FillValue": -9999.0})
-    same(box(noisy), box(np.ma.masked_equal(values, -9999)).data)
+    values[4, 5] = 1e20
+    attrs = {"_FillValue": -9999.0, "missing_value": 1e20}
+    noisy = xarray.DataArray(values, dims=("y", "x"), attrs=attrs)
+    same(box(noisy), box(np.ma.masked_outside(values, 0, 1000)).data)
+    assert box(noisy)[2, 3] == -9999
 
 
 def test_several_named_arrays_at_once(box):

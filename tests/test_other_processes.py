@@ -7,7 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -24,9 +23,7 @@ NOISY = np.random.default_rng(3).integers(0, 200, (40, 48, 3), dtype=np.uint8)
 @pytest.fixture(scope="module")
 def denoiser():
     """Loaded and used."""
-    loaded = denoisekit.load(
-        "aprrd", weights="aprrd.camera", settings=MappingProxyType({}), range=(0, 255)
-    )
+    loaded = denoisekit.load("aprrd", weights="aprrd.camera", range=(0, 255))
     loaded(NOISY)
     return loaded
 
@@ -107,11 +104,14 @@ for work in (used, loaded):
     got, sent = fork.Pipe(duplex=False)
     process = fork.Process(target=work, args=(sent,), daemon=True)
     process.start()
-    if not got.poll(30):
+    if not got.poll(60):
         process.kill()
         sys.exit(f"{work.__name__}: no answer")
     assert np.array_equal(got.recv(), expected), work
     process.join()
+with fork.Pool(1) as pool:
+    (result,) = pool.map(denoiser, [noisy])
+    assert np.array_equal(result, expected)
 frames = torch.utils.data.DataLoader(
     Frames(), batch_size=None, num_workers=1, multiprocessing_context=fork
 )

@@ -106,7 +106,7 @@ def load(
         weights=weights,
         strength=strength,
         self_ensemble=self_ensemble,
-        settings=settings or {},
+        settings=dict(settings or {}),
         seed=seed,
         device=str(device),
         precision=precision,

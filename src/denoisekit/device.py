@@ -39,8 +39,17 @@ CALL_BYTES = 160 * 2**20
 CPUINFO = Path("/proc/cpuinfo")
 
 
-_process = os.getpid()
-"""The process that torch's threads belong to."""
+_threads_lost = False
+"""Whether this process was forked off one that had torch, whose threads it does not have."""
+
+
+def _note_fork() -> None:
+    global _threads_lost
+    _threads_lost = "torch" in sys.modules
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def settle_after_fork(device: torch.device | None = None) -> None:
@@ -59,8 +68,8 @@ def settle_after_fork(device: torch.device | None = None) -> None:
     UsageError
         The network lies on a GPU, which a process forked off cannot reach.
     """
-    global _process
-    if os.getpid() == _process:
+    global _threads_lost
+    if not _threads_lost:
         return
     import torch
 
@@ -70,7 +79,7 @@ def settle_after_fork(device: torch.device | None = None) -> None:
             "start it by spawn: multiprocessing.get_context('spawn')",
         )
     torch.set_num_threads(1)
-    _process = os.getpid()
+    _threads_lost = False
 
 
 def resolve_device(name: str | torch.device) -> torch.device:

@@ -120,7 +120,7 @@ def denoise_array(
 
     run(reader, write)
     # Another byte order than the machine's is kept too.
-    stored = as_stored(denoised, info).astype(held.array.dtype, copy=False)
+    stored = np.ascontiguousarray(as_stored(denoised, info), held.array.dtype)
     if held.mask is not None:
         np.copyto(stored, held.array, where=held.mask)
     result: Array = held.back(stored)
@@ -244,7 +244,10 @@ def _named(noisy: Any, axes: str | None) -> Held:
     missing = [noisy.attrs[key] for key in ("_FillValue", "missing_value") if key in noisy.attrs]
     mask = inner.mask
     if missing and mask is None:
-        mask = np.isin(inner.array, missing)
+        values = np.ravel(missing)
+        # A number written in Python is not rounded as those of the array are.
+        floats = inner.array.dtype.kind == "f"
+        mask = np.isin(inner.array, values.astype(inner.array.dtype) if floats else values)
     return replace(inner, mask=mask, back=back)
 
 
@@ -285,6 +288,12 @@ def _image(noisy: Any, axes: str | None) -> Held:
         raise UsageError(
             f"axes {axes!r} for a PIL image, which says itself what it holds", "leave them out"
         )
+    try:
+        noisy.load()
+    except (OSError, ValueError, SyntaxError) as fault:
+        raise InputError(
+            f"the PIL image cannot be read: {_one_line(fault)}", "open it anew"
+        ) from fault
     if noisy.mode in {"P", "PA"} or "transparency" in noisy.info:
         # More colours than a palette holds, and no longer the one that was transparent.
         noisy = _without_palette(noisy)
