@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,7 +16,7 @@ from denoisekit.errors import DenoisekitError, UsageError
 from denoisekit.fitting import Fit, FitOptions, fit
 from denoisekit.fitting.options import PRESETS, Listen
 from denoisekit.formats import create_image, open_image
-from denoisekit.interop import Array, hold
+from denoisekit.interop import Array, denoise_held, hold
 from denoisekit.options import DEFAULT_METHOD, Options, Strength, parse_time
 from denoisekit.outputs import Naming, Source, check_count, check_free, name_outputs
 from denoisekit.pipeline import Denoiser
@@ -316,9 +317,10 @@ def _denoise_to_file(
             f"{naming.output} does not name the file to write an array to",
             "give a name with an ending, such as denoised.tif",
         )
-    target = target_info(hold(noisy, axes).reader().info, naming.format_for("npy"))
+    held = hold(noisy, axes)
+    target = target_info(held.reader().info, naming.format_for("npy"))
     check_free(path, overwrite=overwrite)
-    denoised = hold(denoiser(noisy, axes=axes), axes).reader()
+    denoised = replace(held, array=denoise_held(denoiser.run, held)).reader()
     with create_image(path, target, overwrite=overwrite) as writer:
         for plane in range(target.planes):
             writer.write_rows(plane, 0, denoised.read_rows(plane, 0, target.height))

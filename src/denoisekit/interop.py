@@ -111,6 +111,12 @@ def denoise_array(
         Of the same kind, shape and dtype.
     """
     held = hold(noisy, axes)
+    result: Array = held.back(denoise_held(run, held))
+    return result
+
+
+def denoise_held(run: Callable[[Reader, WriteRows], object], held: Held) -> npt.NDArray[Any]:
+    """Denoise what `hold` returned; return its array anew."""
     reader = held.reader()
     info = reader.info
     denoised = np.empty((info.planes, info.height, info.width, info.samples), info.dtype)
@@ -123,8 +129,7 @@ def denoise_array(
     stored = np.ascontiguousarray(as_stored(denoised, info), held.array.dtype)
     if held.mask is not None:
         np.copyto(stored, held.array, where=held.mask)
-    result: Array = held.back(stored)
-    return result
+    return stored
 
 
 def hold(noisy: Any, axes: str | None = None) -> Held:
