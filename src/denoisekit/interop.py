@@ -1,7 +1,6 @@
 """Pictures as Python programs hold them: read as arrays, and given back as they came.
 
-Of the packages whose types are known here only numpy is imported: whoever hands over a tensor
-has imported torch.
+The types are known by name, so that no package is imported here that the caller did not use.
 """
 
 from __future__ import annotations
