@@ -42,12 +42,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "options": {"methods", "ranges", "signal"},
     "inference": {"device", "draws", "methods", "tiling"},
     "plane": {"choosing", "draws", "image", "inference", "signal", "tiling"},
-    "pipeline": {"device", "formats", "image", "inference", "methods", "options", "plane"}
+    "interop": {"formats", "image"},
+    "pipeline": {"device", "image", "inference", "interop", "methods", "options", "plane"}
     | {"choosing", "ranges", "signal", "tiling", "weights"},
     "export_forms": set(),
     "exporting": {"draws", "export_forms", "methods", "weights"},
     "timing": {"device", "image", "methods", "pipeline"},
-    "auto": {"choosing", "image", "options", "pipeline", "plane", "ranges", "signal", "tiling"}
+    "auto": {"choosing", "image", "interop", "options", "pipeline", "plane", "ranges", "signal"}
+    | {"tiling"}
     | {"weights"},
     "overlap": {"formats", "image"},
     "batch": {"formats", "image", "options", "overlap", "pipeline", "plane"},
@@ -75,8 +77,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"pipeline", "ranges", "timing", "weights"},
     "choosing": {"tiling"},
-    "api": {"auto", "batch", "fitting", "formats", "image", "options", "outputs", "pipeline"}
-    | {"weights"},
+    "api": {"auto", "batch", "device", "fitting", "formats", "interop", "options", "outputs"}
+    | {"pipeline", "weights"},
     "__init__": {"api"},
     "cli": {"auto", "bench", "choosing", "comparing", "pictures"}
     | {"batch", "device", "estimate", "exporting", "fitting", "formats", "image"}

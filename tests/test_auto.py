@@ -150,6 +150,8 @@ def choices(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "denoisekit.pipeline.load", lambda options, **_: box(0.7, strength=options.strength)
     )
+    meter = box(1.0, strength=1.0, range="0,1")
+    monkeypatch.setattr("denoisekit.pipeline._meter", lambda device: meter)
     made = []
 
     def candidates(self):
@@ -159,7 +161,8 @@ def choices(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Chooser, "candidates", property(candidates))
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(picture(64, 64, 3)).save("a.png")
+    # Large enough that the borders, at which a box blur is dark, do not matter.
+    Image.fromarray(picture(256, 256, 3)).save("a.png")
     return made
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from denoisekit.choosing.renoised import SIDE, SMALLEST, decibels, errors, places
 from denoisekit.errors import WeightsError
-from denoisekit.image import ImageInfo, Pixels, Reader
-from denoisekit.pipeline import Denoiser, Report, denoise_array, load, on_unit
+from denoisekit.image import ImageInfo, Reader
+from denoisekit.interop import Array, denoise_array
+from denoisekit.pipeline import Denoiser, Report, load, on_unit
 from denoisekit.plane import WriteRows
 from denoisekit.ranges import parse_range
 from denoisekit.signal import View, find_signal
@@ -49,7 +50,7 @@ class Chooser:
         self.default, self.options = default, default.options
         self._missed: list[str] = []
 
-    def __call__(self, noisy: Pixels, *, axes: str | None = None) -> Pixels:
+    def __call__(self, noisy: Array, *, axes: str | None = None) -> Array:
         """Denoise an array; see `Denoiser`."""
         return denoise_array(self.run, noisy, axes)
 

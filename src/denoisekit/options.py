@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -95,3 +96,24 @@ def check_strength(strength: Strength) -> None:
             raise UsageError(f"strength '{strength}' is not a number", "or write auto")
     elif not 0 <= strength <= 1:
         raise UsageError(f"strength {strength} is not between 0 and 1")
+
+
+def parse_time(text: str) -> float:
+    """Return the seconds of ``90m``, ``12h``, ``1h30m``, ``2d`` or a number of seconds.
+
+    Raises
+    ------
+    UsageError
+        It is no time.
+    """
+    match = re.fullmatch(
+        r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text.strip().lower()
+    )
+    try:
+        parts = [float(part or 0) for part in match.groups()] if match else []
+    except ValueError:
+        parts = []
+    seconds = sum(part * unit for part, unit in zip(parts, (86400, 3600, 60, 1), strict=False))
+    if not seconds > 0:
+        raise UsageError(f"'{text}' is not a time", "write for instance 90m, 12h or 2d")
+    return seconds

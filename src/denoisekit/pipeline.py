@@ -6,7 +6,6 @@ written by planes and row bands.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,10 +18,12 @@ from denoisekit.device import (
     choose_plan,
     choose_precision,
     resolve_device,
+    settle_after_fork,
     tile_memory,
 )
-from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.image import ImageInfo, Reader
 from denoisekit.inference import Network, Telling
+from denoisekit.interop import Array, denoise_array
 from denoisekit.methods import LoadedMethod, MethodInfo, get_method
 from denoisekit.options import Options, Strength
 from denoisekit.plane import Run, WriteRows
@@ -121,27 +122,34 @@ class Denoiser:
         method.prepare(self.device, precision)
         return method
 
-    def __call__(self, noisy: Pixels, *, axes: str | None = None) -> Pixels:
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made anew where it arrives: what a device holds and networks in their fast form stay.
+        return _made_anew, (self.info.id, self.weights, self.options)
+
+    def __call__(self, noisy: Array, *, axes: str | None = None) -> Array:
         """Denoise an array.
 
         Parameters
         ----------
-        noisy : numpy.ndarray
-            Any number type and any axes.
+        noisy : array
+            Of numpy, masked or not, torch, xarray or dask, or a PIL image; any number type and
+            any axes. See `denoisekit.denoise` for how each is understood.
         axes : str, optional
-            A letter an axis, ending in ``YX`` or ``YXS`` (S: colour samples). None:
-            ``YXS`` where the last axis of at least three is 3 or 4 long, otherwise the
-            last two are Y and X.
+            A letter an axis, in any order: ``Y`` and ``X``, ``S`` for colour samples, any
+            other for axes whose planes are denoised apart. Default: what the array says, or
+            a guess from its shape.
 
         Returns
         -------
-        numpy.ndarray
-            Same shape and dtype.
+        array
+            Of the same kind, shape and dtype.
 
         Raises
         ------
         InputError
             Not an image: complex, bool, empty, too few axes.
+        UsageError
+            The axes do not fit, or it is the name of a file.
         """
         return denoise_array(self.run, noisy, axes)
 
@@ -193,6 +201,7 @@ class Denoiser:
         Report
             What was done.
         """
+        settle_after_fork(self.device)
         image = reader.info
         signal = find_signal(parse_range(self.options.range), reader, self.options.hot_pixels)
         reserved += self._window_bytes(image)
@@ -311,30 +320,16 @@ def _amid(length: int, side: int, count: int) -> list[int]:
     return [((2 * i + 1) * length // count - side) // 2 for i in range(count)]
 
 
+def _made_anew(method: str, weights: LoadedWeights, options: Options) -> Denoiser:
+    return Denoiser(get_method(method), weights, options)
+
+
 def on_unit(denoiser: Denoiser) -> Denoiser:
     """Return the same denoiser for arrays on 0..1, to try it on parts of an image."""
-    other = copy.copy(denoiser)
+    other = Denoiser.__new__(Denoiser)  # with the same network, which copy.copy would make anew
+    vars(other).update(vars(denoiser))
     other.options = replace(denoiser.options, range="0,1")
     return other
-
-
-def denoise_array(
-    run: Callable[[Reader, WriteRows], object], noisy: Pixels, axes: str | None
-) -> Pixels:
-    """Denoise an array with what denoises open images; see `Denoiser.__call__`."""
-    from denoisekit.formats.raw_array import ArrayReader
-
-    noisy = np.asarray(noisy)
-    reader = ArrayReader(noisy, axes)
-    info = reader.info
-    denoised = np.empty((info.planes, info.height, info.width, info.samples), info.dtype)
-
-    def write(plane: int, top: int, rows: Pixels) -> None:
-        denoised[plane, top : top + len(rows)] = rows
-
-    run(reader, write)
-    # Another byte order than the machine's is kept too.
-    return denoised.reshape(noisy.shape).astype(noisy.dtype, copy=False)
 
 
 def load(

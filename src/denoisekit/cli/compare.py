@@ -16,7 +16,6 @@ from denoisekit.cli.shared import (
     Quiet,
     Range,
     Weights,
-    parse_time,
     split,
 )
 from denoisekit.errors import OutputError, UsageError
@@ -72,6 +71,7 @@ def compare(
     from denoisekit.cli.compare_view import Speaker
     from denoisekit.comparing import Limits, choices_here, choices_named
     from denoisekit.formats import open_image
+    from denoisekit.options import parse_time
     from denoisekit.ranges import parse_range
     from denoisekit.signal import find_signal
 

@@ -201,7 +201,7 @@ class Workshop:
         plain = Network(network.method, unscaled(network.config), network.state, network.name)
         noisy = np.ascontiguousarray(self.material.noisy.transpose(0, 2, 3, 1))
         denoised = self.denoiser(plain, ensemble=ensemble)(noisy, axes="QYXS")
-        return np.ascontiguousarray(cast("Floats", denoised).transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(denoised.transpose(0, 3, 1, 2))
 
 
 def unscaled(config: Mapping[str, Any]) -> dict[str, Any]:
