@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "extremes": {"image"},
     "ranges": {"extremes", "image"},
     "masks": set(),
-    "signal": {"estimate", "extremes", "image", "masks", "ranges"},
+    "signal": {"draws", "estimate", "extremes", "image", "masks", "ranges"},
     "options": {"methods", "ranges", "signal"},
     "inference": {"device", "draws", "methods", "tiling"},
     "plane": {"choosing", "draws", "image", "inference", "signal", "tiling"},

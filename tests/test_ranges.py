@@ -264,15 +264,19 @@ def test_the_input_is_left_as_it_was():
 # --- values that are not finite ----------------------------------------------------------
 
 
-def test_holes_take_the_nearest_value_of_their_row_and_channel():
+def test_holes_mirror_what_lies_beside_them():
     n, i = np.nan, np.inf
-    rows = np.array([[n, 1, n, n, -i, 5, n], [9, n, 8, 7, 7, 7, 7], [n] * 7], float)
+    rows = np.array([[n, n, 1, 2, 3, n, n], [9, n, 8, n, -i, 7, n], [n] * 7], float)
     rows = np.stack([rows, np.zeros_like(rows)], -1)
     filled = fill_absent(rows, ~np.isfinite(rows), fallback=4)
-    assert filled[0, :, 0].tolist() == [1, 1, 1, 1, 5, 5, 5]
-    assert filled[1, :, 0].tolist() == [9, 9, 8, 7, 7, 7, 7]
+    assert filled[0, :, 0].tolist() == [3, 2, 1, 2, 3, 2, 1]
+    # The nearest where the mirrored one is a hole as well, or lies outside.
+    assert filled[1, :, 0].tolist() == [9, 9, 8, 8, 7, 7, 7]
     assert filled[2, :, 0].tolist() == [4] * 7
     assert (filled[..., 1] == 0).all()
+    alone = np.full((1, 30, 1), n)
+    alone[0, 0] = 6
+    assert fill_absent(alone, np.isnan(alone), 2)[0, :, 0].tolist() == [6] * 9 + [2] * 21
 
 
 @given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)))

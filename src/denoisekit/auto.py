@@ -14,8 +14,7 @@ from denoisekit.image import ImageInfo, Reader
 from denoisekit.interop import Array, denoise_array
 from denoisekit.pipeline import Denoiser, Report, load, on_unit
 from denoisekit.plane import WriteRows
-from denoisekit.ranges import parse_range
-from denoisekit.signal import View, find_signal
+from denoisekit.signal import View
 from denoisekit.tiling import Floats
 from denoisekit.weights import load_manifest, weights_present
 
@@ -115,7 +114,7 @@ class Chooser:
     def _boxes(self, reader: Reader) -> Iterator[Floats]:
         """Yield boxes spread over an image, (h, w, 3) on 0..1."""
         image = reader.info
-        view = View(reader, find_signal(parse_range(self.options.range), reader))
+        view = View(reader, self.default.signal(reader))
         pixels = image.height * image.width * image.planes
         tried = int(SHARE * pixels / (2 * len(self.candidates) * SIDE**2))
         count = min(max(tried, 1), BOXES)

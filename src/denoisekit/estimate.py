@@ -127,7 +127,9 @@ def estimate_noise_rows(
     )
 
 
-def estimate_noise_boxes(boxes: Sequence[Floats]) -> NoiseEstimate | None:
+def estimate_noise_boxes(
+    boxes: Sequence[Floats], known: Sequence[npt.NDArray[np.bool_]]
+) -> NoiseEstimate | None:
     """Estimate the noise of an image from some parts of it.
 
     Parameters
@@ -135,18 +137,23 @@ def estimate_noise_boxes(boxes: Sequence[Floats]) -> NoiseEstimate | None:
     boxes : sequence of numpy.ndarray
         (h, w, C) each, as in `estimate_noise`; those with a side shorter than `PATCH` do not
         count.
+    known : sequence of numpy.ndarray
+        Same shapes: what of them was measured.
 
     Returns
     -------
     NoiseEstimate or None
         As `estimate_noise`.
     """
-    patches = [
-        box[top : top + PATCH, left : left + PATCH].transpose(2, 0, 1)
-        for box in boxes
-        for top in sample_tops(box.shape[0])
-        for left in sample_tops(box.shape[1])
-    ]
+    patches, whole = [], []
+    for box, mask in zip(boxes, known, strict=True):
+        for top in sample_tops(box.shape[0]):
+            for left in sample_tops(box.shape[1]):
+                place = slice(top, top + PATCH), slice(left, left + PATCH)
+                patches.append(box[place].transpose(2, 0, 1))
+                whole.append(bool(mask[place].all()))
+    if any(whole):
+        patches = [patch for patch, good in zip(patches, whole, strict=True) if good]
     return _estimate(np.stack(patches).astype(np.float32)) if patches else None
 
 

@@ -106,7 +106,8 @@ class Denoiser:
     """
 
     def __init__(self, info: MethodInfo, weights: LoadedWeights, options: Options) -> None:
-        if options.range == "auto" and "range" in weights.config:
+        self.own_range = options.range == "auto" and "range" in weights.config
+        if self.own_range:
             options = replace(options, range=weights.config["range"])
         self.info, self.weights, self.options = info, weights, options
         self.offset: tuple[float, ...] = tuple(weights.config.get("offset", ()))
@@ -203,7 +204,7 @@ class Denoiser:
         """
         settle_after_fork(self.device)
         image = reader.info
-        signal = find_signal(parse_range(self.options.range), reader, self.options.hot_pixels)
+        signal = self.signal(reader)
         reserved += self._window_bytes(image)
         plan = self.plan(image.height, image.width, reserved)
         share = image.height * image.width / (plan.read_pixels * self.passes(image))
@@ -228,6 +229,12 @@ class Denoiser:
             self.weights.id,
             self.weights.sha256,
         )
+
+    def signal(self, reader: Reader) -> Signal:
+        """Return what of an image's values is signal."""
+        options = self.options
+        spec = parse_range(options.range)
+        return find_signal(spec, reader, options.hot_pixels, own_range=self.own_range)
 
     def _window_bytes(self, image: ImageInfo) -> int:
         """Return what is held of an image beside its tiles: some rows, noisy and denoised."""
@@ -281,9 +288,9 @@ def _notes(run: Run) -> Iterator[str]:
     signal, restored = run.signal, run.restored
     if line := signal.line():
         yield line
-    if run.view.spikes:
+    if wrong := run.view.hot + run.view.dead:
         done = "removed" if signal.remove else "left as they are"
-        yield f"{run.view.spikes} hot or dead pixels, {done} (see --hot-pixels)"
+        yield f"{wrong} hot or dead pixels, {done} (see --hot-pixels)"
     if run.view.masked:
         yield "values that are no measurement were left as they are"
     if run.strength == "auto" and restored.share >= CLEAN:
@@ -329,6 +336,7 @@ def on_unit(denoiser: Denoiser) -> Denoiser:
     other = Denoiser.__new__(Denoiser)  # with the same network, which copy.copy would make anew
     vars(other).update(vars(denoiser))
     other.options = replace(denoiser.options, range="0,1")
+    other.own_range = False
     return other
 
 

@@ -81,7 +81,8 @@ class Run:
         bands = run_tiled(tile, unit, self.plan, draws=draws, ensemble=options.self_ensemble)
         auto = self.strength == "auto"
         if auto or self.signal.measured:
-            bands = self._restored(bands, unit, noises, structure=auto)
+            settled = ((top, self.view.settled(plane, top, band)) for top, band in bands)
+            bands = self._restored(settled, unit, noises, structure=auto)
         strength = 1.0 if self.strength == "auto" else self.strength
         for top, denoised in bands:
             yield top, self.view.file_values(plane, top, denoised, strength)

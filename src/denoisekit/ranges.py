@@ -21,6 +21,9 @@ from denoisekit.image import ImageInfo, Pixels, Reader
 
 Floats = npt.NDArray[np.float32]
 
+NEAR = 8
+"""How far a single value may fill a gap: further on it would draw lines."""
+
 NAMES = ("auto", "dtype", "minmax", "percentile")
 
 
@@ -213,7 +216,9 @@ def fill_nonfinite(rows: Pixels) -> Pixels:
     return fill_absent(rows, ~np.isfinite(rows), 0.0)
 
 
-def fill_absent(rows: Pixels, absent: npt.NDArray[np.bool_], fallback: float) -> Pixels:
+def fill_absent(
+    rows: Pixels, absent: npt.NDArray[np.bool_], fallback: float | npt.NDArray[Any]
+) -> Pixels:
     """Replace what is no measurement by what surrounds it.
 
     Parameters
@@ -222,15 +227,16 @@ def fill_absent(rows: Pixels, absent: npt.NDArray[np.bool_], fallback: float) ->
         (n, W, C).
     absent : numpy.ndarray
         Same shape: what to replace.
-    fallback : float
-        Taken for rows of a channel that hold nothing else.
+    fallback : float or numpy.ndarray
+        Taken far from everything else; one value, or one for each of ``rows``.
 
     Returns
     -------
     numpy.ndarray
-        Each such value replaced by the nearest other one of its row and channel, so
-        that the result does not depend on how many rows are given; ``rows`` itself if
-        there is none.
+        A gap mirrors what lies beside it in its row and channel, so that noise goes on in it
+        as it is; where that is a gap too, it takes the nearest value up to `NEAR` pixels away,
+        and further off ``fallback``. The result does not depend on how many rows are given;
+        ``rows`` itself if there is nothing to replace.
     """
     affected = np.flatnonzero(absent.any((1, 2)))
     if not len(affected):
@@ -242,8 +248,16 @@ def fill_absent(rows: Pixels, absent: npt.NDArray[np.bool_], fallback: float) ->
     left = np.maximum.accumulate(np.where(good, here, -width * 2), 1)
     right = np.minimum.accumulate(np.where(good, here, width * 3)[:, ::-1], 1)[:, ::-1]
     nearest = np.where(here - left <= right - here, left, right)
-    values = np.take_along_axis(rows[affected], nearest.clip(0, width - 1), 1)
-    filled[affected] = np.where(good.any(1, keepdims=True), values, fallback)
+    distance = np.abs(nearest - here)
+    mirrored = 2 * nearest - here
+    inside = (mirrored >= 0) & (mirrored < width)
+    place = mirrored.clip(0, width - 1)
+    mirrors = inside & np.take_along_axis(good, place, 1)
+    place = np.where(mirrors, place, nearest.clip(0, width - 1))
+    values = np.take_along_axis(rows[affected], place, 1)
+    known = mirrors | (good.any(1, keepdims=True) & (distance <= NEAR))
+    far = fallback[affected] if isinstance(fallback, np.ndarray) else fallback
+    filled[affected] = np.where(good, rows[affected], np.where(known, values, far))
     return filled
 
 

@@ -11,6 +11,7 @@ network. Numpy only.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from denoisekit.draws import Draws
 from denoisekit.estimate import estimate_noise_boxes
 from denoisekit.extremes import extremes
 from denoisekit.image import ImageInfo, Pixels, Reader
@@ -88,6 +90,11 @@ class Channel:
         File values of black and white.
     middle : float
         The median, in file values: stands in where a row has no value at all.
+    least, largest : float
+        File values that no result leaves: those at which many pixels are cut off; otherwise
+        infinite.
+    sigma : float
+        Of the noise, in file values.
     typical : float
         See `denoisekit.masks.typical_spike`; on 0..1.
     spike : float
@@ -98,9 +105,19 @@ class Channel:
 
     scale: Range
     middle: float
-    typical: float
-    spike: float
+    least: float = -math.inf
+    largest: float = math.inf
+    sigma: float = 0.0
+    typical: float = 0.0
+    spike: float = 1.0
     local: float = SURE
+
+    def file_values(self, unit: Floats, info: ImageInfo) -> Pixels:
+        """Return values on 0..1 as the file keeps them."""
+        values = from_unit(unit, self.scale, info)
+        if math.isinf(self.least) and math.isinf(self.largest):
+            return values
+        return values.clip(self.least, self.largest).astype(info.dtype, copy=False)
 
     def spikes(self, unit: Floats) -> tuple[Mask, Mask]:
         """Find the hot and the dead pixels of rows (n, W) on 0..1."""
@@ -117,7 +134,7 @@ class Signal:
         One; or one for each step of the axis ``C``; or one for each sample of a pixel whose
         samples are not colours.
     measured : bool
-        Whether these are measured data: scaled by their own values.
+        Whether these are measured data, and no photograph or what a user says is black and white.
     absent : tuple of float
         File values that say "no data".
     spikes : bool
@@ -170,7 +187,9 @@ def is_photograph(info: ImageInfo) -> bool:
     return small and info.colour == "rgb"
 
 
-def find_signal(spec: RangeSpec, reader: Reader, hot_pixels: HotPixels = "auto") -> Signal:
+def find_signal(
+    spec: RangeSpec, reader: Reader, hot_pixels: HotPixels = "auto", *, own_range: bool = False
+) -> Signal:
     """Look at a sample of an image, spread over all of it.
 
     Parameters
@@ -181,6 +200,8 @@ def find_signal(spec: RangeSpec, reader: Reader, hot_pixels: HotPixels = "auto")
         The open image; the sample is read from the top down, plane by plane.
     hot_pixels : {'auto', 'remove', 'keep'}
         ``auto``: removed from photographs, kept in measured data.
+    own_range : bool
+        Whether a range in numbers was measured on such data, not named by a user.
 
     Returns
     -------
@@ -196,15 +217,16 @@ def find_signal(spec: RangeSpec, reader: Reader, hot_pixels: HotPixels = "auto")
     boxes = _sample(reader)
     absent = _absent(boxes, info)
     found = [_Values(part, absent) for part in boxes]
-    measured = spec.kind == "auto" and _is_measured(info, found)
-    forced = None if measured else resolve_range(spec, reader)
-    channels = tuple(_channel(values, forced) for values in found)
+    told = spec.kind == "dtype" or (spec.kind == "given" and not own_range)
+    measured = not told and _is_measured(info, found)
+    forced = None if measured and spec.kind == "auto" else resolve_range(spec, reader)
+    channels = tuple(_channel(values, forced, measured=measured) for values in found)
     spiked = [v.spiked(c) for v, c in zip(found, channels, strict=True)]
     channels = tuple(one for one, _ in spiked)
     remove = hot_pixels == "remove" or (hot_pixels == "auto" and not measured)
     if forced is not None and spec.kind == "auto" and forced.span == 0:
         low, high = extremes(reader)
-        channels = (Channel(Range(low, max(high, low + 1)), low, 0.0, 1.0),)
+        channels = (Channel(Range(low, max(high, low + 1)), low),)
     return Signal(
         channels, measured, absent, any(some for _, some in spiked), _is_grey(info, boxes), remove
     )
@@ -228,10 +250,11 @@ def nominal_scale(spec: RangeSpec, reader: Reader) -> Range:
 
 def _is_measured(info: ImageInfo, found: list[_Values]) -> bool:
     if info.dtype == np.uint8:
-        return info.colour != "rgb"
+        return bool(info.colour != "rgb")
     if not is_photograph(info):
         return True
-    return bool(found[0].quantile(SHARES[1]) < USED * info.peak)
+    high = found[0].quantile(SHARES[1])
+    return bool(high < USED * info.peak)
 
 
 def _is_grey(info: ImageInfo, boxes: list[list[Pixels]]) -> bool:
@@ -333,6 +356,14 @@ class _Values:
         at = min(len(self.values) - 1, int(np.ceil(share * len(self.values))) - 1)
         return float(self.values[max(0, at)])
 
+    def cut_off(self) -> tuple[float, float]:
+        """Return the extremes where so many pixels have them that a sensor must have cut off."""
+        if len(self.values) < 1 / SHARES[0] or self.values[0] == self.values[-1]:
+            return -math.inf, math.inf
+        low, high = (self.quantile(share) for share in SHARES)
+        least, largest = float(self.values[0]), float(self.values[-1])
+        return (low if low == least else -math.inf), (high if high == largest else math.inf)
+
     def units(self, scale: Range) -> Iterator[Floats]:
         """Yield the boxes on 0..1, gaps filled."""
         for box, known in self.boxes:
@@ -360,19 +391,18 @@ class _Values:
         return count / max(1, pixels)
 
 
-def _channel(values: _Values, forced: Range | None) -> Channel:
+def _channel(values: _Values, forced: Range | None, *, measured: bool) -> Channel:
     middle = values.quantile(0.5)
     scale = forced or _percentiles(values)
-    if forced is None:
-        boxes = list(values.units(scale))
-        noise = estimate_noise_boxes(boxes)
-        if noise is not None and max(noise.sigma) > STRONGEST:
-            more = max(noise.sigma) / STRONGEST
-            scale = Range(scale.low, scale.low + more * scale.span)
+    noise = estimate_noise_boxes(list(values.units(scale)), [known for _, known in values.boxes])
+    sigma = scale.span * max(noise.sigma) if noise else 0.0
+    if forced is None and sigma > STRONGEST * scale.span:
+        scale = Range(scale.low, scale.low + sigma / STRONGEST)
     boxes = list(values.units(scale))
     typical = typical_spike([sample for box in boxes for sample in box.transpose(2, 0, 1)])
-    spike = max(CONTRAST, typical * (SPIKE if forced is None else SPIKE_OF_PHOTOGRAPH))
-    return Channel(scale, middle, typical, spike)
+    spike = max(CONTRAST, typical * (SPIKE if measured else SPIKE_OF_PHOTOGRAPH))
+    least, largest = values.cut_off() if measured else (-math.inf, math.inf)
+    return Channel(scale, middle, least, largest, sigma, typical, spike)
 
 
 def _percentiles(values: _Values) -> Range:
@@ -421,8 +451,8 @@ class View:
 
     Attributes
     ----------
-    spikes : int
-        Hot and dead pixels so far.
+    hot, dead : int
+        Such pixels so far.
     masked : int
         Samples without a measurement so far.
     """
@@ -434,7 +464,7 @@ class View:
         self._raws: OrderedDict[tuple[int, int], Pixels] = OrderedDict()
         self._blocks: OrderedDict[tuple[int, int], _Block] = OrderedDict()
         self._next = (0, 0)
-        self.spikes = self.masked = 0
+        self.hot = self.dead = self.masked = 0
 
     def unit(self, plane: int, top: int, bottom: int) -> Floats:
         """Return rows for the network: (n, W, C) float32 on 0..1, finite."""
@@ -443,6 +473,18 @@ class View:
             for index, first, stop in _blocks(top, bottom)
         ]
         return np.concatenate(found) if len(found) > 1 else found[0]
+
+    def settled(self, plane: int, top: int, band: Floats) -> Floats:
+        """Return denoised rows with the network's input where a file keeps what it has."""
+        parts, any_kept = [], False
+        for index, first, stop in _blocks(top, top + len(band)):
+            block, part = self._block(plane, index), band[first - top : stop - top]
+            if block.kept is not None:
+                inside = slice(first - index * ROWS, stop - index * ROWS)
+                part = np.where(block.kept[inside], block.unit[inside], part)
+                any_kept = True
+            parts.append(part)
+        return np.concatenate(parts) if any_kept else band
 
     def file_values(self, plane: int, top: int, band: Floats, strength: float = 1.0) -> Pixels:
         """Return denoised rows as the file keeps them, with what is no measurement put back.
@@ -478,9 +520,9 @@ class View:
             band = np.where(same, band.mean(-1, keepdims=True), band)
         channels = self.signal.of(info, plane)
         if len(channels) == 1:
-            values = from_unit(band, channels[0].scale, info)
+            values = channels[0].file_values(band, info)
         else:
-            parts = [from_unit(band[..., i], c.scale, info) for i, c in enumerate(channels)]
+            parts = [one.file_values(band[..., i], info) for i, one in enumerate(channels)]
             values = np.stack(parts, -1)
         if block.kept is not None:
             values = np.where(block.kept[rows], raw[..., : self.colours], values)
@@ -524,15 +566,16 @@ class View:
         holes = ~_known(wide, self.signal.absent)
         holes |= self._masked(plane, first, stop, wide.shape)
         channels = self.signal.of(self.info, plane)
-        kept, gaps, spikes = (part[inside] for part in self._judged(wide, holes, channels))
+        judged = self._judged(wide, holes, channels)
+        kept, gaps, hot, dead = (part[inside] for part in judged)
         raw = self._raw(plane, index)
         parts = []
         for i in range(self.colours if len(channels) > 1 else 1):
             picked = slice(i, i + 1) if len(channels) > 1 else slice(0, self.colours)
             channel = channels[i]
-            filled = fill_absent(
-                raw[..., : self.colours][..., picked], gaps[..., picked], channel.middle
-            )
+            values, gap = raw[..., : self.colours][..., picked], gaps[..., picked]
+            fallback = self._surroundings(channel, top, gap) if gap.any() else 0.0
+            filled = fill_absent(values, gap, fallback)
             parts.append(to_unit(filled, channel.scale))
         unit = np.concatenate(parts, -1) if len(parts) > 1 else parts[0]
         beyond = None
@@ -543,8 +586,23 @@ class View:
         if (plane, index) >= self._next:  # blocks that are made again count once
             self._next = plane, index + 1
             self.masked += int(holes[inside].sum())
-            self.spikes += int(spikes.any(-1).sum())
+            self.hot += int(hot.any(-1).sum())
+            self.dead += int(dead.any(-1).sum())
         return _Block(raw, unit, beyond, kept if kept.any() else None)
+
+    def _surroundings(self, channel: Channel, top: int, gap: Mask) -> Pixels:
+        """Return noise as strong as the image's: beside a clean area a network leaves it."""
+        height, width, samples = gap.shape
+        draws = Draws().part(top, 0)
+        first, second = (draws.uniform(step, (samples, height, width)) for step in (0, 1))
+        # Box and Muller's way from even to normal numbers.
+        normal = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)
+        values = channel.middle + channel.sigma * normal.transpose(1, 2, 0).astype(np.float64)
+        if self.info.dtype.kind in "iu":
+            limits = np.iinfo(self.info.dtype)
+            values = np.rint(values).clip(limits.min, limits.max)
+        surroundings: Pixels = values.astype(self.info.dtype)
+        return surroundings
 
     def _masked(self, plane: int, top: int, bottom: int, shape: tuple[int, ...]) -> Mask:
         """Return what the caller of the library has masked."""
@@ -557,31 +615,34 @@ class View:
 
     def _judged(
         self, wide: Pixels, holes: Mask, channels: tuple[Channel, ...]
-    ) -> tuple[Mask, Mask, Mask]:
-        """Return what comes back as it is, what is filled for the network, and hot pixels."""
-        kept, gaps, all_spikes = holes.copy(), holes.copy(), np.zeros_like(holes)
+    ) -> tuple[Mask, Mask, Mask, Mask]:
+        """Return what comes back as it is, what is filled for the network, hot and dead pixels."""
+        kept, gaps = holes.copy(), holes.copy()
+        hot, dead = np.zeros_like(holes), np.zeros_like(holes)
         flat = flat_windows(wide)
         for i in range(self.colours):
             channel = channels[i if len(channels) > 1 else 0]
-            scale, values = channel.scale, wide[..., i]
+            scale, values, gap = channel.scale, wide[..., i], gaps[..., i]
             if flat is not None:
                 kept[..., i] |= flat
-                gaps[..., i] |= flat & ((values < scale.low) | (values > scale.high))
+                gap |= flat & ((values < scale.low) | (values > scale.high))
             if self.signal.measured:
-                odd = absurd(np.where(gaps[..., i], channel.middle, values), scale.low, scale.high)
+                odd = absurd(np.where(gap, channel.middle, values), scale.low, scale.high)
                 if odd is not None:
-                    holes[..., i] |= odd
+                    hot[..., i] |= odd & (values > channel.middle)
+                    dead[..., i] |= odd & (values < channel.middle)
+                    gap |= odd
                     kept[..., i] |= odd
-                    gaps[..., i] |= odd
             if self.signal.spikes:
-                filled = fill_absent(wide[..., i : i + 1], gaps[..., i : i + 1], channel.middle)
+                filled = fill_absent(values[..., None], gap[..., None], channel.middle)
                 unit = to_unit(filled, scale)[..., 0].clip(-BEYOND, 1 + BEYOND)
-                hot, dead = channel.spikes(unit)
-                all_spikes[..., i] = hot | dead
-        gaps |= all_spikes
+                above, below = channel.spikes(unit)
+                hot[..., i] |= above
+                dead[..., i] |= below
+                gap |= above | below
         if not self.signal.remove:
-            kept |= all_spikes
-        return kept, gaps, all_spikes
+            kept |= hot | dead
+        return kept, gaps, hot, dead
 
 
 def _blocks(top: int, bottom: int) -> Iterator[tuple[int, int, int]]:
@@ -592,20 +653,8 @@ def _blocks(top: int, bottom: int) -> Iterator[tuple[int, int, int]]:
 
 def count_wrong(reader: Reader, signal: Signal) -> tuple[int, int, int]:
     """Count hot pixels, dead pixels, and samples that are no measurement, in all of an image."""
-    info = reader.info
-    hot_pixels = dead_pixels = 0
-    view = View(reader, replace(signal, spikes=False))
-    for plane in range(info.planes):
-        channels = signal.of(info, plane)
-        for top in range(0, info.height, ROWS):
-            bottom = min(top + ROWS, info.height)
-            first, stop = max(0, top - REACH), min(info.height, bottom + REACH)
-            unit, inside = view.unit(plane, first, stop), slice(top - first, bottom - first)
-            pairs = [
-                channels[i if len(channels) > 1 else 0].spikes(unit[..., i])
-                for i in range(unit.shape[-1] if signal.spikes else 0)
-            ]
-            if pairs:
-                hot_pixels += int(np.any([hot[inside] for hot, _ in pairs], 0).sum())
-                dead_pixels += int(np.any([dead[inside] for _, dead in pairs], 0).sum())
-    return hot_pixels, dead_pixels, view.masked
+    view = View(reader, signal)
+    for plane in range(view.info.planes):
+        for top in range(0, view.info.height, ROWS):
+            view.unit(plane, top, min(top + ROWS, view.info.height))
+    return view.hot, view.dead, view.masked
