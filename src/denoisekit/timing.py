@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from denoisekit.device import native_bf16
+from denoisekit.errors import OutOfMemory
 from denoisekit.image import ImageInfo
 from denoisekit.methods import METHODS, Settings, Traits
 from denoisekit.pipeline import Denoiser
@@ -45,17 +46,17 @@ class Work:
 def measure_work(denoiser: Denoiser, images: Sequence[ImageInfo]) -> Work:
     """Return what denoising some images will ask of the network.
 
-    Raises
-    ------
-    OutOfMemory
-        An image is too large for the memory allowed.
+    An image that is too large for the memory allowed does not count: in its turn it fails.
     """
     pixels, side = 0.0, 1
     planes: Counter[tuple[int, int, int]] = Counter()
     for image in images:
         planes[image.height, image.width, denoiser.passes(image)] += image.planes
     for (height, width, passes), count in planes.items():
-        plan = denoiser.plan(height, width)
+        try:
+            plan = denoiser.plan(height, width)
+        except OutOfMemory:
+            continue
         pixels += count * passes * plan.read_pixels
         side = max(side, round(math.prod(plan.largest_read) ** 0.5))
     return Work(pixels, side)

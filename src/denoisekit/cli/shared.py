@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import render
-from denoisekit.errors import UsageError
+from denoisekit.errors import InternalError, UsageError
 
 if TYPE_CHECKING:
     from denoisekit.options import Strength
@@ -70,6 +70,8 @@ def check_existing(*, overwrite: bool, skip_existing: bool) -> None:
 
 def end_batch(codes: Sequence[int]) -> None:
     """End the program with the exit code of a batch, given those of the files that failed."""
+    if InternalError.exit_code in codes:
+        raise typer.Exit(InternalError.exit_code)
     if codes:
         # One cause for all has its own code; several are "some input failed".
         raise typer.Exit(codes[0] if min(codes) == max(codes) else 1)
