@@ -188,9 +188,12 @@ def _measure_all(
 def _one_of(failed: Sequence[DenoisekitError], pictures: int) -> DenoisekitError:
     """Return the error to tell of several: a bug, if one is."""
     told = max(failed, key=lambda error: isinstance(error, InternalError))
-    if pictures > 1:
-        told.message += f" ({len(failed)} of {pictures} pictures failed; the others are kept)"
-    return told
+    if pictures == 1:
+        return told
+    count = f"({len(failed)} of {pictures} pictures failed; the others are kept)"
+    more = type(told)(f"{told.message} {count}", told.hint)
+    more.__cause__ = told.__cause__
+    return more
 
 
 def _nobody(_done: int, _total: int) -> None:
