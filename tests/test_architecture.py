@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"choosing", "ranges", "tiling", "weights"},
     "export_forms": set(),
     "exporting": {"draws", "export_forms", "methods", "weights"},
-    "timing": {"device", "image", "methods", "pipeline"},
+    "timing": {"device", "image", "methods", "options", "pipeline", "weights"},
     "auto": {"choosing", "image", "options", "pipeline", "plane", "ranges", "tiling", "weights"},
     "overlap": {"formats", "image"},
     "batch": {"formats", "image", "options", "overlap", "pipeline", "plane"},
