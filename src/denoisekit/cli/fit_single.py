@@ -252,7 +252,8 @@ class _Speaker:
             bar.note(f"warning: {job.source}: {warning}")
         for fit in fits[:1]:
             began = f" from {fit.start}" if fit.start else ""
-            bar.note(f"learned by {fit.objective}{began}, {fit.steps} steps")
+            if fit.learned:
+                bar.note(f"learned by {fit.objective}{began}, {fit.steps} steps")
         render.out(f"{job.source} -> {job.target}  in {outcome.seconds:.1f} s")
 
 
