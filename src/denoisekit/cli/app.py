@@ -25,6 +25,7 @@ from denoisekit.cli import (
     inspect,
     methods,
     render,
+    shared,
     simulate,
     train,
     weights,
@@ -151,6 +152,7 @@ def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal'
 
 def main() -> NoReturn:
     """Entry point of the ``denoisekit`` command."""
+    shared.begin()
     # By itself Python ends at once there, and leaves half-written files.
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +25,7 @@ from denoisekit.cli.shared import (
     end_batch,
     parse_strength,
     parse_time,
+    started,
     stopping,
 )
 from denoisekit.errors import OutputError, UsageError
@@ -41,9 +41,6 @@ EPILOG = (
     "denoisekit fit-single photo.png --time 60s --report curve.png\n\n"
     "denoisekit fit-single stack.tif --preset best --save-weights microscope.safetensors"
 )
-
-STARTED = 0.6
-"""Seconds that the program took until here: they are part of the time."""
 
 
 def fit_single(
@@ -118,7 +115,7 @@ def fit_single(
     as_json: Json = False,
 ) -> None:
     """Fit a network to one noisy image, and denoise it: nothing else is needed."""
-    began = time.monotonic() - STARTED
+    began = started()
     from denoisekit.device import parse_memory
     from denoisekit.fitting import PRESETS, FitOptions
     from denoisekit.fitting.files import Fitter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +115,26 @@ def parse_strength(text: str) -> Strength:
         raise UsageError(
             f"--strength {text} is not a number", "write auto, or a number from 0 to 1"
         ) from None
+
+
+STARTED = 0.6
+"""Seconds that a program takes to start on a machine with nothing else to do."""
+
+_begun: list[float] = []
+"""When the program was started, of `time.monotonic`; empty where it was not by `begin`."""
+
+
+def begin() -> None:
+    """Note when this program was started: on a busy machine that is seconds ago."""
+    import psutil
+
+    age = time.time() - psutil.Process().create_time()
+    _begun[:] = [time.monotonic() - max(0.0, age)]
+
+
+def started() -> float:
+    """Return when the program was started, of `time.monotonic`."""
+    return _begun[0] if _begun else time.monotonic() - STARTED
 
 
 class Stop:

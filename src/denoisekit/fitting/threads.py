@@ -22,6 +22,7 @@ def threads_that_help(device: torch.device) -> Iterator[None]:
     """
     import torch
 
+    _load_all()
     before = torch.get_num_threads()
     if device.type == "cpu" and before > 1:
         torch.set_num_threads(_fastest(before))
@@ -29,6 +30,18 @@ def threads_that_help(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _load_all() -> None:
+    """Take a step of Adam: with the first one torch loads a good part of itself.
+
+    That takes one to ten seconds, which must not come after the time was planned.
+    """
+    import torch
+
+    number = torch.zeros(1, requires_grad=True)
+    number.sum().backward()  # type: ignore[no-untyped-call]
+    torch.optim.Adam([number]).step()
 
 
 def _fastest(most: int) -> int:
