@@ -10,11 +10,11 @@ from denoisekit.errors import UsageError
 from denoisekit.fitting.fit import fit
 from denoisekit.fitting.options import LEAST, FitOptions, Listen
 from denoisekit.fitting.result import Fit
-from denoisekit.fitting.threads import threads_that_help
 from denoisekit.image import ImageInfo, Pixels, Reader
 from denoisekit.options import Options
 from denoisekit.pipeline import Report
 from denoisekit.plane import WriteRows
+from denoisekit.training.threads import threads_that_help
 
 
 class Fitter:

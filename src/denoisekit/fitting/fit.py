@@ -17,12 +17,12 @@ from denoisekit.fitting.options import FitOptions, Listen
 from denoisekit.fitting.plan import Applying, has_turns, plan_applying, with_deciding
 from denoisekit.fitting.result import Fit
 from denoisekit.fitting.start import find_start
-from denoisekit.fitting.threads import threads_that_help
 from denoisekit.fitting.without import best_without, has_learned
 from denoisekit.fitting.workshop import BOXES, Network, Workshop, unscaled
 from denoisekit.image import Reader
 from denoisekit.methods import get_method
 from denoisekit.ranges import Range
+from denoisekit.training.threads import threads_that_help
 from denoisekit.weights import LoadedWeights
 
 MEASURED = 2**21

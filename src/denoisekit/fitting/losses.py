@@ -90,7 +90,8 @@ def paired(pd: int, *, absolute: bool, bend: float | None = None) -> Loss:
             mean: Tensor = wrong.abs().mean() if absolute else wrong.square().mean()
             return mean
         near = wrong.abs().clamp(max=bend)
-        return (near * (2 * wrong.abs() - near)).mean()
+        far: Tensor = (near * (2 * wrong.abs() - near)).mean()
+        return far
 
     return loss
 

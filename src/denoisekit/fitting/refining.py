@@ -136,8 +136,9 @@ def decide(shop: Workshop, first: Network, last: Network, draws: int) -> Network
     correlated = shop.noise.correlated
     smooth = with_means(shop, last, bias=correlated)
     remover = smooth if correlated else last
-    material = replace(shop.material, denoised=shop.applied(remover, ensemble=False))
-    if _leaves_all(shop, material.denoised):  # whatever leaves noise would score high
+    denoised = shop.applied(remover, ensemble=False)
+    material = replace(shop.material, denoised=denoised)
+    if _leaves_all(shop, denoised):  # whatever leaves noise would score high
         return first
     source = noise_source(shop.noise, material)
     shop.held = held = _renoised(material, source, shop.options.seed, draws)

@@ -22,7 +22,7 @@ def threads_that_help(device: torch.device) -> Iterator[None]:
     """
     import torch
 
-    _load_all()
+    load_all()
     before = torch.get_num_threads()
     if device.type == "cpu" and before > 1:
         torch.set_num_threads(_fastest(before))
@@ -32,7 +32,7 @@ def threads_that_help(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _load_all() -> None:
+def load_all() -> None:
     """Take a step of Adam: with the first one torch loads a good part of itself.
 
     That takes one to ten seconds, which must not come after the time was planned.
@@ -53,7 +53,7 @@ def _fastest(most: int) -> int:
 
 
 def _seconds(threads: int) -> float:
-    """Return how long a layer takes there and back, as those of a fit."""
+    """Return how long a layer takes there and back, as those of small networks."""
     import torch
 
     torch.set_num_threads(threads)
