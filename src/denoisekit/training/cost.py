@@ -122,7 +122,7 @@ def _timed(trainee: Trainee, pair: Pair) -> float:
     """Return the median of the seconds that steps took."""
     float(trainee.step(0, pair))  # the first of a size also pays for what libraries set up
     taken: list[float] = []
-    while sum(taken) < BELIEVED:
+    while not taken or sum(taken) < BELIEVED:
         began = time.perf_counter()
         float(trainee.step(0, pair))
         taken.append(time.perf_counter() - began)
