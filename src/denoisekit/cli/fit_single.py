@@ -61,7 +61,10 @@ def fit_single(
     ] = "auto",
     max_time: Annotated[
         str | None,
-        typer.Option("--time", help="Until the result is there: 60s, 5m. A stack may add to it."),
+        typer.Option(
+            "--time",
+            help="Until the result is there, the best in that time: 60s, 5m. A stack may add to it.",
+        ),
     ] = None,
     preset: Annotated[
         str, typer.Option(help="fast (30 s), balanced (2.5 min) or best (10 min).")
