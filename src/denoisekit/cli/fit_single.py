@@ -63,7 +63,7 @@ def fit_single(
         str | None,
         typer.Option(
             "--time",
-            help="Until the result is there, the best in that time: 60s, 5m. A stack may add to it.",
+            help="Until the best result of that time is there: 60s, 5m. A stack may add to it.",
         ),
     ] = None,
     preset: Annotated[
