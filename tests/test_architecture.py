@@ -47,9 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"choosing", "ranges", "signal", "tiling", "weights"},
     "export_forms": set(),
     "exporting": {"draws", "export_forms", "methods", "weights"},
-    "timing": {"device", "image", "methods", "pipeline"},
-    "auto": {"choosing", "image", "interop", "options", "pipeline", "plane", "ranges", "signal"}
-    | {"tiling"}
+    "timing": {"device", "image", "methods", "options", "pipeline", "weights"},
+    "auto": {"choosing", "image", "interop", "options", "pipeline", "plane", "signal", "tiling"}
     | {"weights"},
     "overlap": {"formats", "image"},
     "batch": {"formats", "image", "options", "overlap", "pipeline", "plane"},

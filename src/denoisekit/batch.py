@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from denoisekit.errors import DenoisekitError, OutOfMemory
+from denoisekit.errors import DenoisekitError, as_error
 from denoisekit.formats import find_format, open_image
 from denoisekit.image import ImageInfo, Reader
 from denoisekit.options import Options
@@ -79,7 +79,7 @@ class Outcome:
     report : Report or None
         What was done.
     error : DenoisekitError or None
-        Why not.
+        Why not; a bug is an `InternalError`.
     """
 
     job: Job
@@ -124,7 +124,7 @@ def run_batch(
 ) -> Iterator[Outcome]:
     """Denoise files; yield how each ended, in order.
 
-    An error of one file does not stop the others. Closing the iterator, or an
+    No error of one file, expected or not, stops the others. Closing the iterator, or an
     exception in it, leaves no partial file.
 
     Parameters
@@ -149,8 +149,8 @@ def run_batch(
         for index, job in enumerate(jobs):
             try:
                 reader = ahead.take(index)
-            except DenoisekitError as error:
-                current = _settled(Outcome(job, error=error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
+                current = _settled(Outcome(job, error=as_error(error, job.source)))
             else:
                 if written and reader.info.plane_bytes > AHEAD_BYTES:
                     wait([written])
@@ -191,15 +191,13 @@ def _denoise(
             reserved=held,
         )
         sink.finish()
-    except Exception as error:  # noqa: BLE001 - raised again unless it is a file's own
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
         sink.abort()
         # Where the writer failed first, its error is the one that explains.
         cause = (writing.exception() if writing else None) or error
-        if isinstance(cause, MemoryError):
-            cause = OutOfMemory(f"{job.source}: not enough memory", "try a smaller --max-memory")
-        if isinstance(cause, DenoisekitError):
-            return _settled(Outcome(job, error=cause))
-        raise cause from None
+        if not isinstance(cause, Exception):
+            raise cause from None
+        return _settled(Outcome(job, error=as_error(cause, job.source)))
     except BaseException:  # an interruption: the writer must not wait for more rows
         sink.abort()
         raise
@@ -225,8 +223,9 @@ def _when_written(writing: Future[None], outcome: Outcome) -> Future[Outcome]:
         error = finished.exception()
         if error is None:
             done.set_result(outcome)
-        elif isinstance(error, DenoisekitError):
-            done.set_result(replace(outcome, report=None, error=error))
+        elif isinstance(error, Exception):
+            told = as_error(error, outcome.job.source)
+            done.set_result(replace(outcome, report=None, error=told))
         else:
             done.set_exception(error)
 

@@ -7,7 +7,11 @@
     ├── OutputError            a result that cannot be written
     ├── UsageError         2   a request that makes no sense, whatever the files hold
     ├── WeightsError       3   weights that are absent, damaged or of another network
-    └── OutOfMemory        4   no tile is small enough
+    ├── OutOfMemory        4   no tile is small enough
+    └── InternalError     70   a bug of ours, at work on one file of several
+
+In a batch whatever is not expected becomes one of these too, see `as_error`: it is the error of
+its file, and the others are done.
 
 The command line prints ``message`` and ``hint`` on one line each and leaves with
 ``exit_code``; nothing else in the package prints an error or ends the process.
@@ -61,6 +65,46 @@ class OutOfMemory(DenoisekitError):
     """Not even the smallest tile fits in the memory allowed."""
 
     exit_code = 4
+
+
+class InternalError(DenoisekitError):
+    """A bug in denoisekit; raised ``from`` what was not expected."""
+
+    exit_code = 70
+
+
+def as_error(error: Exception, name: object) -> DenoisekitError:
+    """Return what to tell of an exception that was met at work on one file of several.
+
+    Parameters
+    ----------
+    error : Exception
+        Anything; an error raised on purpose comes back as it is.
+    name : object
+        The file, or what else the work was on.
+    """
+    if isinstance(error, DenoisekitError):
+        return error
+    told: DenoisekitError
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _FULL):
+        told = OutOfMemory(f"{name}: not enough memory", "try a smaller --max-memory")
+    elif isinstance(error, OSError):
+        told = DenoisekitError(f"{name}: {error.strerror or error}")
+    else:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        told = InternalError(f"{name}: this is a bug in denoisekit: {what}", REPORT)
+    told.__cause__ = error
+    return told
+
+
+_FULL = ("out of memory", "can't allocate memory")
+"""What torch says in a RuntimeError when memory is used up."""
+
+REPORT = (
+    "please report it where you got denoisekit, with the traceback that DENOISEKIT_DEBUG=1 shows "
+    "and what denoisekit doctor says"
+)
+"""What to do about a bug."""
 
 
 def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:

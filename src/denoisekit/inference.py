@@ -27,11 +27,18 @@ STUDY_SIDES = (512, 256)
 """Side of the boxes in which an image is shown to a method that studies it: the larger the
 better, because their borders take part, but at least one must fit in memory."""
 
-CALIBRATION_SECONDS = 0.5
-"""How long a network call must at least take for its speed to be believed."""
+CALIBRATION_CALL = 0.12
+"""Seconds that a network call must take for its speed to be believed: shorter ones are small,
+and cost up to three times as much a pixel as the large calls that they stand for."""
 
-CALIBRATION_LIMIT = 4.0
-"""How long one may take at most: then even the first call, which also sets up, must do."""
+CALIBRATION_SIDE = 64
+"""Side of the first calls, about: at 32 SS-BSN costs 2.5 times as much a pixel, at 64 1.4."""
+
+CALIBRATION_CALLS = 3
+"""Calls whose median counts: another program may have had the processor in one of them."""
+
+CALIBRATION_SECONDS = 1.0
+"""Seconds of calls after which those there are must do."""
 
 _FULL = ("can't allocate memory", "out of memory", "_ALLOC_FAILED")
 """What torch and its libraries say in a RuntimeError when memory is used up."""
@@ -263,6 +270,9 @@ def seconds_per_pixel(
 ) -> float:
     """Measure what a pixel costs a method on a device, with small images.
 
+    Takes less than a second on a machine that is not busy. The first call at any size is not
+    believed: it also pays for what the libraries set up, which can take seconds.
+
     Parameters
     ----------
     method : LoadedMethod
@@ -274,24 +284,37 @@ def seconds_per_pixel(
     side : int
         Of the call to tell the cost of.
     """
-    import torch
-
     grid = traits.limits.multiple_of
     largest = max(grid, side // grid * grid)
-    small = min(largest, max(grid, 32 // grid * grid))
-    warm = False
-    while True:
-        noisy = torch.zeros((1, traits.channels, small, small), device=device)
-        began = time.perf_counter()
-        method.denoise(noisy, draws=Draws()).cpu()  # copying back waits for a GPU to finish
-        seconds = time.perf_counter() - began
-        believed = warm and (seconds > CALIBRATION_SECONDS or small == largest)
-        if believed or seconds > CALIBRATION_LIMIT:
-            break
-        # The first call of all also pays for what the libraries set up.
-        small, warm = min(2 * small, largest) if warm else small, True
+    small = min(largest, max(grid, CALIBRATION_SIDE // grid * grid))
+    call = _timed_call(method, traits.channels, device)
+    call(small)
+    taken = [call(small)]
+    while taken[0] < CALIBRATION_CALL and small < largest:
+        small = min(2 * small, largest)
+        call(small)
+        taken = [call(small)]
+    while len(taken) < CALIBRATION_CALLS and sum(taken) < CALIBRATION_SECONDS:
+        taken.append(call(small))
+    seconds = sorted(taken)[(len(taken) - 1) // 2]
     growth = traits.flop(side * side) / traits.flop(small * small)
     return seconds / (small * small) * growth
+
+
+def _timed_call(
+    method: LoadedMethod, channels: int, device: torch.device
+) -> Callable[[int], float]:
+    """Return what denoises noise of a side, and returns how many seconds that took."""
+    import torch
+
+    def call(side: int) -> float:
+        noise = np.random.default_rng(0).random((1, channels, side, side), np.float32)
+        noisy = torch.from_numpy(noise).to(device)
+        began = time.perf_counter()
+        method.denoise(noisy, draws=Draws()).cpu()  # copying back waits for a GPU to finish
+        return time.perf_counter() - began
+
+    return call
 
 
 def _out_of_memory(error: BaseException) -> bool:

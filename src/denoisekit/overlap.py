@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from denoisekit.errors import DenoisekitError, OutputError
+from denoisekit.errors import OutputError
 from denoisekit.formats import create_image, open_image
 from denoisekit.image import ImageInfo, Pixels, Reader
 
@@ -44,7 +44,7 @@ class Ahead:
         coming, self._coming = self._coming, None
         try:
             reader = coming.result() if coming else self._open(*self._files[index])
-        except DenoisekitError:
+        except Exception:
             self._go_on(index + 1)
             raise
         if reader.info.plane_bytes <= AHEAD_BYTES:

@@ -49,6 +49,8 @@ class Run:
         self.colours = self.view.colours
         self.strength = denoiser.strength
         self.restored = Restored()
+        # A fit keeps the mean by itself, or was told not to.
+        self.means = signal.measured and not denoiser.own_range
 
     def bands(self, plane: int, studied: int, noises: Any) -> Iterator[tuple[int, Pixels]]:
         """Yield the denoised rows of a plane, in order, as the file keeps them.
@@ -80,7 +82,7 @@ class Run:
         draws = Draws(options.seed)
         bands = run_tiled(tile, unit, self.plan, draws=draws, ensemble=options.self_ensemble)
         auto = self.strength == "auto"
-        if auto or self.signal.measured:
+        if auto or self.means:
             settled = ((top, self.view.settled(plane, top, band)) for top, band in bands)
             bands = self._restored(settled, unit, noises, structure=auto)
         strength = 1.0 if self.strength == "auto" else self.strength

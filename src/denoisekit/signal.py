@@ -250,7 +250,7 @@ def nominal_scale(spec: RangeSpec, reader: Reader) -> Range:
 
 def _is_measured(info: ImageInfo, found: list[_Values]) -> bool:
     if info.dtype == np.uint8:
-        return bool(info.colour != "rgb")
+        return info.colour != "rgb"
     if not is_photograph(info):
         return True
     high = found[0].quantile(SHARES[1])
@@ -262,7 +262,7 @@ def _is_grey(info: ImageInfo, boxes: list[list[Pixels]]) -> bool:
     if info.colour != "rgb":
         return False
     same = [(box[..., 1:] == box[..., :1]).all(-1) for part in boxes for box in part]
-    return sum(int(s.sum()) for s in same) >= GREY * sum(s.size for s in same)
+    return bool(sum(s.sum() for s in same) >= GREY * sum(s.size for s in same))
 
 
 def _sample(reader: Reader) -> list[list[Pixels]]:
@@ -625,7 +625,8 @@ class View:
             scale, values, gap = channel.scale, wide[..., i], gaps[..., i]
             if flat is not None:
                 kept[..., i] |= flat
-                gap |= flat & ((values < scale.low) | (values > scale.high))
+                if self.signal.measured:
+                    gap |= flat & ((values < scale.low) | (values > scale.high))
             if self.signal.measured:
                 odd = absurd(np.where(gap, channel.middle, values), scale.low, scale.high)
                 if odd is not None:

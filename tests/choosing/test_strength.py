@@ -6,7 +6,9 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
+from torch.nn import functional
 
 import box_method
 from denoisekit.cli import app as frame
@@ -88,3 +90,46 @@ def test_the_command_says_what_came_back(tmp_path, monkeypatch, capsys):
     assert frame.run([*command, "--strength", "auto", "--json", "--overwrite"]) == 0
     assert 0.5 < json.loads(capsys.readouterr().out)["returned"] <= 1
     assert frame.run([*command, "--strength", "much", "--overwrite"]) == 2
+
+
+@pytest.mark.parametrize("level", [-0.5, -1e-3, 0.0, 1e-6, 2e-3])
+@pytest.mark.parametrize("sigma", [1e-6, 1e-3])
+def test_dim_pictures_are_denoised_wherever_black_lies(level, sigma):
+    rng = np.random.default_rng(0)
+    clean = level + 3 * sigma * np.linspace(-1, 1, 96)[:, None] * np.ones(96)
+    noisy = (clean + sigma * rng.standard_normal(clean.shape)).astype(np.float32)
+    denoised = box(strength="auto", range="0,1")(noisy)
+    # The box darkens its borders.
+    inner = np.s_[16:-16, 16:-16]
+    before, after = (np.square((p - clean)[inner]).mean() for p in (noisy, denoised))
+    assert after < 0.4 * before
+
+
+def test_a_result_may_reach_below_black(monkeypatch):
+    rng = np.random.default_rng(0)
+    noisy = (0.01 + 0.004 * np.abs(rng.standard_normal((96, 96)))).astype(np.float32)
+
+    def darker(self, tile):
+        return functional.avg_pool2d(functional.pad(tile, (1, 1, 1, 1)), 3, 1) - 0.05
+
+    monkeypatch.setattr(box_method.Box, "hook", darker)
+    denoised = box(strength="auto", range="0,1")(noisy)[16:-16, 16:-16]
+    assert denoised.std() < 0.5 * noisy.std()
+
+
+@pytest.mark.parametrize("value", [-2.0, 0.0, 1e-6, 0.5, 7.0])
+def test_a_constant_stays_one(value):
+    noisy = np.full((64, 80, 3), value, np.float32)
+    denoised = box(strength="auto", range="0,1")(noisy)
+    np.testing.assert_allclose(denoised[16:-16, 16:-16], noisy[16:-16, 16:-16], rtol=1e-5)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["u2_lowcount", "int32_0_255", "float_1e-6"])
+def test_a_dim_file_is_denoised(name, shared, tmp_path):
+    source, target = shared / "cases" / "faults" / f"{name}.tif", tmp_path / "out.tif"
+    command = ["denoise", str(source), "-o", str(target), "--method", "aprrd"]
+    assert frame.run([*command, "--strength", "auto"]) == 0
+    noisy, denoised = (tifffile.imread(path) for path in (source, target))
+    assert denoised.dtype == noisy.dtype
+    assert (denoised != noisy).any()

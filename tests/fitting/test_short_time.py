@@ -75,6 +75,8 @@ def shop(correlated=False):
         applied=lambda network, ensemble: NOISY.mean((2, 3), keepdims=True) + 0 * NOISY,
         judged=lambda network: FIRST,
         span=lambda until, share: until,
+        left=lambda: 100.0,
+        late=1.0,
         learn=learn,
     )
 

@@ -23,7 +23,13 @@ from denoisekit.bench.candidates import NOISY, Candidate
 from denoisekit.bench.material import Item
 from denoisekit.bench.protocols import Protocol as Measure
 from denoisekit.bench.results import RESULTS, Row, complete, facts_of
-from denoisekit.errors import DenoisekitError, OutputError, UsageError
+from denoisekit.errors import (
+    DenoisekitError,
+    InternalError,
+    OutputError,
+    UsageError,
+    as_error,
+)
 from denoisekit.ranges import Floats
 
 ROWS = "rows.jsonl"
@@ -106,7 +112,7 @@ def run(
     OutputError
         It cannot be written.
     DenoisekitError
-        A picture cannot be read, denoised or measured; what is done is kept.
+        A picture cannot be read, denoised or measured: the others are, and kept.
     """
     if workers < 1:
         raise UsageError(f"{workers} workers make no sense", "it is 1 or more")
@@ -136,8 +142,17 @@ def _measure_all(
     keep: Callable[[Candidate, Item, Floats], None] | None,
 ) -> None:
     denoising = threading.Lock()
+    failed: list[DenoisekitError] = []
 
     def work(item: Item) -> None:
+        try:
+            attempt(item)
+        except OSError:  # of the folder of results
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this picture's own
+            failed.append(as_error(error, item.name))
+
+    def attempt(item: Item) -> None:
         missing = [c for c in candidates if (c.id, item.name) not in rows.done]
         if not missing:
             return
@@ -166,6 +181,19 @@ def _measure_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if failed:
+        raise _one_of(failed, len(pictures.items))
+
+
+def _one_of(failed: Sequence[DenoisekitError], pictures: int) -> DenoisekitError:
+    """Return the error to tell of several: a bug, if one is."""
+    told = max(failed, key=lambda error: isinstance(error, InternalError))
+    if pictures == 1:
+        return told
+    count = f"({len(failed)} of {pictures} pictures failed; the others are kept)"
+    more = type(told)(f"{told.message} {count}", told.hint)
+    more.__cause__ = told.__cause__
+    return more
 
 
 def _nobody(_done: int, _total: int) -> None:

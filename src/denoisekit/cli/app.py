@@ -25,25 +25,24 @@ from denoisekit.cli import (
     inspect,
     methods,
     render,
+    shared,
     simulate,
     train,
     weights,
 )
-from denoisekit.errors import DenoisekitError
-
-DEBUG = "DENOISEKIT_DEBUG"
-"""Environment variable: anything but empty or 0 shows tracebacks."""
+from denoisekit.cli.render import DEBUG
+from denoisekit.errors import REPORT, DenoisekitError, InternalError
 
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__base__)
 """What Typer raises for a wrong command line; not every version has a public name for it."""
 
 EXIT_CODES = {
     0: "all done",
-    1: "some input failed",
+    1: "some input failed; the others are done",
     2: "usage: an unknown name, or options that make no sense",
     3: "weights unavailable",
     4: "out of memory",
-    70: "a bug in denoisekit",
+    70: "a bug in denoisekit: at least one input met it, the others are done",
     130: "interrupted, by Ctrl-C or SIGTERM",
     141: "whoever read the output has gone",
 }
@@ -124,7 +123,7 @@ def _run(arguments: Sequence[str]) -> int:
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence
         what = f"this is a bug in denoisekit: {type(error).__name__}: {error}"
-        return _fail(what, f"set {DEBUG}=1 to see the traceback, and please report it", 70)
+        return _fail(what, REPORT, InternalError.exit_code)
     if code == 130:
         render.err("interrupted")
     return code if isinstance(code, int) else 0
@@ -138,7 +137,7 @@ def _usage(error: Any) -> int:
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
-    if os.environ.get(DEBUG, "0") not in {"", "0"}:
+    if render.debugging():
         render.err(traceback.format_exc())
     # One line each, whatever a library put into its message.
     render.err("error: " + " ".join(message.split()))
@@ -153,6 +152,7 @@ def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal'
 
 def main() -> NoReturn:
     """Entry point of the ``denoisekit`` command."""
+    shared.begin()
     # By itself Python ends at once there, and leaves half-written files.
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))

@@ -16,6 +16,7 @@ from denoisekit.cli.shared import (
     Quiet,
     Range,
     Weights,
+    end_batch,
     split,
 )
 from denoisekit.errors import OutputError, UsageError
@@ -102,6 +103,7 @@ def compare(
         speaker.table(results, page, limits, axes)
     if open_page:
         _open(page)
+    end_batch([one.bug.exit_code for one in skipped if one.bug])
 
 
 def _part(reader: Any, crop: str | None, planes: Sequence[int] | None) -> Part:

@@ -78,7 +78,12 @@ class Speaker:
                     skipped.append(found)
                     bar.note(f"left out {found.choice.id}: {found.reason}")
                 bar.update(done)
+        for one in skipped:
+            if one.bug:
+                render.failure(self.image, one.bug, as_json=False)
         if not results:
+            if skipped[0].bug:
+                raise skipped[0].bug
             hint = "name what to run with --methods or --weights"
             raise DenoisekitError("nothing could be run: " + skipped[0].reason, hint)
         self.noisy_score, results = judge(self.noisy, results)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +24,7 @@ from denoisekit.cli.shared import (
     check_existing,
     end_batch,
     parse_strength,
+    started,
     stopping,
 )
 from denoisekit.errors import OutputError, UsageError
@@ -40,9 +40,6 @@ EPILOG = (
     "denoisekit fit-single photo.png --time 60s --report curve.png\n\n"
     "denoisekit fit-single stack.tif --preset best --save-weights microscope.safetensors"
 )
-
-STARTED = 0.6
-"""Seconds that the program took until here: they are part of the time."""
 
 
 def fit_single(
@@ -63,7 +60,10 @@ def fit_single(
     ] = "auto",
     max_time: Annotated[
         str | None,
-        typer.Option("--time", help="Until the result is there: 60s, 5m. A stack may add to it."),
+        typer.Option(
+            "--time",
+            help="Until the best result of that time is there: 60s, 5m. A stack may add to it.",
+        ),
     ] = None,
     preset: Annotated[
         str, typer.Option(help="fast (30 s), balanced (2.5 min) or best (10 min).")
@@ -117,7 +117,7 @@ def fit_single(
     as_json: Json = False,
 ) -> None:
     """Fit a network to one noisy image, and denoise it: nothing else is needed."""
-    began = time.monotonic() - STARTED
+    began = started()
     from denoisekit.device import parse_memory
     from denoisekit.fitting import PRESETS, FitOptions
     from denoisekit.fitting.files import Fitter
@@ -252,7 +252,8 @@ class _Speaker:
             bar.note(f"warning: {job.source}: {warning}")
         for fit in fits[:1]:
             began = f" from {fit.start}" if fit.start else ""
-            bar.note(f"learned by {fit.objective}{began}, {fit.steps} steps")
+            if fit.learned:
+                bar.note(f"learned by {fit.objective}{began}, {fit.steps} steps")
         render.out(f"{job.source} -> {job.target}  in {outcome.seconds:.1f} s")
 
 

@@ -13,7 +13,6 @@ from denoisekit.cli.shared import Axes
 if TYPE_CHECKING:
     from denoisekit.estimate import NoiseEstimate
     from denoisekit.image import ImageInfo, Reader
-    from denoisekit.methods import MethodInfo
 
 EPILOG = (
     "Examples:\n\ndenoisekit inspect photo.jpg\n\ndenoisekit inspect stack.tif --axes TYX --json"
@@ -118,25 +117,14 @@ def _noise(reader: Reader, range_text: str) -> dict[str, Any]:
 
 def _advice(info: ImageInfo, facts: dict[str, Any]) -> dict[str, Any]:
     from denoisekit.methods import METHODS
+    from denoisekit.timing import estimate_seconds, measure_work, untrained
 
     method = METHODS[0]
-    seconds = _seconds_per_pixel(method) * info.planes * info.width * info.height
-    if info.colour != "rgb":
-        seconds *= info.samples - info.alpha
+    denoiser = untrained(method)
+    seconds = estimate_seconds(denoiser, measure_work(denoiser, [info]))
+    time = "a few seconds" if seconds is None else render.duration(seconds)
     sigma = facts["noise_sigma"]
     advice = f"denoisekit denoise --method {method.id}"
     if sigma and max(sigma) < 0.004:
         advice += " --strength 0.5 (there is little noise: look at the result closely)"
-    return {"suggested": advice, "estimated_time": render.duration(seconds)}
-
-
-def _seconds_per_pixel(method: MethodInfo) -> float:
-    """Time the method's network untrained: its weights need not be here."""
-    from denoisekit.device import choose_precision, resolve_device
-    from denoisekit.inference import seconds_per_pixel
-
-    device, settings = resolve_device("auto"), method.choose()
-    network = method.build(method.config, settings)
-    network.prepare(device, choose_precision(device, "auto"))
-    traits = method.traits(method.config, settings)
-    return seconds_per_pixel(network, traits, device, traits.limits.native or 512)
+    return {"suggested": advice, "estimated_time": time}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from denoisekit.errors import DenoisekitError, InputError, UsageError
+from denoisekit.errors import InputError, UsageError, as_error
 
 if TYPE_CHECKING:
     from denoisekit.batch import Job
+    from denoisekit.errors import DenoisekitError
     from denoisekit.image import ImageInfo
     from denoisekit.outputs import Naming, Source
 
@@ -73,8 +74,8 @@ class Plan:
                 readable.append(source)
             except UsageError as error:  # axes that do not fit this file
                 self._fail(source.path, InputError(error.message, error.hint))
-            except DenoisekitError as error:
-                self._fail(source.path, error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
+                self._fail(source.path, as_error(error, source.path))
 
         def format_of(source: Source) -> str:
             return naming.format_for(images[source.path].format)
@@ -89,8 +90,8 @@ class Plan:
             try:
                 check_free(target, overwrite=self.overwrite)
                 target_info(image, format)
-            except DenoisekitError as error:
-                self._fail(source.path, error)
+            except Exception as error:  # noqa: BLE001
+                self._fail(source.path, as_error(error, source.path))
                 continue
             self.jobs.append(Job(source.path, target, format, self.axes, self.overwrite))
             self.images.append(image)

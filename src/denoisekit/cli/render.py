@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -23,12 +24,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+DEBUG = "DENOISEKIT_DEBUG"
+"""Environment variable: anything but empty or 0 shows tracebacks."""
+
 PLAIN_SECONDS = 10.0
 """Shortest time between two progress lines where there is no terminal."""
 
 
-class OutputClosed(Exception):
-    """Whoever read our output has gone (``denoisekit methods | head -1``)."""
+class OutputClosed(BaseException):
+    """Whoever read our output has gone (``denoisekit methods | head -1``).
+
+    No `Exception`: it is no file's error, and no batch goes on after it.
+    """
 
 
 class Progress(Protocol):
@@ -76,6 +83,8 @@ def failure(path: Path, error: DenoisekitError, as_json: bool, bar: Progress | N
     bar : Progress, optional
         What must not be disturbed.
     """
+    if debugging() and error.__cause__ is not None:
+        err("".join(traceback.format_exception(error.__cause__)).rstrip())
     text = error.message if str(path) in error.message else f"{path}: {error.message}"
     if as_json:
         json_line({"input": path, "error": text, "hint": error.hint})
@@ -149,6 +158,11 @@ def progress(title: str, total: float, unit: str, quiet: bool = False) -> Iterat
             yield _Drawn(bar, bar.add_task(title, total=total))
     else:
         yield _Plain(title, total, unit)
+
+
+def debugging() -> bool:
+    """Return whether tracebacks are wanted."""
+    return os.environ.get(DEBUG, "0") not in {"", "0"}
 
 
 def drawn() -> bool:

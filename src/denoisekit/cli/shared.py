@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import render
-from denoisekit.errors import UsageError
+from denoisekit.errors import InternalError, UsageError
 
 if TYPE_CHECKING:
     from denoisekit.options import Strength
@@ -69,6 +70,8 @@ def check_existing(*, overwrite: bool, skip_existing: bool) -> None:
 
 def end_batch(codes: Sequence[int]) -> None:
     """End the program with the exit code of a batch, given those of the files that failed."""
+    if InternalError.exit_code in codes:
+        raise typer.Exit(InternalError.exit_code)
     if codes:
         # One cause for all has its own code; several are "some input failed".
         raise typer.Exit(codes[0] if min(codes) == max(codes) else 1)
@@ -90,6 +93,26 @@ def parse_strength(text: str) -> Strength:
         raise UsageError(
             f"--strength {text} is not a number", "write auto, or a number from 0 to 1"
         ) from None
+
+
+STARTED = 0.6
+"""Seconds that a program takes to start on a machine with nothing else to do."""
+
+_begun: list[float] = []
+"""When the program was started, of `time.monotonic`; empty where it was not by `begin`."""
+
+
+def begin() -> None:
+    """Note when this program was started: on a busy machine that is seconds ago."""
+    import psutil
+
+    age = time.time() - psutil.Process().create_time()
+    _begun[:] = [time.monotonic() - max(0.0, age)]
+
+
+def started() -> float:
+    """Return when the program was started, of `time.monotonic`."""
+    return _begun[0] if _begun else time.monotonic() - STARTED
 
 
 class Stop:

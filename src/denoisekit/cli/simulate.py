@@ -22,7 +22,7 @@ from denoisekit.cli.shared import (
     check_existing,
     end_batch,
 )
-from denoisekit.errors import DenoisekitError, UsageError
+from denoisekit.errors import UsageError, as_error
 
 if TYPE_CHECKING:
     from denoisekit.batch import Job
@@ -160,9 +160,10 @@ class _Speaker:
                 seen[job.source.name] += 1
                 try:
                     result = simulate_file(job, model, rng, strength, range_, progress)
-                except DenoisekitError as error:
-                    failed.append(error.exit_code)
-                    render.failure(job.source, error, self.as_json, None if self.quiet else bar)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
+                    told = as_error(error, job.source)
+                    failed.append(told.exit_code)
+                    render.failure(job.source, told, self.as_json, None if self.quiet else bar)
                 else:
                     self._success(job, model, result, seed, bar)
                 done += size

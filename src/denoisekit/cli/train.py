@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import train_view
-from denoisekit.cli.shared import Device, Quiet, stopping
+from denoisekit.cli.shared import Device, Quiet, started, stopping
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ def train(
     ] = None,
     range: Annotated[str, typer.Option(help="As for denoisekit denoise.")] = "auto",
     max_time: Annotated[
-        str | None, typer.Option(help="Plan the steps to fit into this time: 90m, 12h, 2d.")
+        str | None,
+        typer.Option(
+            help="Until the weights are there: 90m, 12h, 2d. Plans the steps, and what is not "
+            "given of network, patch and batch."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Of all stages together.")] = None,
     batch: Annotated[int | None, typer.Option(help="Patches a step, of all processes.")] = None,
@@ -105,7 +109,9 @@ def train(
         stopping("stopping after this step; once more to stop at once") as stop,
     ):
         listener = train_view.Listener(board, as_json)
-        machine = Machine(device, _workers(workers), tensorboard, stop.asked, listener.hear)
+        machine = Machine(
+            device, _workers(workers), tensorboard, stop.asked, listener.hear, started()
+        )
         if resume is not None:
             _only_resume(context)
             done = _resume(resume, machine)

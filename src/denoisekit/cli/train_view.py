@@ -149,4 +149,12 @@ def _lines(record: Record) -> Iterator[str]:
         case "stopped":
             yield f"stopped at step {record['step']} of {record['steps']} of {record['stage']}"
         case "done":
-            yield f"done in {render.duration(record['seconds'])}: {record['weights']}"
+            ended = f"in {render.duration(record['seconds'])}: {record['weights']}"
+            if record.get("learned", True):
+                yield f"done {ended}"
+            else:
+                yield (
+                    f"did not learn {ended} makes pictures worse than they were, PSNR "
+                    f"{record['psnr']:.2f} dB (noisy {record['noisy_psnr']:.2f}); "
+                    "give it more --max-time, or more pictures"
+                )

@@ -14,6 +14,7 @@ from denoisekit.image import ImageInfo, Pixels, Reader
 from denoisekit.options import Options
 from denoisekit.pipeline import Report
 from denoisekit.plane import WriteRows
+from denoisekit.training.threads import threads_that_help
 
 
 class Fitter:
@@ -72,7 +73,11 @@ class Fitter:
         if not self._each or planes == 1:
             found = fit(reader, self._fit_options, self._on_look, began)
             self.fits.append(found)
-            return found.denoiser.run(reader, write, on_progress=on_progress, reserved=reserved)
+            with threads_that_help(found.denoiser.device):
+                report = found.denoiser.run(
+                    reader, write, on_progress=on_progress, reserved=reserved
+                )
+            return _warned(report, found)
         seconds = self._fit_options.seconds / planes
         if seconds < LEAST:
             raise UsageError(
@@ -81,7 +86,7 @@ class Fitter:
             )
         options = replace(self._fit_options, seconds=seconds)
         size = reader.info.height * reader.info.width
-        report: Report | None = None
+        reports: list[Report] = []
         for plane in range(planes):
             view = OnePlane(reader, plane)
             found = fit(view, options, self._on_look, began if plane == 0 else None)
@@ -95,8 +100,14 @@ class Fitter:
                     on_progress(before + done)
 
             report = found.denoiser.run(view, put, on_progress=tell, reserved=reserved)
-        assert report is not None
-        return report
+            reports.append(_warned(report, found))
+        warnings = (warning for report in reports for warning in report.warnings)
+        return replace(reports[-1], warnings=tuple(dict.fromkeys(warnings)))
+
+
+def _warned(report: Report, found: Fit) -> Report:
+    warning = (found.warning,) if found.warning else ()
+    return replace(report, warnings=(*report.warnings, *warning))
 
 
 class OnePlane:

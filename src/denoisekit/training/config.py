@@ -124,7 +124,7 @@ class Config:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def fitted(self, seconds: Sequence[float], limit: float) -> Config:
+    def fitted(self, seconds: Sequence[float], limit: float, spent: float = 0.0) -> Config:
         """Return the run planned to fit into a time.
 
         Parameters
@@ -135,10 +135,13 @@ class Config:
             Seconds that the run may take. `TIME_SHARE` of it is planned for, and each stage
             has its part of all of it: one that turns out slower than planned ends early, and
             the next has its time.
+        spent : float
+            Of that, on planning.
         """
         takes = [cost * stage.steps for cost, stage in zip(seconds, self.stages, strict=True)]
-        share = min(1.0, TIME_SHARE * limit / sum(takes))
-        ends = [limit * end / sum(takes) for end in accumulate(takes)]
+        left = max(0.0, limit - spent)
+        share = min(1.0, TIME_SHARE * left / sum(takes))
+        ends = [spent + left * end / sum(takes) for end in accumulate(takes)]
         stages = tuple(
             replace(stage, steps=max(1, round(stage.steps * share)), limit=round(end, 3))
             for stage, end in zip(self.stages, ends, strict=True)

@@ -75,6 +75,8 @@ class State:
         The best score of this stage.
     seconds : float
         Spent so far.
+    last, noisy : float or None
+        PSNR of the last validation, and of the noisy pictures; None: no clean ones are known.
     """
 
     stage: int = 0
@@ -85,6 +87,13 @@ class State:
     scaler: dict[str, Any] = field(default_factory=dict)
     best: float | None = None
     seconds: float = 0.0
+    last: float | None = None
+    noisy: float | None = None
+
+    @property
+    def learned(self) -> bool:
+        """Whether the last weights better the noisy pictures, as far as that is known."""
+        return self.last is None or self.noisy is None or self.last > self.noisy
 
 
 def write_file(path: Path, data: bytes) -> None:
