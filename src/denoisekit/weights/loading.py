@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +14,11 @@ from denoisekit.methods import all_methods
 from denoisekit.methods.base import MethodInfo
 from denoisekit.weights.advice import Misfit, absent, explained, find_weights, unpublished
 from denoisekit.weights.cache import Stored, damaged, find
+from denoisekit.weights.config import read_config
 from denoisekit.weights.fetch import offline
 from denoisekit.weights.header import read_header
 from denoisekit.weights.manifest import WeightEntry, load_manifest
+from denoisekit.weights.schema import SchemaError
 from denoisekit.weights.store import pull
 from denoisekit.weights.transfer import Progress
 
@@ -203,7 +204,7 @@ def _from_file(path: Path, method: MethodInfo) -> LoadedWeights:
                 f"{path} holds weights of the method {header.get('method')}, not {method.id}",
                 f"add --method {header.get('method')}",
             )
-        config = _config(path, header)
+        config = _config(path, header, method)
     try:
         state, config = fit(read_state(path), method, config, str(path))
     except Misfit as misfit:
@@ -211,14 +212,17 @@ def _from_file(path: Path, method: MethodInfo) -> LoadedWeights:
     return LoadedWeights(state, config, path.name, sha256, method.id)
 
 
-def _config(path: Path, header: Mapping[str, str]) -> Mapping[str, Any]:
+def _config(path: Path, header: Mapping[str, str], method: MethodInfo) -> Mapping[str, Any]:
     try:
-        config = json.loads(header["config"])
-        if isinstance(config, dict):
-            return config
-    except (KeyError, ValueError):
-        pass
-    raise WeightsError(f"{path}: its header does not say the network's configuration")
+        return read_config(header["config"], method)
+    except KeyError:
+        reason = "it is missing"
+    except SchemaError as error:
+        reason = str(error)
+    raise WeightsError(
+        f"{path}: its header does not say the network's configuration: {reason}",
+        "the file is damaged, made by hand, or by a newer denoisekit",
+    )
 
 
 def _read(path: Path) -> bytes:
