@@ -27,7 +27,7 @@ from denoisekit.training.evaluate import choose
 from denoisekit.training.log import Log, Tell, find_board
 from denoisekit.training.loop import Run, train_stage
 from denoisekit.training.material import Material, gather
-from denoisekit.training.state import Folder, State, load_state, write_file
+from denoisekit.training.state import Folder, State, damaged_state, load_state, write_file
 from denoisekit.training.step import Trainee, frozen
 from denoisekit.weights import load_weights
 
@@ -108,7 +108,10 @@ def resume(out: Path, machine: Machine | None = None) -> bool:
     machine, folder = machine or Machine(), Folder(out)
     config = read_toml(folder.config)
     method = get_method(config.method)
+    stages_of(method, config)  # refuses what no run has, before any picture is read
     state = load_state(folder) or State()
+    if state.stage >= len(config.stages):
+        raise damaged_state(f"it is in stage {state.stage} of {len(config.stages)}")
     if folder.weights.exists() and _over(config, state):
         raise UsageError(f"the run {out} is complete", f"its weights are {folder.weights}")
     if config.stages[-1].limit <= state.seconds:  # its time was over, and it is to go on
