@@ -23,7 +23,7 @@ from denoisekit.weights import (
     load_weights,
     loading,
     pull,
-    transfer,
+    web,
 )
 from denoisekit.weights.manifest import UrlSource
 from processes import launch
@@ -259,7 +259,7 @@ def test_redirect_from_https_to_http_is_refused():
     from email.message import Message
 
     request = urllib.request.Request("https://example.org/w.pth")
-    handler = transfer._SafeRedirects()
+    handler = web._SafeRedirects()
     with pytest.raises(urllib.error.HTTPError, match="refused") as caught:
         handler.redirect_request(request, None, 302, "Found", Message(), "http://example.org/w")
     caught.value.close()
@@ -305,7 +305,7 @@ def test_nobody_listens():
 
 
 def test_silence_ends(entry, site, monkeypatch):
-    monkeypatch.setattr(transfer, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(web, "_TIMEOUT", 0.05)
     site.pause = 0.3
     with pytest.raises(WeightsError, match="did not answer"):
         pull(entry, METHOD)
