@@ -22,8 +22,8 @@ from denoisekit.atomic import write_whole
 from denoisekit.bench.candidates import NOISY, Candidate
 from denoisekit.bench.material import Item
 from denoisekit.bench.protocols import Protocol as Measure
-from denoisekit.bench.results import RESULTS, Row, complete, facts_of
-from denoisekit.errors import DenoisekitError, OutputError, UsageError
+from denoisekit.bench.results import RESULTS, Row, check_alike, complete, facts_of
+from denoisekit.errors import DenoisekitError, InputError, OutputError, UsageError
 from denoisekit.ranges import Floats
 
 ROWS = "rows.jsonl"
@@ -118,7 +118,9 @@ def run(
         finally:
             rows.close()
         order = [(c.id, item.name) for c in candidates for item in pictures.items]
-        results = complete(facts, [rows.done[key] for key in order])
+        kept = [rows.done[key] for key in order]
+        check_alike(kept)
+        results = complete(facts, kept)
         text = json.dumps(results, indent=1, allow_nan=False) + "\n"
         write_whole(place.folder / RESULTS, text.encode())
     except OSError as error:
@@ -187,8 +189,8 @@ class _Rows:
                 f"{place.folder} holds results of another run{_difference(lines[0], facts)}",
                 "name another folder with --out, or throw them away with --overwrite",
             )
-        for line in lines[1:]:
-            row = Row.read(json.loads(line))
+        for number, line in enumerate(lines[1:], 2):
+            row = _read(path, number, line)
             self.done[row.candidate, row.picture] = row
         if not lines:
             with suppress(FileNotFoundError):
@@ -212,6 +214,16 @@ class _Rows:
         self._file.close()
 
 
+def _read(path: Path, number: int, line: str) -> Row:
+    try:
+        return Row.read(json.loads(line))
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
+        raise InputError(
+            f"{path} is damaged in line {number}",
+            "delete that line to go on, or throw all away with --overwrite",
+        ) from None
+
+
 def _whole_lines(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8", errors="replace")
     return text.split("\n")[:-1]
@@ -221,7 +233,9 @@ def _difference(line: str, facts: dict[str, Any]) -> str:
     """Say in what the facts of a former run differ."""
     try:
         former = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(former, dict):
         return ""
     names = [name for name in facts if former.get(name) != json.loads(json.dumps(facts[name]))]
     return f": other {', '.join(names)}" if names else ""
