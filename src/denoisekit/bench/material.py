@@ -56,6 +56,8 @@ class Material:
         of offset and gain out.
     seed : int
         Of the noise.
+    sample_of : str
+        Of what it is a part only, so that its figures are not taken for those of the whole.
 
     Attributes
     ----------
@@ -80,8 +82,10 @@ class Material:
         range: str = "auto",
         apart: bool = False,
         seed: int = 0,
+        sample_of: str = "",
     ) -> None:
         self.name, self.noise, self.range, self.seed = name, noise, range, seed
+        self.sample_of = sample_of
         self._simulate = noise_of(noise) if noise else None
         if not noisy and not (clean and noise):
             raise InputError(
@@ -110,6 +114,7 @@ class Material:
             "noise": self.noise,
             "noise_seed": self.seed,
             "range": self.range,
+            **({"sample_of": self.sample_of} if self.sample_of else {}),
         }
 
     def read(self, item: Item) -> tuple[Floats, Floats | None]:

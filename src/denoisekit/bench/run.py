@@ -190,7 +190,7 @@ class _Rows:
                 "name another folder with --out, or throw them away with --overwrite",
             )
         for number, line in enumerate(lines[1:], 2):
-            row = _read(path, number, line)
+            row = _row_of(path, number, line)
             self.done[row.candidate, row.picture] = row
         if not lines:
             with suppress(FileNotFoundError):
@@ -214,7 +214,7 @@ class _Rows:
         self._file.close()
 
 
-def _read(path: Path, number: int, line: str) -> Row:
+def _row_of(path: Path, number: int, line: str) -> Row:
     try:
         return Row.read(json.loads(line))
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):

@@ -13,7 +13,6 @@ from typing import Any
 
 from denoisekit.errors import UsageError
 from denoisekit.methods.base import MethodInfo
-from denoisekit.ranges import parse_range
 from denoisekit.weights.schema import SchemaError, no_duplicates
 
 MOST_TEXT = 1 << 16
@@ -73,6 +72,8 @@ def check_config(config: object, method: MethodInfo) -> None:
             raise SchemaError(f"unknown key '{str(key)[:40]}'")
         _check_value(key, value, known[key])
     if "range" in config:
+        from denoisekit.ranges import parse_range  # numpy, which a list of weights needs not
+
         try:
             parse_range(config["range"])
         except UsageError as error:
