@@ -68,6 +68,9 @@ def test_a_set_in_the_folder_of_data(bench):
     assert code == 0, err
     assert out.splitlines()[0] == "set12, 6 pictures, gaussian:0.2 noise (seed 4)"
     assert float(out.splitlines()[2].split()[1]) == pytest.approx(-20 * np.log10(0.2), abs=1)
+    code, out, err = bench("set12", "--data", "sets", *BOX, "--noise", "gaussian:51", "--out", "b")
+    assert "note: gaussian:51 is taken as gaussian:51/255" in err
+    assert out.splitlines()[0] == "set12, 6 pictures, gaussian:51/255 noise (seed 0)"
     code, out, _ = bench("sets", "--data", "sets")
     assert code == 0
     lines = {line.split()[0]: line for line in out.splitlines()}

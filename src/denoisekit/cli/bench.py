@@ -13,7 +13,7 @@ from denoisekit.cli import bench_sets, bench_speed, render
 from denoisekit.cli.bench_page import PAGE, shelf_for, write_page
 from denoisekit.cli.bench_sets import Json
 from denoisekit.cli.denoise import parse_settings
-from denoisekit.cli.shared import Device, Methods, Quiet, Weights, split
+from denoisekit.cli.shared import Device, Methods, Quiet, Weights, noise_in_full, split
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def run_set(
     from denoisekit.bench.sets import find_set
     from denoisekit.options import DEFAULT_METHOD
 
+    noise = None if noise is None else noise_in_full(noise)
     info = None if name is None else _set_here(find_set(name), data)
     measure = find_protocol(protocol or (info.protocol if info else DEFAULT.id))
     pictures = partial(Material, range=range or (info.range if info else "auto"), seed=seed)

@@ -114,6 +114,22 @@ def parse_strength(text: str) -> Strength:
         ) from None
 
 
+def noise_in_full(text: str) -> str:
+    """Return noise with its strengths in full, and say so where that is not as it was written.
+
+    Raises
+    ------
+    UsageError
+        None is called so, or its strength is no number.
+    """
+    from denoisekit.noise import in_full
+
+    full = in_full(text)
+    if full != text.replace(" ", ""):
+        render.err(f"note: {text} is taken as {full}")
+    return full
+
+
 class Stop:
     """Whether the user wants to stop."""
 

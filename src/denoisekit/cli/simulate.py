@@ -22,7 +22,7 @@ from denoisekit.cli.shared import (
     check_existing,
     end_batch,
 )
-from denoisekit.errors import DenoisekitError, UsageError
+from denoisekit.errors import DenoisekitError
 
 if TYPE_CHECKING:
     from denoisekit.batch import Job
@@ -64,7 +64,8 @@ def simulate(
         str | None,
         typer.Option(
             metavar="NUMBER",
-            help="For gaussian: deviation on 0..1, such as 25/255. Without it each file draws one.",
+            help="For gaussian: deviation on 0..1, such as 0.1 or 25/255; 25 is taken as 25/255. "
+            "Without it each file draws one.",
         ),
     ] = None,
     peak: Annotated[
@@ -98,7 +99,11 @@ def simulate(
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)
     model = find_model(camera)
-    strength = Strength(_number("--gain", gain), _number("--sigma", sigma), _number("--peak", peak))
+    strength = Strength(
+        _number("--gain", gain, model),
+        _number("--sigma", sigma, model),
+        _number("--peak", peak, model),
+    )
     _check_strength(model, strength)
     parse_range(range)
     plan = Plan(Naming(output, suffix, format, SUFFIX), axes, overwrite, skip_existing)
@@ -106,17 +111,16 @@ def simulate(
     end_batch(_Speaker(quiet, as_json).run(plan, model, strength, seed, range))
 
 
-def _number(option: str, text: str | None) -> float | None:
-    """Read a number or a fraction, such as 25/255."""
+def _number(option: str, text: str | None, model: NoiseModel) -> float | None:
+    """Read a number or a fraction, such as 25/255; say what it is taken for."""
+    from denoisekit.noise import read_strength
+
     if text is None:
         return None
-    above, slash, below = text.partition("/")
-    try:
-        return float(above) / float(below) if slash else float(above)
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(
-            f"{option} {text} is not a number", "write it like 0.1 or 25/255"
-        ) from None
+    value, full = read_strength(model, text, option)
+    if full != text:
+        render.err(f"note: {option} {text} is taken as {full}")
+    return value
 
 
 def _check_strength(model: NoiseModel, strength: Strength) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import train_view
-from denoisekit.cli.shared import Device, Quiet, parse_time, stopping
+from denoisekit.cli.shared import Device, Quiet, noise_in_full, parse_time, stopping
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def train(
             told = Data(
                 pictures=_full(data),
                 clean=_full(clean),
-                simulate=simulate,
+                simulate=noise_in_full(simulate) if simulate else "",
                 range=range,
                 val_noisy=_full(val_noisy),
                 val_clean=_full(val_clean),
