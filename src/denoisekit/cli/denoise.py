@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from denoisekit.cli import render
+from denoisekit.cli.pipes import piped
 from denoisekit.cli.plan import Plan
 from denoisekit.cli.shared import (
     Axes,
@@ -41,13 +42,15 @@ EPILOG = (
     "denoisekit denoise photo.jpg\n\n"
     "denoisekit denoise photo.png -o clean.png --strength 0.7\n\n"
     "denoisekit denoise holiday/ --recursive -o clean/\n\n"
-    "denoisekit denoise stack.tif --axes TYX --range percentile"
+    "denoisekit denoise stack.tif --axes TYX --range percentile\n\n"
+    "denoisekit denoise - -o - < photo.png > clean.png"
 )
 
 
 def denoise(
     inputs: Annotated[
-        list[str], typer.Argument(help="Files, folders or patterns.", show_default=False)
+        list[str],
+        typer.Argument(help="Files, folders or patterns; - is stdin.", show_default=False),
     ],
     output: Output = None,
     suffix: Suffix = None,
@@ -116,11 +119,12 @@ def denoise(
         max_memory=None if max_memory is None else parse_memory(max_memory),
         range=range,
     )
-    plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
-    plan.make(inputs, recursive)
-    speaker = _Speaker(quiet, as_json)
-    choose = not (named or weights)
-    end_batch(speaker.run(plan, options, choose=choose))
+    with piped(inputs, output, as_json=as_json) as (inputs, output):
+        plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
+        plan.make(inputs, recursive)
+        speaker = _Speaker(quiet, as_json)
+        choose = not (named or weights)
+        end_batch(speaker.run(plan, options, choose=choose))
 
 
 def parse_settings(texts: list[str]) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from denoisekit.cli import render
+from denoisekit.cli.pipes import piped
 from denoisekit.cli.plan import Plan
 from denoisekit.cli.shared import (
     Axes,
@@ -47,7 +48,9 @@ STARTED = 0.6
 
 
 def fit_single(
-    image: Annotated[str, typer.Argument(help="An image or stack.", show_default=False)],
+    image: Annotated[
+        str, typer.Argument(help="An image or stack; - is stdin.", show_default=False)
+    ],
     output: Output = None,
     suffix: Suffix = None,
     format: Format = None,
@@ -142,17 +145,18 @@ def fit_single(
         precision=precision,
         max_memory=None if max_memory is None else parse_memory(max_memory),
     )
-    plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
-    plan.make([image], recursive=False)
-    if len(plan.jobs) + len(plan.failures) > 1:
-        raise UsageError(f"{image} is more than one image", "fit to one at a time")
-    with stopping("stopping: the best so far is applied; once more to stop at once") as stop:
-        speaker = _Speaker(quiet, as_json, stop)
-        fitter = Fitter(options, each=planes == "each", on_look=speaker.hear, began=began)
-        failed = speaker.run(plan, fitter, options.seconds)
-        if not failed and plan.jobs:
-            _keep(fitter.fits, save_weights, report, plan.jobs[0].source.name, overwrite)
-    end_batch(failed)
+    with piped([image], output, as_json=as_json) as (images, output):
+        plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
+        plan.make(images, recursive=False)
+        if len(plan.jobs) + len(plan.failures) > 1:
+            raise UsageError(f"{image} is more than one image", "fit to one at a time")
+        with stopping("stopping: the best so far is applied; once more to stop at once") as stop:
+            speaker = _Speaker(quiet, as_json, stop)
+            fitter = Fitter(options, each=planes == "each", on_look=speaker.hear, began=began)
+            failed = speaker.run(plan, fitter, options.seconds)
+            if not failed and plan.jobs:
+                _keep(fitter.fits, save_weights, report, plan.jobs[0].source.name, overwrite)
+        end_batch(failed)
     if stop.asked():
         raise typer.Exit(130)
 

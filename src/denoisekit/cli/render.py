@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -56,6 +57,34 @@ def out(text: str) -> None:
 def err(text: str) -> None:
     """Print one line for the user on stderr; what is not text in it is written out."""
     _write(sys.stderr, text)
+
+
+def send(path: Path) -> None:
+    """Write the content of a file to stdout, as it is."""
+    with _delivery(sys.stdout), path.open("rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
+        sys.stdout.buffer.flush()
+
+
+_names: Mapping[str, str] = {}
+"""Paths that the user did not name, and what they stand for."""
+
+
+@contextmanager
+def calling(names: Mapping[str, str]) -> Iterator[None]:
+    """Show names in place of the paths of temporary files meanwhile."""
+    global _names
+    _names = names
+    try:
+        yield
+    finally:
+        _names = {}
+
+
+def _shown(text: str) -> str:
+    for path, name in _names.items():
+        text = text.replace(path, name)
+    return printable(text)
 
 
 def json_line(obj: Any) -> None:
@@ -193,7 +222,7 @@ class _Drawn:
         self._bar.update(self._task, completed=done)
 
     def note(self, text: str) -> None:
-        self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(_shown(text), markup=False, highlight=False, soft_wrap=True)
 
     def describe(self, title: str) -> None:
         from rich.markup import escape
@@ -294,7 +323,7 @@ def flush() -> str | None:
 def _write(stream: TextIO | None, text: str) -> None:
     if stream is not None:  # None: closed by whoever started us
         with _delivery(stream):
-            print(printable(text), file=stream)
+            print(_shown(text), file=stream)
 
 
 _lost: str | None = None

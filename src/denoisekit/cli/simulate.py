@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from denoisekit.cli import render
+from denoisekit.cli.pipes import piped
 from denoisekit.cli.plan import Plan
 from denoisekit.cli.shared import (
     Axes,
@@ -43,7 +44,9 @@ EPILOG = (
 def simulate(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="CLEAN...", help="Files, folders or patterns.", show_default=False),
+        typer.Argument(
+            metavar="CLEAN...", help="Files, folders or patterns; - is stdin.", show_default=False
+        ),
     ],
     camera: Annotated[
         str,
@@ -106,9 +109,10 @@ def simulate(
     )
     _check_strength(model, strength)
     parse_range(range)
-    plan = Plan(Naming(output, suffix, format, SUFFIX), axes, overwrite, skip_existing)
-    plan.make(inputs, recursive)
-    end_batch(_Speaker(quiet, as_json).run(plan, model, strength, seed, range))
+    with piped(inputs, output, as_json=as_json) as (inputs, output):
+        plan = Plan(Naming(output, suffix, format, SUFFIX), axes, overwrite, skip_existing)
+        plan.make(inputs, recursive)
+        end_batch(_Speaker(quiet, as_json).run(plan, model, strength, seed, range))
 
 
 def _number(option: str, text: str | None, model: NoiseModel) -> float | None:
