@@ -23,7 +23,7 @@ from denoisekit.errors import OutputError, UsageError, WeightsError, did_you_mea
 from denoisekit.export_forms import FORMS
 from denoisekit.methods import all_methods, get_method
 from denoisekit.methods.base import MethodInfo, Settings, Traits
-from denoisekit.weights import LoadedWeights, is_path, load_manifest
+from denoisekit.weights import LoadedWeights, file_of, is_path, load_manifest
 from denoisekit.weights.advice import find_weights, guesses
 from denoisekit.weights.header import read_header
 
@@ -196,7 +196,7 @@ def look_up(name: str) -> Source:
         return Source(get_method(entry.method), entry.licence, entry.bytes or 0)
     from denoisekit.weights.checkpoint import read_state, shapes_of
 
-    path = Path(name)
+    path = file_of(name)
     shapes = shapes_of(read_state(path))
     header = read_header(path) or {}
     if "method" in header:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,27 @@ class Naming:
                 "leave --format out: the name of the output is enough",
             )
         return wanted
+
+
+def check_ending(output: Path | None) -> None:
+    """Refuse an output for one file whose ending looks like that of a format, and is of none.
+
+    Raises
+    ------
+    UsageError
+        ``z.unknown``. A folder that is there may be called so, and one that is not like
+        ``out.v2``.
+    """
+    if output is None or output.is_dir():
+        return
+    suffix = output.suffix.lower()
+    looks = re.fullmatch(r"\.[a-z][a-z0-9]{1,9}", suffix) and not re.fullmatch(r"\.v\d+", suffix)
+    if looks and suffix not in _known_suffixes() | UNWRITTEN:
+        raise UsageError(
+            f"{output}: no format is known that ends in {suffix}",
+            f"choose from {' '.join(sorted(_known_suffixes()))}; for a folder of that name, "
+            "make it first",
+        )
 
 
 def find_sources(

@@ -48,6 +48,19 @@ EXIT_CODES = {
     141: "whoever read the output has gone",
 }
 
+MEANT = {
+    **dict.fromkeys(("--gpu", "--cuda", "-g"), "the GPU: --device cuda (auto takes it by itself)"),
+    **dict.fromkeys(("--cpu", "--no-gpu"), "the CPU: --device cpu"),
+    **dict.fromkeys(("--verbose", "-v"), "errors in full: denoisekit --debug COMMAND"),
+    **dict.fromkeys(("--force", "-f", "-y", "--yes"), "to replace files: --overwrite"),
+    **dict.fromkeys(("--outdir", "--output-dir", "--out-dir", "--dest"), "where to: -o"),
+    **dict.fromkeys(("--model", "-m"), "which denoiser: --method"),
+    **dict.fromkeys(("--checkpoint", "--ckpt", "--model-path"), "which weights: --weights"),
+    **dict.fromkeys(("--sigma", "--noise-level"), "how much to remove: --strength, from 0 to 1"),
+    **dict.fromkeys(("--recurse", "-R"), "folders of folders too: --recursive"),
+}
+"""Options that people try, and what is there for it."""
+
 app = typer.Typer(
     name="denoisekit",
     help="Remove noise from your own images with self-supervised deep learning.",
@@ -55,13 +68,16 @@ app = typer.Typer(
     "denoisekit denoise holiday/ --recursive -o clean/\n\n"
     "denoisekit COMMAND --help",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("-v", "-V", "--version", help="Show the version.")
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help=f"Show the traceback of an error (also {DEBUG}=1).")
     ] = False,
@@ -149,6 +165,9 @@ def _usage(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is already on the screen
         return 2
     path = error.ctx.command_path if error.ctx else "denoisekit"
+    meant = MEANT.get(getattr(error, "option_name", ""))
+    if meant:
+        return _fail(" ".join(error.format_message().split()), f"{meant}; see '{path} --help'", 2)
     return _fail(" ".join(error.format_message().split()), f"see '{path} --help'", 2)
 
 

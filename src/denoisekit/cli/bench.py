@@ -13,7 +13,7 @@ from denoisekit.cli import bench_sets, bench_speed, render
 from denoisekit.cli.bench_page import PAGE, shelf_for, write_page
 from denoisekit.cli.bench_sets import Json
 from denoisekit.cli.denoise import parse_settings
-from denoisekit.cli.shared import Device, Methods, Quiet, Weights, noise_in_full, split
+from denoisekit.cli.shared import RANGE, Device, Methods, Quiet, Weights, noise_in_full, split
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ def run_set(
     clean: Annotated[list[str] | None, typer.Option(help="The same, clean.")] = None,
     noise: Annotated[
         str | None,
-        typer.Option(help="Put on clean pictures: gaussian:25/255, poisson:30, phone:0.01 …"),
+        typer.Option(
+            help="Noise to put on clean pictures: gaussian:25 (of 255), poisson:30, phone:0.01 …"
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -79,9 +81,7 @@ def run_set(
     ] = None,
     range: Annotated[
         str | None,
-        typer.Option(
-            help="Black and white: auto, dtype, minmax, percentile or LO,HI; default: the set's."
-        ),
+        typer.Option(help=f"{RANGE}; default: the set's."),
     ] = None,
     set: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the methods that have it; repeatable.")
@@ -91,7 +91,13 @@ def run_set(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away another run's results there.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the noise that is put on.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Start of the random numbers of the noise that is put on: the same seed, the "
+            "same noise."
+        ),
+    ] = 0,
     workers: Annotated[int, typer.Option(help="Pictures read and measured side by side.")] = 2,
     no_html: Annotated[
         bool, typer.Option("--no-html", help="Write no page of pictures (report.html).")

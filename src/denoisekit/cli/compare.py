@@ -43,7 +43,11 @@ def compare(
     weights: Weights = None,
     max_time: Annotated[
         str,
-        typer.Option("--time", help="For all together, where none are named: 60s, 5m."),
+        typer.Option(
+            "--time",
+            help="Time for all together, such as 60s or 5m; what does not fit is left out. Without "
+            "limit where --methods or --weights say what to try.",
+        ),
     ] = "60s",
     crop: Annotated[
         str | None, typer.Option(help="X,Y,W,H in pixels; default: all, or the middle.")
@@ -75,6 +79,11 @@ def compare(
     from denoisekit.ranges import parse_range, resolve_range
 
     page = output or image.with_name(f"{image.stem}_compare.html")
+    if page.suffix.lower() not in {"", ".html", ".htm"} and not page.is_dir():
+        raise UsageError(
+            f"{page}: compare writes a page (HTML), not a picture",
+            f"-o {page.with_suffix('.html')}; for a picture: denoisekit denoise {image} -o {page}",
+        )
     if page.is_dir():
         raise OutputError(f"{page} is a folder", "name a file with -o")
     if page.exists() and not overwrite:

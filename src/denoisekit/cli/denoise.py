@@ -26,6 +26,7 @@ from denoisekit.cli.shared import (
     check_existing,
     end_batch,
     parse_strength,
+    worth_telling,
 )
 from denoisekit.errors import DenoisekitError, UsageError
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from denoisekit.batch import Job, Outcome, Runner
     from denoisekit.options import Options
     from denoisekit.pipeline import Denoiser
-    from denoisekit.weights import LoadedWeights
 
 EPILOG = (
     "Examples:\n\n"
@@ -61,8 +61,8 @@ def denoise(
     method: Annotated[
         str | None,
         typer.Option(
-            help="See denoisekit methods; default: that of the weights; without weights auto, "
-            "which chooses weights for each image."
+            help="Which denoiser, see denoisekit methods; default: that of the weights; without "
+            "weights auto, which tries on each image what suits it."
         ),
     ] = None,
     weights: Annotated[
@@ -88,7 +88,13 @@ def denoise(
     ] = None,
     range: Range = "auto",
     axes: Axes = None,
-    seed: Annotated[int, typer.Option(help="For methods that draw at random.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Start of the random numbers, for methods that use some: the same seed, the same "
+            "result."
+        ),
+    ] = 0,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     tile: Annotated[
@@ -152,10 +158,6 @@ def _returned(share: float) -> str:
     return f"strength auto: {100 * share:.0f} % of what was removed was no noise and is back"
 
 
-def _named(weights: LoadedWeights) -> str:
-    return f"{weights.id} ({weights.instead})" if weights.instead else weights.id
-
-
 def _tile(text: str) -> int | None:
     if text == "auto":
         return None
@@ -211,11 +213,13 @@ class _Speaker:
 
         if self.quiet:
             return
+        if better := worth_telling(denoiser.weights):
+            self._say(f"note: {better}")
         megapixels = sum(i.planes * i.height * i.width for i in plan.images) / 1e6
         work = measure_work(denoiser, plan.images)
         seconds = estimate_seconds(denoiser, work) if denoiser.strength else None
         self._say(
-            f"{denoiser.info.id} with {_named(denoiser.weights)} on "
+            f"{denoiser.info.id} with {denoiser.weights.id} on "
             f"{describe_device(denoiser.device)}, {denoiser.precision}; "
             f"{megapixels:.3g} megapixels, "
             + ("a few seconds" if seconds is None else f"about {render.duration(seconds)}")

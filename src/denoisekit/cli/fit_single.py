@@ -12,6 +12,7 @@ from denoisekit.cli import render
 from denoisekit.cli.pipes import piped
 from denoisekit.cli.plan import Plan
 from denoisekit.cli.shared import (
+    RANGE,
     Axes,
     Device,
     Format,
@@ -67,7 +68,11 @@ def fit_single(
     ] = "auto",
     max_time: Annotated[
         str | None,
-        typer.Option("--time", help="Until the result is there: 60s, 5m. A stack may add to it."),
+        typer.Option(
+            "--time",
+            help="How long you will wait for the result: 60s, 5m. More time gives a better one, up "
+            "to some minutes; a stack may add to it.",
+        ),
     ] = None,
     preset: Annotated[
         str, typer.Option(help="fast (30 s), balanced (2.5 min) or best (10 min).")
@@ -84,10 +89,7 @@ def fit_single(
     ] = "shared",
     range: Annotated[
         str,
-        typer.Option(
-            help="Black and white: auto (percentiles, from scratch), dtype, minmax, percentile "
-            "or LO,HI."
-        ),
+        typer.Option(help=f"{RANGE}. From scratch, auto is percentile."),
     ] = "auto",
     keep_mean: Annotated[
         bool | None,
@@ -111,7 +113,12 @@ def fit_single(
     report: Annotated[
         Path | None, typer.Option(help="Draw how the score developed; a PNG.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Start of the random numbers: with --steps, the same seed gives the same result."
+        ),
+    ] = 0,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="Of the result: auto, fp32, bf16 or fp16.")] = (
         "auto"

@@ -9,7 +9,7 @@ import typer
 
 from denoisekit.cli import render
 from denoisekit.cli.pipes import piped
-from denoisekit.cli.shared import Axes
+from denoisekit.cli.shared import Axes, Range
 
 if TYPE_CHECKING:
     from denoisekit.estimate import NoiseEstimate
@@ -24,9 +24,7 @@ EPILOG = (
 def inspect(
     file: Annotated[Path, typer.Argument(help="An image; - is stdin.", show_default=False)],
     axes: Axes = None,
-    range: Annotated[
-        str, typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI.")
-    ] = "auto",
+    range: Range = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what a file holds, its noise, the method that suits it, and how long that takes."""

@@ -56,9 +56,17 @@ class Plan:
             Two inputs would write one file, or an output would replace an input.
         """
         from denoisekit.batch import Job, survey, target_info
-        from denoisekit.outputs import check_count, check_free, find_sources, name_outputs
+        from denoisekit.outputs import (
+            check_count,
+            check_ending,
+            check_free,
+            find_sources,
+            name_outputs,
+        )
 
         naming = self.naming
+        if len(inputs) == 1 and not Path(inputs[0]).is_dir():
+            check_ending(naming.output)
         naming.format_for("")  # a wrong name fails before any file is opened
         ours = naming.suffix or naming.default
         images: dict[Path, ImageInfo] = {}
@@ -74,7 +82,7 @@ class Plan:
             except UsageError as error:  # axes that do not fit this file
                 self._fail(source.path, InputError(error.message, error.hint))
             except DenoisekitError as error:
-                self._fail(source.path, error)
+                self._fail(source.path, _meant_as_output(source.path, inputs) or error)
 
         def format_of(source: Source) -> str:
             return naming.format_for(images[source.path].format)
@@ -97,3 +105,13 @@ class Plan:
 
     def _fail(self, path: Path, error: DenoisekitError) -> None:
         self.failures.append((path, error))
+
+
+def _meant_as_output(path: Path, inputs: list[str]) -> InputError | None:
+    """Return the error for the second of two names, where it is that of the result."""
+    if len(inputs) != 2 or str(path) != inputs[1] or path.exists() or not Path(inputs[0]).exists():
+        return None
+    return InputError(
+        f"{path}: no such file",
+        f"all names are of images to read; to name the result: {inputs[0]} -o {path}",
+    )

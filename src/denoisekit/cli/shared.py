@@ -16,6 +16,7 @@ from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
     from denoisekit.options import Strength
+    from denoisekit.weights import LoadedWeights
 
 Output = Annotated[
     Path | None,
@@ -28,26 +29,35 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 MaxMemory = Annotated[str | None, typer.Option(help="Most memory to take, such as 4GiB.")]
 Format = Annotated[str | None, typer.Option(help="Write another format: png, tiff, jpeg …")]
 Recursive = Annotated[
-    bool, typer.Option("--recursive", help="Folders of folders too; the tree is mirrored.")
+    bool, typer.Option("-r", "--recursive", help="Folders of folders too; the tree is mirrored.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 SkipExisting = Annotated[
     bool, typer.Option("--skip-existing", help="Leave inputs out whose output exists.")
 ]
-Range = Annotated[
-    str, typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI.")
-]
+RANGE = (
+    "Which values of the file are black and white: auto (decides by the file); two numbers such as "
+    "0,4095; minmax (its least and largest); percentile (the same without outliers); dtype (all "
+    "that the type of file can hold)"
+)
+"""What ``--range`` means, wherever it is."""
+
+Range = Annotated[str, typer.Option(help=f"{RANGE}.")]
 Axes = Annotated[
     str | None, typer.Option(help="What the axes are, such as TZCYX; overrides the file.")
 ]
 Methods = Annotated[
     list[str] | None,
-    typer.Option(help="Ids with commas between, or several times; also zsn2n, nlm, tv …"),
+    typer.Option(
+        help="Which denoisers, with commas between, such as aprrd,sdap; see denoisekit methods. "
+        "Also simple ones that need no weights: nlm, tv, wavelet, zsn2n …"
+    ),
 ]
 Weights = Annotated[
-    list[str] | None, typer.Option(help="Ids or files of weights, each with its method.")
+    list[str] | None,
+    typer.Option(help="Weights to try, by id (denoisekit weights list) or file; repeatable."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Only errors.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a file.")]
 
 
@@ -128,6 +138,31 @@ def noise_in_full(text: str) -> str:
     if full != text.replace(" ", ""):
         render.err(f"note: {text} is taken as {full}")
     return full
+
+
+def worth_telling(weights: LoadedWeights) -> str:
+    """Return what is to be said of better weights that could not be had; mostly nothing.
+
+    It is said once of each, and not to whoever forbade the network.
+    """
+    from contextlib import suppress
+
+    from denoisekit.weights.cache import cache_folder
+    from denoisekit.weights.fetch import offline
+
+    if not weights.instead or offline():
+        return ""
+    better = weights.instead.split()[0]
+    path = cache_folder().with_name("told.txt")
+    known = ""
+    with suppress(OSError, ValueError):
+        known = path.read_text("utf-8")
+    if better in known.split():
+        return ""
+    with suppress(OSError):  # then it is said once more
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{known}{better}\n", encoding="utf-8")
+    return f"{weights.instead} (said once)"
 
 
 class Stop:

@@ -79,7 +79,10 @@ def simulate(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="The same seed and names give the same noise.")
+        int,
+        typer.Option(
+            min=0, help="Start of the random numbers: the same seed and names, the same noise."
+        ),
     ] = 0,
     output: Output = None,
     suffix: Annotated[

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+_RUN = "config.toml"
+"""What a folder of a training run has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ def load_weights(
     ----------
     name : str, Path or None
         An id from the manifest, or a file. A string is a file's path if it contains
-        a separator or ends in ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``. None: the
-        first of the method's own that is here or can be fetched.
+        a separator or ends in ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``; the folder
+        of a training run is its result. None: the first of the method's own that is here or
+        can be fetched.
     method : MethodInfo
         Whose network they must fit.
     allow_download : bool
@@ -103,7 +106,7 @@ def load_weights(
         has none.
     """
     if name is not None and is_path(name):
-        return _from_file(Path(name), method)
+        return _from_file(file_of(name), method)
     entries = load_manifest(manifest)
     if name is None:
         return _best(method, entries, allow_download, progress)
@@ -122,7 +125,30 @@ def is_path(name: str | Path) -> bool:
     if isinstance(name, Path):
         return True
     separators = {os.sep, os.altsep or os.sep, "/"}
-    return name.lower().endswith(_SUFFIXES) or any(s in name for s in separators)
+    if name.lower().endswith(_SUFFIXES) or any(s in name for s in separators):
+        return True
+    return (Path(name) / _RUN).is_file()
+
+
+def file_of(name: str | Path) -> Path:
+    """Return the file that is named; of the folder of a training run its weights.
+
+    Raises
+    ------
+    WeightsError
+        The run has none yet, or it is another folder.
+    """
+    path = Path(name)
+    if not path.is_dir():
+        return path
+    result, last = path / "weights.safetensors", path / "checkpoints" / "last.safetensors"
+    if result.is_file():
+        return result
+    if last.is_file():
+        raise WeightsError(
+            f"the run {path} is not over", f"take what it has so far: --weights {last}"
+        )
+    raise WeightsError(f"{path} is a folder without weights", "name a file of weights")
 
 
 def _best(
@@ -143,7 +169,9 @@ def _best(
         better = ", ".join(name for name, _ in missed)
         if not better:
             return loaded
-        told = f"{better} could not be had, see denoisekit weights info {missed[0][0]}"
+        first, why = missed[0]
+        reason = why.message.removeprefix(f"the weights {first} are not available: ")
+        told = f"{better} could not be had: {reason}; see denoisekit weights info {first}"
         return replace(loaded, instead=told)
     raise missed[0][1] if missed else unpublished(method)
 
