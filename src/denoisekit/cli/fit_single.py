@@ -262,9 +262,25 @@ class _Speaker:
         for warning in report.warnings:
             bar.note(f"warning: {job.source}: {warning}")
         for fit in fits[:1]:
-            began = f" from {fit.start}" if fit.start else ""
-            bar.note(f"learned by {fit.objective}{began}, {fit.steps} steps")
+            bar.note(_learned(fit))
         render.out(f"{job.source} -> {job.target}  in {outcome.seconds:.1f} s")
+
+
+def _learned(fit: Fit) -> str:
+    """Say what the result comes of, and what would help where nothing was learned."""
+    if not fit.start or fit.objective != fit.start:
+        began = f", which began with {fit.start}" if fit.start else ""
+        return f"learned by {fit.objective}{began}, {fit.steps} steps"
+    why = "there was no time to learn"
+    if fit.steps:
+        why = f"what was learned in {fit.steps} steps was no better"
+    how = ["averaged over flips and turns"] * fit.denoiser.options.self_ensemble
+    how += ["fine texture given back"] * (fit.denoiser.strength == "auto")
+    more = max(60, 4 * round(fit.options.seconds))
+    return (
+        f"{why}: {fit.start} was applied as it is{', ' if how else ''}{' and '.join(how)}; "
+        f"more time lets it learn this image: --time {more}s"
+    )
 
 
 def _told(fit: Fit) -> dict[str, object]:
