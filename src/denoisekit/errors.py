@@ -114,3 +114,36 @@ def _written_out(match: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # how Python keeps the bytes of a name that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return ascii(match[0])[1:-1]
+
+
+def pip_install(extra: str = "", *options: str) -> str:
+    """Return the command that installs denoisekit as it was installed here, with an extra.
+
+    What an index does not know by that name is installed from its folder.
+
+    Parameters
+    ----------
+    extra : str
+        Of ``pyproject.toml``, such as ``bench``.
+    *options : str
+        Of pip.
+
+    Returns
+    -------
+    str
+        Right for every shell: in double quotes.
+    """
+    import json
+    from contextlib import suppress
+    from importlib import metadata
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    what, more = "denoisekit", list(options)
+    with suppress(metadata.PackageNotFoundError, OSError, ValueError, LookupError, TypeError):
+        origin = json.loads(metadata.distribution("denoisekit").read_text("direct_url.json") or "")
+        folder = origin["dir_info"]  # of a checkout; a wheel or an archive has none
+        what = url2pathname(urlsplit(origin["url"]).path)
+        more += ["-e"] * bool(folder.get("editable"))
+    named = f"{what}[{extra}]" if extra else what
+    return " ".join(["pip install", *more, f'"{named}"'])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from denoisekit._version import __version__
 from denoisekit.atomic import write_whole
 from denoisekit.draws import Draws
-from denoisekit.errors import OutputError, UsageError, WeightsError, did_you_mean
+from denoisekit.errors import OutputError, UsageError, WeightsError, did_you_mean, pip_install
 from denoisekit.export_forms import FORMS
 from denoisekit.methods import all_methods, get_method
 from denoisekit.methods.base import MethodInfo, Settings, Traits
@@ -170,7 +170,7 @@ def check(method: MethodInfo, traits: Traits, path: Path, *, kind: str, overwrit
     if missing:
         raise UsageError(
             f"writing {kind} needs packages that are not installed: {', '.join(missing)}",
-            "pip install 'denoisekit[export]'",
+            pip_install("export"),
         )
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already", "add --overwrite, or give another name")

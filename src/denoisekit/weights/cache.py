@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from denoisekit.atomic import replacing, write_synced, write_whole
-from denoisekit.errors import WeightsError
+from denoisekit.errors import WeightsError, pip_install
 from denoisekit.weights.fetch import hash_file
 from denoisekit.weights.header import read_header
 from denoisekit.weights.manifest import WeightEntry
@@ -115,7 +115,7 @@ def damaged(entry: WeightEntry, stored: Stored) -> WeightsError:
     """Return the error for a damaged file; its hint says how to repair it."""
     repair = f"denoisekit weights pull {entry.id}"
     if entry.embedded:
-        repair = "pip install --force-reinstall denoisekit"
+        repair = pip_install("", "--force-reinstall", "--no-deps")
     elif not stored.verified:
         repair = f"denoisekit weights import FILE --as {entry.id}"
     return WeightsError(

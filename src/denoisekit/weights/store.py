@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from denoisekit.errors import UsageError, WeightsError
+from denoisekit.errors import UsageError, WeightsError, pip_install
 from denoisekit.methods import all_methods
 from denoisekit.methods.base import MethodInfo
 from denoisekit.weights.advice import Misfit, explained, find_weights, guesses, only_by_hand
@@ -194,7 +194,7 @@ def remove(entry: WeightEntry) -> list[Path]:
 def _ships(entry: WeightEntry, what: str) -> WeightsError:
     return WeightsError(
         f"the weights {entry.id} ship with denoisekit: {what}",
-        "pip install --force-reinstall denoisekit brings them back whole",
+        f"{pip_install('', '--force-reinstall', '--no-deps')} brings them back whole",
     )
 
 
