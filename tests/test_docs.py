@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import denoisekit
+from denoisekit.cli.app import MEANT
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,7 +74,8 @@ def test_commands_and_options_in_the_documents_exist():
         text = page.read_text(encoding="utf-8")
         ours = re.sub(r"(?:`|^)(?:python|pip|mkdocs) (?:\\\n|[^`\n])*", "", text, flags=re.M)
         options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
-        assert options - {"--extra-index-url", "--nproc-per-node"} <= known_options, page.name
+        others = {"--extra-index-url", "--nproc-per-node", *MEANT}
+        assert options - others <= known_options, page.name
         inline = re.findall(r"`denoisekit ([a-z][a-z-]*(?: [a-z]+)?)", text)
         lines = [line for block in blocks(text) for line in block]
         typed = [
