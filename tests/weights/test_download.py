@@ -93,6 +93,16 @@ def test_resumes_in_a_later_call(entry, site):
     assert site.asked[-1][2]["Range"] == f"bytes={CUT}-"
 
 
+@pytest.mark.parametrize("tag", ["3", "[]", "{}", "[" * 100_000, "\x00"])
+def test_a_damaged_tag_is_none(entry, site, tag):
+    site.faults = [("cut", CUT), ("cut", 0), ("cut", 0)]
+    with pytest.raises(WeightsError):
+        pull(entry, METHOD)
+    next(cache_folder().rglob("*.tag")).write_text(tag)
+    stored, _ = pull(entry, METHOD)
+    assert_complete(entry, stored)
+
+
 def test_starts_again_where_the_servers_file_changed(entry, site):
     site.faults = [("cut", CUT), ("cut", 0), ("cut", 0)]
     site.files["/w.pth"] = bytes(len(DATA))

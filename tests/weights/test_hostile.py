@@ -6,14 +6,16 @@ import io
 import json
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
 
+from denoisekit.cli import app
 from denoisekit.errors import DenoisekitError, WeightsError
 from denoisekit.methods import METHODS, get_method
-from denoisekit.weights import load_weights
-from denoisekit.weights.cache import EMBEDDED
+from denoisekit.weights import find, load_manifest, load_weights
+from denoisekit.weights.cache import EMBEDDED, path_for, record_of
 from denoisekit.weights.checkpoint import read_state
 from denoisekit.weights.header import read_header
 from peak_memory import peak
@@ -164,6 +166,32 @@ def test_wrappers_that_hold_themselves(tmp_path):
     (tmp_path / "w.pth").write_bytes(buffer.getvalue())
     with pytest.raises(WeightsError, match="not a tensor"):
         read_state(tmp_path / "w.pth")
+
+
+def test_what_a_header_says_without_end_is_not_repeated(tmp_path, capsys):
+    image = tmp_path / "a.npy"
+    np.save(image, np.zeros((8, 8), np.uint8))
+    for path in (
+        weights(tmp_path, CONFIG, "m" * 10**6),
+        weights(tmp_path, {**CONFIG, "net": "n" * 60_000}),
+        weights(tmp_path, CONFIG, state={"k" * 10**6: torch.ones(2)}),
+        weights(tmp_path, CONFIG, state={"\x1b[31m\n": torch.ones(2)}),
+    ):
+        assert app.run(["denoise", str(image), "--weights", str(path)]) in {2, 3}
+        err = capsys.readouterr().err
+        assert len(err) < 10_000
+        assert len(err.splitlines()) == 2
+        assert "\x1b" not in err
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "3", "[1]", "{}", "\x00", '{"bytes": {}}'])
+def test_damaged_records_are_damage(text):
+    entry = next(entry for entry in load_manifest() if entry.id == "aprrd.sidd")
+    path = path_for(entry, verified=True)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    record_of(path).write_text(text)
+    assert find(entry).damage
 
 
 def test_method_of_a_header_is_only_a_name(tmp_path):

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+MOST_LETTERS = 4000
+"""Of a line on stderr."""
+
 PLAIN_SECONDS = 10.0
 """Shortest time between two progress lines where there is no terminal."""
 
@@ -55,8 +58,11 @@ def out(text: str) -> None:
 
 
 def err(text: str) -> None:
-    """Print one line for the user on stderr; what is not text in it is written out."""
-    _write(sys.stderr, text)
+    """Print one line for the user on stderr; what is not text in it is written out.
+
+    A line of thousands of letters, of what a hostile file has for a name, is cut.
+    """
+    _write(sys.stderr, text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} …")
 
 
 def send(path: Path) -> None:

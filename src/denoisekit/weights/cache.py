@@ -155,7 +155,7 @@ def _inspect(path: Path, verified: bool, thorough: bool) -> Stored:
     try:
         record = json.loads(record_of(path).read_text("utf-8"))
         size, mtime, sha256 = record["bytes"], record["mtime_ns"], str(record["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return Stored(path, verified, "", "the record of its hash is missing or unreadable")
     damage = None
     try:

@@ -165,7 +165,7 @@ def load_manifest(path: Path | None = None) -> tuple[WeightEntry, ...]:
         distinct([entry.pinned for entry in entries if entry.pinned], "hash")
     except OSError as error:
         raise WeightsError(f"cannot read the weights manifest {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(
             f"the weights manifest {path} is malformed: {error}",
             "reinstall denoisekit, or mend the entry (docs/weights.md lists the keys)",

@@ -159,7 +159,7 @@ def _rehash(part: Path, digest: Any) -> int:
 
 
 def _validator(tag: Path, url: str) -> str | None:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError, RecursionError):
         saved_url, validator = json.loads(tag.read_text("utf-8"))
         if saved_url == url and validator:
             return str(validator)
