@@ -82,11 +82,13 @@ def list_sets(
 def _get(info: SetInfo, folder: Path, *, quiet: bool) -> None:
     from denoisekit.bench.getting import get
 
-    with render.progress(info.id, 0, "MB", quiet) as bar:
+    names = [source.name for source in info.sources]
+    with render.progress(info.id, len(names), "files", quiet) as bar:
 
         def tell(name: str, done: int, total: int) -> None:
-            bar.describe(f"{info.id}: {name}" + (f" of {total / 1e6:.0f} MB" if total else ""))
-            bar.update(done / 1e6)
+            whole = f" of {total / 1e6:.1f}" if total else ""
+            bar.describe(f"{info.id}: {name}, {done / 1e6:.1f}{whole} MB")
+            bar.update(names.index(name) + (done / total if total else 0))
 
         fetched = get(info, folder, tell)
     if not quiet:
