@@ -97,7 +97,7 @@ def test_a_network_never_runs_far_ahead_of_a_slow_writer(jobs, monkeypatch):
     stood: list[int] = []
     monkeypatch.setattr(raw_array.NpyWriter, "write_rows", slow)
     monkeypatch.setattr(box_method.Box, "hook", count)
-    list(run_batch(jobs[:1], box(tile=4)))
+    list(run_batch(jobs[:1], box(tile=4, range="dtype")))
     assert stood == [4 * 5]
     assert len(calls) == 16 * 5
 

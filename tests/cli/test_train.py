@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from denoisekit.cli.app import run
-from denoisekit.cli.shared import parse_time
 from denoisekit.errors import UsageError
+from denoisekit.options import parse_time
 from denoisekit.training import cost
 
 

@@ -63,9 +63,9 @@ def test_every_method_denoises_on_a_fresh_machine_without_a_network(info, pair):
     assert after < before / 2
 
 
-def test_what_takes_little_else_than_noise_gives_nothing_back():
+def test_weights_that_ship_give_back_what_was_no_noise_and_files_do_not():
     loaded = {info.id: load_weights(None, info).strength for info in WITH_WEIGHTS}
-    assert loaded == dict.fromkeys(loaded, "auto") | {"aprrd": 1.0}
+    assert loaded == dict.fromkeys(loaded, "auto")
     path = cache.EMBEDDED / "sdap.camera.safetensors"
     assert load_weights(path, get_method("sdap")).strength == 1.0
 
@@ -73,7 +73,7 @@ def test_what_takes_little_else_than_noise_gives_nothing_back():
 def test_clean_picture_is_left_alone(pair):
     clean, _ = pair
     denoised = denoisekit.denoise(clean, range="0,1")
-    assert 10 * np.log10(1 / np.square(denoised - clean).mean()) > 38
+    assert np.square(denoised - clean).mean() < 10**-4.2
 
 
 def test_what_is_taken_instead_is_said_once_and_only_to_who_can_act(tmp_path, capsys, monkeypatch):

@@ -143,7 +143,7 @@ class Material:
             finally:
                 if picture.file not in self._open:
                     reader.close()
-        return to_unit(fill_nonfinite(rows)[0], picture.scale)
+        return to_unit(fill_nonfinite(rows), picture.scale)
 
     def _reader(self, file: File) -> Reader:
         if not file.holds_arrays:

@@ -16,7 +16,6 @@ from denoisekit.cli.shared import (
     Quiet,
     Range,
     Weights,
-    parse_time,
     split,
 )
 from denoisekit.errors import OutputError, UsageError
@@ -76,7 +75,9 @@ def compare(
     from denoisekit.cli.compare_view import Speaker
     from denoisekit.comparing import Limits, choices_here, choices_named
     from denoisekit.formats import open_image
-    from denoisekit.ranges import parse_range, resolve_range
+    from denoisekit.options import parse_time
+    from denoisekit.ranges import parse_range
+    from denoisekit.signal import find_signal
 
     page = output or image.with_name(f"{image.stem}_compare.html")
     if page.suffix.lower() not in {"", ".html", ".htm"} and not page.is_dir():
@@ -97,7 +98,7 @@ def compare(
     reader = open_image(image, axes)
     try:
         part = _part(reader, crop, plane)
-        scale = resolve_range(parse_range(range), reader)
+        scale = find_signal(parse_range(range), reader).scale
         speaker = Speaker(image, reader.info, part, scale, quiet or as_json)
         results, skipped = speaker.run(choices, limits)
         html = speaker.page(results, skipped, limits, axes, lossless)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from denoisekit.batch import Job, Outcome, Runner
     from denoisekit.options import Options
     from denoisekit.pipeline import Denoiser
+    from denoisekit.signal import HotPixels
 
 EPILOG = (
     "Examples:\n\n"
@@ -87,6 +88,13 @@ def denoise(
         ),
     ] = None,
     range: Range = "auto",
+    hot_pixels: Annotated[
+        str,
+        typer.Option(
+            help="Single wrong pixels: remove, keep, or auto (removed from photographs, kept in "
+            "measured data)."
+        ),
+    ] = "auto",
     axes: Axes = None,
     seed: Annotated[
         int,
@@ -124,6 +132,7 @@ def denoise(
         tile=_tile(tile),
         max_memory=None if max_memory is None else parse_memory(max_memory),
         range=range,
+        hot_pixels=cast("HotPixels", hot_pixels),
     )
     with piped(inputs, output, as_json=as_json) as (inputs, output):
         plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
@@ -277,12 +286,15 @@ class _Speaker:
                     "seconds": round(outcome.seconds, 3),
                     "megapixels": outcome.megapixels,
                     "warnings": report.warnings,
+                    "notes": report.notes,
                 }
             )
             return
         if not self.quiet:
             for warning in report.warnings:
                 bar.note(f"warning: {job.source}: {warning}")
+            for note in report.notes:
+                bar.note(f"{job.source}: {note}")
             if report.estimates:
                 bar.note(f"{job.source}: {_chosen(report.estimates)}")
             if report.returned is not None:

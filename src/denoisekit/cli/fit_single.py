@@ -27,7 +27,6 @@ from denoisekit.cli.shared import (
     check_existing,
     end_batch,
     parse_strength,
-    parse_time,
     stopping,
 )
 from denoisekit.errors import OutputError, UsageError
@@ -132,6 +131,7 @@ def fit_single(
     from denoisekit.device import parse_memory
     from denoisekit.fitting import PRESETS, FitOptions
     from denoisekit.fitting.files import Fitter
+    from denoisekit.options import parse_time
     from denoisekit.outputs import Naming
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)

@@ -85,19 +85,25 @@ def _content(info: ImageInfo) -> dict[str, Any]:
 def _noise(reader: Reader, range_text: str) -> dict[str, Any]:
     """Estimate the noise of the middle plane, on 0..1."""
     from denoisekit.estimate import estimate_noise_rows
-    from denoisekit.ranges import fill_nonfinite, parse_range, resolve_range, to_unit
+    from denoisekit.ranges import parse_range
+    from denoisekit.signal import View, count_wrong, find_signal
 
     info = reader.info
-    scale = resolve_range(parse_range(range_text), reader)
-    plane = info.planes // 2
-    colours = info.samples - info.alpha
+    signal = find_signal(parse_range(range_text), reader)
+    view, plane = View(reader, signal), info.planes // 2
 
     def rows(top: int, bottom: int) -> Any:
-        filled, _ = fill_nonfinite(reader.read_rows(plane, top, bottom)[..., :colours])
-        return to_unit(filled, scale)
+        return view.unit(plane, top, bottom)
 
     estimate: NoiseEstimate | None = estimate_noise_rows(rows, info.height, info.width)
-    facts: dict[str, Any] = {"range": [scale.low, scale.high]}
+    hot, dead, masked = count_wrong(reader, signal)
+    facts: dict[str, Any] = {
+        "range": [signal.scale.low, signal.scale.high],
+        "no_data": list(signal.absent),
+        "no_measurement": masked,
+        "hot_pixels": hot,
+        "dead_pixels": dead,
+    }
     if estimate is None:
         return {**facts, "noise_sigma": None, "noise_correlation": None}
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -83,27 +82,6 @@ def end_batch(codes: Sequence[int]) -> None:
     if codes:
         # One cause for all has its own code; several are "some input failed".
         raise typer.Exit(codes[0] if min(codes) == max(codes) else 1)
-
-
-def parse_time(text: str) -> float:
-    """Return the seconds of ``90m``, ``12h``, ``1h30m``, ``2d`` or a number of seconds.
-
-    Raises
-    ------
-    UsageError
-        It is no time.
-    """
-    match = re.fullmatch(
-        r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text.strip().lower()
-    )
-    try:
-        parts = [float(part or 0) for part in match.groups()] if match else []
-    except ValueError:
-        parts = []
-    seconds = sum(part * unit for part, unit in zip(parts, (86400, 3600, 60, 1), strict=False))
-    if not seconds > 0:
-        raise UsageError(f"'{text}' is not a time", "write for instance 90m, 12h or 2d")
-    return seconds
 
 
 def parse_strength(text: str) -> Strength:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import train_view
-from denoisekit.cli.shared import Device, Quiet, noise_in_full, parse_time, stopping
+from denoisekit.cli.shared import Device, Quiet, noise_in_full, stopping
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="The log as JSON lines.")] = False,
 ) -> None:
     """Train a method on your own pictures; RUN/weights.safetensors is the result."""
+    from denoisekit.options import parse_time
     from denoisekit.training.config import Asked, Data
     from denoisekit.training.run import Machine
 

@@ -142,8 +142,7 @@ def gather(reader: Reader, scale: Range) -> Material:
         left = _spread(across, counts[2], info.width - side[1])
         rows = reader.read_rows(plane, top, top + side[0])
         pixels = rows[:, left : left + side[1], sample * channels : (sample + 1) * channels]
-        filled, _ = fill_nonfinite(pixels)
-        parts.append(_at_least(to_unit(filled, scale).transpose(2, 0, 1), LEAST))
+        parts.append(_at_least(to_unit(fill_nonfinite(pixels), scale).transpose(2, 0, 1), LEAST))
     return Material(np.ascontiguousarray(np.stack(parts)))
 
 

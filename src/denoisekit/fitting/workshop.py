@@ -17,7 +17,8 @@ from denoisekit.image import Reader
 from denoisekit.methods import MethodInfo, Stage
 from denoisekit.options import Options, Strength
 from denoisekit.pipeline import Denoiser
-from denoisekit.ranges import Floats, parse_range, resolve_range
+from denoisekit.ranges import Floats, parse_range
+from denoisekit.signal import find_signal
 from denoisekit.weights import LoadedWeights
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Workshop:
         self.info, self.options, self.began, self._on_look = reader.info, options, began, on_look
         self.channels = channels_of(reader.info)
         self.device = resolve_device(options.device)
-        self.scale = resolve_range(parse_range(range), reader)
+        self.scale = find_signal(parse_range(range), reader).scale
         self.material = gather(reader, self.scale)
         self.noise = measure_noise(self.material)
         self.held: Held | Renoised
@@ -200,7 +201,7 @@ class Workshop:
         plain = Network(network.method, unscaled(network.config), network.state, network.name)
         noisy = np.ascontiguousarray(self.material.noisy.transpose(0, 2, 3, 1))
         denoised = self.denoiser(plain, ensemble=ensemble)(noisy, axes="QYXS")
-        return np.ascontiguousarray(cast("Floats", denoised).transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(denoised.transpose(0, 3, 1, 2))
 
 
 def unscaled(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,18 @@ class LoadedWeights:
     instead: str = ""
     strength: float | Literal["auto"] = 1.0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As numpy: torch hands tensors to other processes by files that both keep open.
+        arrays = {key: value.numpy() for key, value in self.state.items()}
+        rest = (self.id, self.sha256, self.method, self.warnings, self.instead, self.strength)
+        return _from_arrays, (arrays, dict(self.config), *rest)
+
+
+def _from_arrays(arrays: Mapping[str, Any], *rest: Any) -> LoadedWeights:
+    import torch
+
+    return LoadedWeights({key: torch.from_numpy(a) for key, a in arrays.items()}, *rest)
+
 
 def load_weights(
     name: str | Path | None,
