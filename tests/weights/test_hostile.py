@@ -115,6 +115,17 @@ def test_large_networks_are_not_built(tmp_path, method, changes):
         load_weights(weights(tmp_path, {**info.config, **changes}, method), info)
 
 
+def test_sizes_that_no_tensor_shows_must_fit_too(tmp_path):
+    info = get_method("single")
+    config = {**info.config, "net": "pyramid", "width": 4, "pd": 1, "residual": True}
+    shapes = info.build(config, {}).shapes()
+    state = {key: torch.zeros(shape) for key, shape in shapes.items()}
+    assert load_weights(weights(tmp_path, config, "single", state), info).config["pd"] == 1
+    for wrong in ({"pd": 0}, {"pd": 2}, {"offset": [0.0]}):
+        with pytest.raises(WeightsError, match="no network of the configuration"):
+            load_weights(weights(tmp_path, {**config, **wrong}, "single", state), info)
+
+
 def test_refusing_takes_no_memory(tmp_path):
     path, log = (
         weights(tmp_path, {**OURS["ssbsn"].config, "width": 4096}, "ssbsn"),
