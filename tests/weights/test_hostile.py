@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import runpy
 import zipfile
 
 import numpy as np
@@ -209,3 +210,19 @@ def test_method_of_a_header_is_only_a_name(tmp_path):
     path = weights(tmp_path, CONFIG, "../../\x1b[31m")
     with pytest.raises(DenoisekitError):
         load_weights(path, OURS["aprrd"])
+
+
+@pytest.mark.shared
+def test_the_cases_that_were_found(shared, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(shared / "cases" / "faults" / "make_weight_cases.py"))
+    np.save("a.npy", np.zeros((8, 8), np.uint8))
+    found = sorted(tmp_path.glob("weights_cases/*"))
+    assert len(found) == 5
+    for path in found:
+        assert app.run(["denoise", "a.npy", "--weights", str(path)]) == 3
+        error, hint = capsys.readouterr().err.splitlines()
+        assert error.startswith(f"error: {path}: its header does not say")
+        assert hint.startswith("hint: ")
+        assert error.isprintable()
+    assert not list(tmp_path.glob("a_*"))
