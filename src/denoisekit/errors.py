@@ -15,7 +15,11 @@ The command line prints ``message`` and ``hint`` on one line each and leaves wit
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, ends of lines, turns of direction, and halves of characters."""
 
 
 class DenoisekitError(Exception):
@@ -84,3 +88,29 @@ def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
     if close:
         return "did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
     return "known: " + ", ".join(known)
+
+
+def printable(text: str) -> str:
+    r"""Return a text as one line that no terminal takes for anything but text.
+
+    Names of files, metadata, weights and plugins may hold escape sequences, ends of lines,
+    or bytes that are no UTF-8.
+
+    Parameters
+    ----------
+    text : str
+        Of any origin.
+
+    Returns
+    -------
+    str
+        With ``\n``, ``\x1b``, ``\u202e`` … written out; bytes that are no UTF-8 as ``\xff``.
+    """
+    return _UNSHOWN.sub(_written_out, text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps the bytes of a name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return ascii(match[0])[1:-1]

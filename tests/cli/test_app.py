@@ -82,8 +82,15 @@ def test_an_expected_error_is_two_lines_and_its_code(failing, capsys, error, cod
 
 
 def test_an_error_without_hint_is_one_line_even_if_its_message_is_not(failing, capsys):
-    failing(InputError("cannot read a.png:\n  bad\tchunk"))
-    assert capsys.readouterr().err == "error: cannot read a.png: bad chunk\n"
+    failing(InputError("cannot read a\nb\x1b[2J.png: bad\tchunk"))
+    assert capsys.readouterr().err == "error: cannot read a\\nb\\x1b[2J.png: bad\\tchunk\n"
+    failing(ZeroDivisionError("of\n  a library"))
+    assert "ZeroDivisionError: of a library\n" in capsys.readouterr().err
+
+
+def test_what_the_machine_refuses_is_no_bug(failing, capsys):
+    assert failing(PermissionError(13, "Permission denied", "/somewhere")) == 1
+    assert capsys.readouterr().err.startswith("error: /somewhere: Permission denied\n")
 
 
 def test_an_unexpected_error_is_called_a_bug_and_shows_no_traceback(failing, capsys):

@@ -44,7 +44,7 @@ EXIT_CODES = {
     3: "weights unavailable",
     4: "out of memory",
     70: "a bug in denoisekit",
-    130: "interrupted, by Ctrl-C or SIGTERM",
+    130: "interrupted, by Ctrl-C, SIGTERM or SIGHUP",
     141: "whoever read the output has gone",
 }
 
@@ -73,7 +73,9 @@ def root(
         render.out(f"denoisekit {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        render.out(context.get_help())  # Rich may have shown it already: then this is empty
+        # Rich may have shown it already: then it is empty.
+        for line in context.get_help().split("\n"):
+            render.out(line)
 
 
 app.command("denoise", epilog=denoise.EPILOG)(denoise.denoise)
@@ -102,16 +104,17 @@ def run(arguments: Sequence[str]) -> int:
         The exit code.
     """
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        lost = render.flush()
     except render.OutputClosed:
         return 141
+    return code or (_fail(lost, None, 1) if lost else 0)
 
 
 def _run(arguments: Sequence[str]) -> int:
     try:
         # Typer returns the code of a typer.Exit, and 130 after Ctrl-C.
         code = app(list(arguments), prog_name="denoisekit", standalone_mode=False)
-        render.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except DenoisekitError as error:
@@ -122,28 +125,40 @@ def _run(arguments: Sequence[str]) -> int:
         return _fail("not enough memory", "try --max-memory with a smaller value", 4)
     except render.OutputClosed:
         raise
+    except SystemExit as error:  # Rich ends so when the reader of a help page has gone
+        if isinstance(error.__context__, BrokenPipeError):
+            raise render.OutputClosed from None
+        raise
+    except OSError as error:  # the machine's, not ours: a disk, a permission
+        return _fail(_told(error), "see whether it is there, and whether you may use it", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence
-        what = f"this is a bug in denoisekit: {type(error).__name__}: {error}"
+        text = " ".join(str(error).split())  # whatever a library put there
+        what = f"this is a bug in denoisekit: {type(error).__name__}: {text}"
         return _fail(what, f"set {DEBUG}=1 to see the traceback, and please report it", 70)
     if code == 130:
         render.err("interrupted")
     return code if isinstance(code, int) else 0
 
 
+def _told(error: OSError) -> str:
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([*dict.fromkeys(map(str, names)), error.strerror or str(error)])
+
+
 def _usage(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is already on the screen
         return 2
     path = error.ctx.command_path if error.ctx else "denoisekit"
-    return _fail(error.format_message(), f"see '{path} --help'", 2)
+    return _fail(" ".join(error.format_message().split()), f"see '{path} --help'", 2)
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
     if os.environ.get(DEBUG, "0") not in {"", "0"}:
-        render.err(traceback.format_exc())
-    # One line each, whatever a library put into its message.
-    render.err("error: " + " ".join(message.split()))
+        for line in traceback.format_exc().splitlines():
+            render.err(line)
+    render.err(f"error: {message}")
     if hint:
-        render.err("hint: " + " ".join(hint.split()))
+        render.err(f"hint: {hint}")
     return code
 
 
@@ -153,6 +168,11 @@ def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal'
 
 def main() -> NoReturn:
     """Entry point of the ``denoisekit`` command."""
-    # By itself Python ends at once there, and leaves half-written files.
-    signal.signal(signal.SIGTERM, _interrupt)
+    render.prepare()
+    for name in ("SIGTERM", "SIGHUP"):  # SIGHUP: the terminal has gone; Windows has none
+        number = getattr(signal, name, None)
+        # By itself Python ends at once there, and leaves half-written files. What is ignored,
+        # as nohup does it, stays so.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     sys.exit(run(sys.argv[1:]))

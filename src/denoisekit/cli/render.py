@@ -7,6 +7,7 @@ log files can keep. ``NO_COLOR`` is honoured.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from denoisekit.errors import DenoisekitError, OutputError
+from denoisekit.errors import DenoisekitError, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,12 +49,12 @@ class Progress(Protocol):
 
 
 def out(text: str) -> None:
-    """Print a line of the result on stdout."""
+    """Print one line of the result on stdout; what is not text in it is written out."""
     _write(sys.stdout, text)
 
 
 def err(text: str) -> None:
-    """Print a line for the user on stderr."""
+    """Print one line for the user on stderr; what is not text in it is written out."""
     _write(sys.stderr, text)
 
 
@@ -118,7 +119,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | No
         drawn.add_column(Text(column), overflow="fold")
     for row in rows:
         # Text, because Rich would read square brackets in a plain string as markup.
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
     Console(file=sys.stdout).print(drawn)
 
 
@@ -146,7 +147,9 @@ def progress(title: str, total: float, unit: str, quiet: bool = False) -> Iterat
         yield _Silent()
     elif drawn():
         with _bar(unit) as bar:
-            yield _Drawn(bar, bar.add_task(title, total=total))
+            shown = _Drawn(bar, bar.add_task("", total=total))
+            shown.describe(title)
+            yield shown
     else:
         yield _Plain(title, total, unit)
 
@@ -190,12 +193,12 @@ class _Drawn:
         self._bar.update(self._task, completed=done)
 
     def note(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def describe(self, title: str) -> None:
         from rich.markup import escape
 
-        self._bar.update(self._task, description=escape(title))
+        self._bar.update(self._task, description=escape(printable(title)))
 
 
 class _Plain:
@@ -255,6 +258,7 @@ def _aligned(
     if title:
         yield title
     lines = [columns, *rows] if any(columns) else rows
+    lines = [[printable(cell) for cell in line] for line in lines]
     if not lines:
         return
     widths = [max(cell_len(line[i]) for line in lines) for i in range(len(columns))]
@@ -263,37 +267,54 @@ def _aligned(
         yield "  ".join(padded).rstrip()
 
 
-def flush() -> None:
-    """Push out what is still held back, while a failure can still be reported."""
+def prepare() -> None:
+    """Make the streams fit to be printed on, whoever started us."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: or the next file opened would get what libraries print
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name may hold letters that this terminal cannot show.
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush() -> str | None:
+    """Push out what is still held back; return why results did not arrive, if any did not."""
+    global _lost
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with _delivery(stream):
                 stream.flush()
+    lost, _lost = _lost, None
+    return lost
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    if stream is None:  # closed by whoever started us
-        return
-    with _delivery(stream):
-        try:
-            print(text, file=stream)
-        except UnicodeEncodeError:
-            # A file name may hold bytes or letters that this terminal cannot show.
-            encoding = stream.encoding or "ascii"
-            print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    if stream is not None:  # None: closed by whoever started us
+        with _delivery(stream):
+            print(printable(text), file=stream)
+
+
+_lost: str | None = None
+"""Why results could not be printed: told at the end, because the work goes on."""
 
 
 @contextmanager
 def _delivery(stream: TextIO) -> Iterator[None]:
+    global _lost
     try:
         yield
     except OSError as error:
         # What is left in the buffer goes nowhere, or Python would fail again at its exit.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if stream is not sys.stdout:
+            return
         if isinstance(error, BrokenPipeError):
             raise OutputClosed from None
-        raise OutputError(f"cannot write to {stream.name}: {error.strerror}") from error
+        _lost = f"cannot write to {stream.name}: {error.strerror}"
 
 
 def _terminal(stream: TextIO | None) -> bool:

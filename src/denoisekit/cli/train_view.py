@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from denoisekit.cli import render
+from denoisekit.errors import printable
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -60,11 +61,11 @@ class _Drawn:
 
         table = Table.grid(padding=(0, 2))
         for name, value in facts:
-            table.add_row(Text(name), Text(value))
+            table.add_row(Text(printable(name)), Text(printable(value)))
         self._live.update(table)
 
     def note(self, text: str) -> None:
-        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._live.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class _Plain:
