@@ -14,10 +14,11 @@ from denoisekit.batch import Job, run_batch, survey
 from denoisekit.errors import UsageError
 from denoisekit.fitting import Fit, FitOptions, fit
 from denoisekit.fitting.options import PRESETS, Listen
+from denoisekit.formats import check_output
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.image import Pixels
 from denoisekit.options import DEFAULT_METHOD, Options, Strength
-from denoisekit.outputs import Naming, Source, check_free, name_outputs
+from denoisekit.outputs import Naming, Source, name_outputs
 from denoisekit.pipeline import Denoiser
 from denoisekit.pipeline import load as load_options
 from denoisekit.weights import method_of
@@ -198,7 +199,7 @@ def denoise(
     naming = Naming(output=None if output is None else Path(output))
     format = naming.format_for(survey(source, axes).format)
     ((_, target),) = name_outputs([Source(source)], naming, lambda _: format)
-    check_free(target, overwrite=overwrite)
+    check_output(target, overwrite=overwrite)
     (outcome,) = run_batch([Job(source, target, format, axes, overwrite)], denoiser)
     if outcome.error:
         raise outcome.error

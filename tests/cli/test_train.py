@@ -11,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 
+from denoisekit.atomic import claimed
 from denoisekit.cli.app import run
 from denoisekit.cli.shared import parse_time
 from denoisekit.errors import UsageError
@@ -110,6 +111,36 @@ def test_times(text, seconds):
 def test_what_is_no_time(text):
     with pytest.raises(UsageError):
         parse_time(text)
+
+
+def test_two_runs_do_not_work_in_one_folder(folder, capsys):
+    out = folder / "run"
+    out.mkdir()
+    with claimed(out / "run"):  # what a run holds from its first moment on
+        assert run(["train", "aprrd", str(folder), "--out", str(out), *SMALL]) == 1
+        assert f"{out}: another run is working there" in capsys.readouterr().err
+        assert [path.suffix for path in out.iterdir()] == [".part"]
+    assert run(["train", "aprrd", str(folder), "--out", str(out), *SMALL]) == 0
+    with claimed(out / "run"):
+        capsys.readouterr()
+        assert run(["train", "--resume", str(out)]) in (1, 2)
+    assert not list(out.rglob("*.part"))
+
+
+def test_what_a_killed_run_left_in_a_folder_does_not_hinder_a_new_one(folder):
+    out = folder / "run"
+    out.mkdir()
+    with claimed(out / "other") as claim:
+        name = claim.part
+    name.touch()
+    assert run(["train", "aprrd", str(folder), "--out", str(out), *SMALL]) == 0
+    assert not list(out.rglob("*.part"))
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(folder):
+    out = folder / "run"
+    assert run(["train", "aprrd", str(folder / "none"), "--out", str(out), *SMALL]) == 1
+    assert not out.exists()
 
 
 def test_an_interrupted_run_saves_its_state_and_goes_on(folder, capsys):

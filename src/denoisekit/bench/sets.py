@@ -13,6 +13,7 @@ from pathlib import Path
 
 from denoisekit.bench.protocols import DEFAULT
 from denoisekit.errors import InputError, UsageError, did_you_mean
+from denoisekit.weights.cache import user_folder
 
 DATA = "DENOISEKIT_DATA"
 """Environment variable: the folder of all sets."""
@@ -219,7 +220,7 @@ def find_set(name: str) -> SetInfo:
 def data_folder(given: str | os.PathLike[str] | None = None) -> Path | None:
     """Return the folder of all sets: the one given, or that of the environment, or None."""
     named = given or os.environ.get(DATA)
-    return Path(named).expanduser() if named else None
+    return user_folder(os.fspath(named), f"--data or {DATA}") if named else None
 
 
 def find_files(info: SetInfo, data: Path | None) -> tuple[list[Path], list[Path]]:

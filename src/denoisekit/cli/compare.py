@@ -16,6 +16,7 @@ from denoisekit.cli.shared import (
     Quiet,
     Range,
     Weights,
+    check_writable,
     parse_time,
     split,
 )
@@ -75,10 +76,7 @@ def compare(
     from denoisekit.ranges import parse_range, resolve_range
 
     page = output or image.with_name(f"{image.stem}_compare.html")
-    if page.is_dir():
-        raise OutputError(f"{page} is a folder", "name a file with -o")
-    if page.exists() and not overwrite:
-        raise OutputError(f"{page} exists already", "give another name with -o, or add --overwrite")
+    check_writable(page, overwrite=overwrite)
     named = choices_named(split(methods or []), weights or [])
     seconds = parse_time(max_time)
     choices = named or choices_here()
@@ -121,7 +119,6 @@ def _write(path: Path, html: str) -> None:
     from denoisekit.atomic import write_whole
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, html.encode())
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -43,6 +43,10 @@ class Progress(Protocol):
         """Put a line on stderr without disturbing the bar."""
         ...
 
+    def fail(self, text: str) -> None:
+        """Put a line there even where only errors are wanted."""
+        ...
+
     def describe(self, title: str) -> None:
         """Change what is said to be under way: the next file of a batch."""
         ...
@@ -84,7 +88,12 @@ def failure(path: Path, error: DenoisekitError, as_json: bool, bar: Progress | N
         if bar is None:
             err(line)
         else:
-            bar.note(line)
+            bar.fail(line)
+
+
+def skipped(path: Path) -> str:
+    """Say that an input was left out, because it is done or being done elsewhere."""
+    return f"{path}: skipped, its output is there or another run is writing it"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
@@ -182,6 +191,9 @@ class _Silent:
 
     def note(self, text: str) -> None: ...
 
+    def fail(self, text: str) -> None:
+        err(text)
+
     def describe(self, title: str) -> None: ...
 
 
@@ -194,6 +206,9 @@ class _Drawn:
 
     def note(self, text: str) -> None:
         self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+    def fail(self, text: str) -> None:
+        self.note(text)
 
     def describe(self, title: str) -> None:
         from rich.markup import escape
@@ -219,6 +234,9 @@ class _Plain:
         )
 
     def note(self, text: str) -> None:
+        err(text)
+
+    def fail(self, text: str) -> None:
         err(text)
 
     def describe(self, title: str) -> None:

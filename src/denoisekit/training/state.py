@@ -97,7 +97,7 @@ def write_file(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data, sole=True)
+        write_whole(path, data)
     except OSError as error:
         raise unwritable(path, error) from error
 
