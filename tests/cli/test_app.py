@@ -119,6 +119,14 @@ def test_ctrl_c_is_130(failing, capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_an_interruption_that_a_library_turns_into_an_error_is_one(failing, capsys, monkeypatch):
+    monkeypatch.setattr(frame, "_asked", [])
+    with pytest.raises(KeyboardInterrupt):
+        frame._interrupt(signal.SIGTERM, None)
+    assert failing(WeightsError("the file is damaged")) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_a_command_chooses_its_code_by_typer_exit(failing, capsys):
     assert failing(typer.Exit(1)) == 1
     assert capsys.readouterr() == ("", "")

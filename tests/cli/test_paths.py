@@ -224,3 +224,31 @@ def test_what_a_dead_run_left_goes_also_where_nothing_is_to_be_done(run, folder)
     assert code == 0
     assert "skipped 1" in err
     assert names(folder) == ["a.npy", "a_denoised.npy"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_not_utf8_are_names_everywhere(run, folder):
+    odd = os.fsdecode(b"d\xff")
+    (folder / odd).mkdir()
+    Path("a.npy").rename(Path(odd, "a.npy"))
+    fit = ["fit-single", f"{odd}/a.npy", *SMALL, "--quiet"]
+    kept = f"{odd}/w.safetensors"
+    assert run(*fit, "--save-weights", kept, "--report", f"{odd}/r.png") == (0, "", "")
+    assert frame.run(["denoise", f"{odd}/a.npy", "-o", f"{odd}/b.npy", "--weights", kept]) == 0
+    np.testing.assert_array_equal(
+        np.load(f"{odd}/b.npy"), np.load(f"{odd}/a_denoised.npy"), strict=True
+    )
+    for command in (
+        ["inspect", f"{odd}/a.npy"],
+        ["simulate", odd, "--camera", "phone"],
+        ["bench", "--noisy", f"{odd}/a.npy", "--methods", "tv", "--out", f"{odd}/bench"],
+    ):
+        code, out, err = run(*command)
+        assert code == 0, err
+        assert "d\\xff" in out + err
+    out = f"{odd}/run"
+    small = ["--width", "4", "--patch", "32", "--batch", "1", "--steps", "2"]
+    assert run("train", "aprrd", "../box.safetensors", "--out", out)[0] == 1
+    Path(odd, "a.npy").rename("a.npy")
+    assert run("train", "aprrd", "a.npy", "--out", out, *small)[0] == 0
+    assert run("train", "aprrd", odd, "--out", "run", *small)[:2] == (1, "")

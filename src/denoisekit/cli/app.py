@@ -160,8 +160,13 @@ def _run(arguments: Sequence[str]) -> int:
         what = f"this is a bug in denoisekit: {type(error).__name__}: {text}"
         return _fail(what, f"set {DEBUG}=1 to see the traceback, and please report it", 70)
     if code == 130:
-        render.err("interrupted")
+        return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    render.err("interrupted")
+    return 130
 
 
 def _starved() -> int:
@@ -196,6 +201,8 @@ def _usage(error: Any) -> int:
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
+    if _asked:  # a library may have made an error of its own of the interruption
+        return _interrupted()
     if os.environ.get(DEBUG, "0") not in {"", "0"}:
         for line in traceback.format_exc().splitlines():
             render.err(line)
@@ -205,14 +212,19 @@ def _fail(message: str, hint: str | None, code: int) -> int:
     return code
 
 
+_asked: list[int] = []
+"""Signals that asked the program to end."""
+
+
 def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal's handler
+    _asked.append(number)
     raise KeyboardInterrupt
 
 
 def main() -> NoReturn:
     """Entry point of the ``denoisekit`` command."""
     render.prepare()
-    for name in ("SIGTERM", "SIGHUP"):  # SIGHUP: the terminal has gone; Windows has none
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # SIGHUP: the terminal has gone; Windows has none
         number = getattr(signal, name, None)
         # By itself Python ends at once there, and leaves half-written files. What is ignored,
         # as nohup does it, stays so.

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from denoisekit.errors import DenoisekitError, printable
 
@@ -259,7 +259,7 @@ def _bar(unit: str) -> Bar:
         TaskProgressColumn(),
         TextColumn("{task.completed:.1f}/{task.total:.1f} " + unit),
         TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
+        console=Console(file=steady_stderr()),
         # One slow tile may take longer than Rich's usual half minute.
         speed_estimate_period=600,
         # Rich would send stdout to its own stream: right on a shared terminal only.
@@ -333,6 +333,28 @@ def _delivery(stream: TextIO) -> Iterator[None]:
         if isinstance(error, BrokenPipeError):
             raise OutputClosed from None
         _lost = f"cannot write to {stream.name}: {error.strerror}"
+
+
+def steady_stderr() -> IO[str]:
+    """Return stderr as Rich can draw on it, though the terminal goes away meanwhile."""
+    return cast(IO[str], _Steady(sys.stderr))
+
+
+class _Steady:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _delivery(self._stream):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _delivery(self._stream):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _terminal(stream: TextIO | None) -> bool:

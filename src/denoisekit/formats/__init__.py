@@ -237,6 +237,8 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
             mode = path.stat().st_mode
         except FileNotFoundError:  # also a link that leads nowhere
             mode = stat.S_IFREG
+        except ValueError as fault:  # only Python can give a name with a zero byte
+            raise OutputError(f"{path} is no name for a file", "choose another") from fault
         there = os.path.lexists(path)
     if stat.S_ISDIR(mode):
         raise OutputError(f"{path} is a folder", "name a file")

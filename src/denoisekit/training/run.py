@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from denoisekit.atomic import Claim
+from denoisekit.atomic import Claim, remove_dead_parts
 from denoisekit.device import choose_precision, describe_device
 from denoisekit.errors import InputError, OutOfMemory, OutputError, OutputTaken, UsageError
 from denoisekit.methods import MethodInfo, Stage, get_method
@@ -108,6 +108,8 @@ def resume(out: Path, machine: Machine | None = None) -> bool:
     """Go on with a run that was stopped, killed or failed; see `start`."""
     machine, folder = machine or Machine(), Folder(out)
     config = read_toml(folder.config)
+    for place in (out, folder.state.parent, folder.preview("", 0).parent):
+        remove_dead_parts(place)  # also where the run turns out to be complete
     method = get_method(config.method)
     state = load_state(folder) or State()
     if folder.weights.exists() and _over(config, state):

@@ -137,7 +137,8 @@ def load_state(folder: Folder) -> State | None:
     import torch
 
     try:
-        return State(**torch.load(folder.state, map_location="cpu", weights_only=True))
+        with folder.state.open("rb") as file:  # torch takes no name that is not UTF-8
+            return State(**torch.load(file, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged file may raise anything
