@@ -299,9 +299,9 @@ def main() -> int:
         for name in asked.only:
             command = COMMANDS[name]
             enter(top, top / name)
-            code = app.run(command.first)  # in this process: what it loads is there for all
+            first = app.run(command.first)  # in this process: what it loads is there for all
             wanted = results(top / name, command.same)
-            assert code == 0, f"{name}: exit {code}"
+            assert first == 0, f"{name}: exit {first}"
             assert wanted, name
             seconds = min(timed(command, top, name, wanted, k) for k in range(2))
             tally = dict.fromkeys(SIGNALS, 0)

@@ -360,6 +360,21 @@ def test_a_real_ctrl_c_is_130():
     assert (waiting.returncode, errors) == (130, "interrupted\n")
 
 
+def test_ctrl_c_while_it_is_being_loaded_shows_no_traceback():
+    program = (
+        "import runpy, sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "runpy.run_module('denoisekit', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_methods_json_holds_one_object_a_method(capsys):
     from denoisekit.methods import METHODS
 
