@@ -13,4 +13,9 @@ def main() -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        # With -m, Python ends as if by Ctrl-C, whatever the exit code, where an interruption
+        # went through an exec (dataclasses have one) before; the next exec makes it forget.
+        exec("")  # noqa: S102

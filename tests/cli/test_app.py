@@ -375,6 +375,22 @@ def test_ctrl_c_while_it_is_being_loaded_shows_no_traceback():
     assert (done.returncode, done.stderr) == (130, "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_the_exit_code_of_an_interruption_is_ours_wherever_it_came(tmp_path):
+    (tmp_path / "begin.py").write_text(
+        "import os, runpy, signal, sys\n"
+        "from denoisekit.cli import app as frame\n"
+        "def wait():\n    exec('os.kill(os.getpid(), signal.SIGTERM)')\n"
+        "frame.app.command('wait')(wait)\n"
+        "sys.argv = ['denoisekit', 'wait']\n"
+        "runpy.run_module('denoisekit', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "begin"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 def test_methods_json_holds_one_object_a_method(capsys):
     from denoisekit.methods import METHODS
 
