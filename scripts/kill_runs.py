@@ -323,7 +323,12 @@ def main() -> int:
                 tally[number] += 1
                 if wrong:
                     bad += 1
-                    print(f"{name}, {number.name} after {moment:.3f} s:", *wrong, sep="\n  ")
+                    print(
+                        f"{name}, {number.name} after {moment:.3f} s:",
+                        *wrong,
+                        sep="\n  ",
+                        flush=True,
+                    )
                 else:
                     os.chdir(top)
                     shutil.rmtree(folder)

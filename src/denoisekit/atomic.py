@@ -56,12 +56,7 @@ class Claim:
         with suppress(FileNotFoundError):
             os.lstat(path)  # a name that is too long fails now, not when all work is done
         self.path, self._there = path, True
-        _tidy(path)
-        try:
-            self.part, self._lock = _claimed(path, _owner())
-        except _NoLocks:
-            # Not even between our own runs: then a name that nobody else has.
-            self.part, self._lock = _claimed(path, secrets.token_hex(6), lock=False)
+        self.part, self._lock = _begun(path)
         try:
             _probe(self._lock)
         except OSError:
@@ -141,10 +136,6 @@ def remove_dead_parts(folder: Path) -> None:
             _remove_dead(part)
 
 
-class _NoLocks(Exception):
-    """The file system knows no locks."""
-
-
 def _parts(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         return [
@@ -165,21 +156,41 @@ def _owner() -> str:
     return hashlib.sha256(f"{platform.node()}:{user}".encode()).hexdigest()[:8]
 
 
+def _begun(path: Path) -> tuple[Path, int]:
+    """Make the part of a file, always anew; return it, and what holds its lock.
+
+    A part that is there may be the file itself, of a run that was killed between giving it its
+    name and removing the other.
+    """
+    # A second time, for one that is begun in the same moment; where that does not help because
+    # there are no locks, a name that nobody else has.
+    for owner in (_owner(), _owner(), secrets.token_hex(6)):
+        _tidy(path)
+        part = path.with_name(f"{part_stem(path)}-{owner}{ENDING}")
+        try:
+            handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue
+        _hold(handle)
+        if _same(handle, part):
+            return part, handle
+        os.close(handle)  # between the two, another run took it for dead
+    raise BlockingIOError(errno.EAGAIN, BUSY, str(path))
+
+
 def _tidy(path: Path) -> None:
     """Remove dead parts of the file's folder.
 
     Raises
     ------
     BlockingIOError
-        Another machine, or another user, is writing the file.
+        Another run is writing the file.
     """
-    stem, own = part_stem(path), f"-{_owner()}{ENDING}"
     with suppress(PermissionError):  # a folder that may be written to and not be read
         for part in _parts(path.parent):
-            if part.name != stem + own:
-                alive = not _remove_dead(part)
-                if alive and part.name.startswith(stem) and _locked(part):
-                    raise BlockingIOError(errno.EAGAIN, BUSY, str(path))
+            of_this = part.name.startswith(part_stem(path))
+            if not _remove_dead(part) and of_this and _held(part):
+                raise BlockingIOError(errno.EAGAIN, BUSY, str(path))
 
 
 def _remove_dead(part: Path) -> bool:
@@ -193,62 +204,42 @@ def _remove_dead(part: Path) -> bool:
         try:
             old = time.time() - os.fstat(handle).st_mtime > FOREIGN_SECONDS
             ours = part.name.endswith(f"-{_owner()}{ENDING}")
-            if (ours or old) and _lock(handle) and _same(handle, part):
+            if (ours or old) and _lock(handle, unknown=old) and _same(handle, part):
                 part.unlink()
                 return True
-        except _NoLocks:
-            pass
         finally:
             os.close(handle)
     return False
 
 
-def _locked(part: Path) -> bool:
+def _held(part: Path) -> bool:
     """Return whether somebody holds a lock on a part."""
     if fcntl is None:
         return True
-    with suppress(OSError, _NoLocks):
+    with suppress(OSError):
         handle = os.open(part, os.O_RDWR | os.O_NOFOLLOW)
         try:
-            return not _lock(handle)
+            return not _lock(handle, unknown=True)
         finally:
             os.close(handle)
     return False
 
 
-def _claimed(path: Path, owner: str, *, lock: bool = True) -> tuple[Path, int]:
-    """Return the part of a file and a handle on it, locked."""
-    part = path.with_name(f"{part_stem(path)}-{owner}{ENDING}")
-    while True:
-        if fcntl is None and part.exists() and not _remove_dead(part):
-            raise BlockingIOError(errno.EAGAIN, BUSY, str(path))
-        handle = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        try:
-            if lock and fcntl is not None and not _lock(handle):
-                raise BlockingIOError(errno.EAGAIN, BUSY, str(path))
-            # Another run may have taken it for dead between the two, and removed it.
-            if _same(handle, part):
-                return part, handle
-        except _NoLocks:
-            os.close(handle)
-            part.unlink(missing_ok=True)
-            raise
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
+def _hold(handle: int) -> None:
+    """Lock a new part; who looks whether it is dead is waited for."""
+    if fcntl is not None:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
 
 
-def _lock(handle: int) -> bool:
-    """Lock an open file; return False where somebody else holds the lock."""
+def _lock(handle: int, *, unknown: bool) -> bool:
+    """Lock an open file; return False where it is locked, ``unknown`` where there are no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:
-        if error.errno == errno.EACCES:  # another word for the same, in POSIX
-            return False
-        raise _NoLocks from error
+    except OSError:
+        return unknown
     return True
 
 
