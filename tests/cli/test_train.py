@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 
+from denoisekit import atomic
 from denoisekit.atomic import claimed
 from denoisekit.cli.app import run
 from denoisekit.cli.shared import parse_time
@@ -137,8 +139,17 @@ def test_what_a_killed_run_left_in_a_folder_does_not_hinder_a_new_one(folder):
     assert not list(out.rglob("*.part"))
 
 
-def test_a_run_that_cannot_begin_leaves_no_folder(folder):
+def test_a_run_that_cannot_begin_leaves_no_folder(folder, monkeypatch, capsys):
     out = folder / "run"
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "_probe", full)
+        assert run(["train", "aprrd", str(folder), "--out", str(out), *SMALL]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert not out.exists()
     assert run(["train", "aprrd", str(folder / "none"), "--out", str(out), *SMALL]) == 1
     assert not out.exists()
 

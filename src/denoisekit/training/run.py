@@ -130,8 +130,23 @@ def _alone(out: Path, here: Crew, *, new: bool = False) -> Iterator[None]:
         return
     made = not os.path.lexists(out)
     try:
+        claim = _claim(out)
+        try:
+            if new and any(path != claim.part for path in out.iterdir()):
+                raise _there_already(out)
+            yield
+        finally:
+            claim.close()
+    finally:
+        if made:
+            with suppress(OSError):
+                out.rmdir()
+
+
+def _claim(out: Path) -> Claim:
+    try:
         out.mkdir(parents=True, exist_ok=True)
-        claim = Claim(out / "run")
+        return Claim(out / "run")
     except BlockingIOError as error:
         raise OutputTaken(
             f"{out}: another run is working there", "wait for it, or give another --out"
@@ -139,18 +154,8 @@ def _alone(out: Path, here: Crew, *, new: bool = False) -> Iterator[None]:
     except FileExistsError as error:
         raise _there_already(out) from error
     except OSError as error:
-        raise OutputError(
-            f"cannot write in {out}: {error.strerror}", "give another --out"
-        ) from error
-    try:
-        if new and any(path != claim.part for path in out.iterdir()):
-            raise _there_already(out)
-        yield
-    finally:
-        claim.close()
-        if made:
-            with suppress(OSError):
-                out.rmdir()
+        what = f"cannot write in {out}: {error.strerror}"
+        raise OutputError(what, "give another --out") from error
 
 
 def _there_already(out: Path) -> UsageError:
