@@ -5,6 +5,7 @@
     DenoisekitError            exit code 1
     ├── InputError             a file or array that cannot be denoised
     ├── OutputError            a result that cannot be written
+    │   └── OutputTaken        it is there already, or another run is writing it
     ├── UsageError         2   a request that makes no sense, whatever the files hold
     ├── WeightsError       3   weights that are absent, damaged or of another network
     └── OutOfMemory        4   no tile is small enough
@@ -47,6 +48,10 @@ class InputError(DenoisekitError):
 
 class OutputError(DenoisekitError):
     """A result that cannot be written where, or in the form, it was asked for."""
+
+
+class OutputTaken(OutputError):
+    """A result whose file is there already, or is being written by another run."""
 
 
 class UsageError(DenoisekitError):

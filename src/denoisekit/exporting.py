@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ def check(method: MethodInfo, traits: Traits, path: Path, *, kind: str, overwrit
             f"writing {kind} needs packages that are not installed: {', '.join(missing)}",
             pip_install("export"),
         )
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path} exists already", "add --overwrite, or give another name")
 
 

@@ -153,6 +153,19 @@ def test_plain_progress_speaks_every_ten_seconds_with_the_time_left(monkeypatch,
     )
 
 
+def test_a_terminal_that_goes_away_stops_no_work(monkeypatch, screen):
+    def gone(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", screen)
+    with render.progress("a.png", 2.0, "MP") as bar:
+        bar.update(1.0)
+        monkeypatch.setattr(screen, "write", gone)
+        bar.note("not seen")
+        bar.fail("not seen either")
+        bar.update(2.0)
+
+
 def test_short_work_needs_no_line(capsys):
     with render.progress("a.png", 1.0, "MP") as bar:
         bar.update(0.5)

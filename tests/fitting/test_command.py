@@ -126,7 +126,7 @@ def test_interrupted_once_it_writes_the_best_so_far(folder):
     log = folder / "log"
     process = launch(fit_until_stopped, folder, log=log, OMP_NUM_THREADS="1")
     # The output's place is taken when the work begins, and the handler is there before.
-    while process.is_alive() and not list(folder.glob("*photo_denoised*")):
+    while process.is_alive() and not list(folder.glob(".denoisekit-*")):
         time.sleep(0.01)
     time.sleep(0.5)
     assert process.pid is not None

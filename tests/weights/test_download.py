@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_method import METHOD, entry_for, official, pickled
 
+from denoisekit.atomic import part_stem
 from denoisekit.errors import WeightsError
 from denoisekit.weights import (
     cache_folder,
@@ -25,6 +26,7 @@ from denoisekit.weights import (
     pull,
     web,
 )
+from denoisekit.weights.cache import path_for, record_of
 from denoisekit.weights.manifest import UrlSource
 from processes import launch
 
@@ -344,11 +346,16 @@ class Full:
 @pytest.mark.parametrize("name", ["file.part", "safetensors", "json"])
 def test_full_disk_leaves_nothing(entry, monkeypatch, name):
     """Whichever of the files it hits: the download, the converted file, its record."""
-    real = Path.open
+    real, stored = Path.open, path_for(entry, verified=True)
+    places = {
+        "file.part": "file.part",
+        "safetensors": part_stem(stored),
+        "json": part_stem(record_of(stored)),
+    }
 
     def full(path, mode="r", *arguments, **options):
         file = real(path, mode, *arguments, **options)
-        hit = path.name == name or f".{name}." in path.name
+        hit = path.name.startswith(places[name])
         return Full(file) if hit and mode[0] in "wa" else file
 
     monkeypatch.setattr(Path, "open", full)

@@ -131,7 +131,9 @@ class Material:
         assert self._simulate is not None
         assert clean is not None
         # By the name: no other picture's presence, and no order, changes it.
-        draw = np.random.default_rng([self.seed, zlib.crc32(item.name.encode())])
+        draw = np.random.default_rng(
+            [self.seed, zlib.crc32(item.name.encode("utf-8", "surrogateescape"))]
+        )
         return self._simulate(clean, draw).astype(np.float32), clean
 
     def _pixels(self, picture: Picture) -> Floats:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from denoisekit.atomic import write_whole
+from denoisekit.atomic import Claim, write_whole
 from denoisekit.bench.candidates import NOISY, Candidate
 from denoisekit.bench.material import Item
 from denoisekit.bench.protocols import Protocol as Measure
@@ -182,6 +182,14 @@ class _Rows:
         self._lock = threading.Lock()
         path = place.folder / ROWS
         place.folder.mkdir(parents=True, exist_ok=True)
+        self._claim = Claim(path)  # the rows of two runs would be mixed
+        try:
+            self._read(path, place, facts)
+        except BaseException:
+            self._claim.close()
+            raise
+
+    def _read(self, path: Path, place: Place, facts: dict[str, Any]) -> None:
         head = json.dumps(facts, allow_nan=False)
         lines = [] if place.overwrite or not path.exists() else _whole_lines(path)
         if lines and lines[0] != head:
@@ -212,6 +220,7 @@ class _Rows:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._claim.close()
 
 
 def _row_of(path: Path, number: int, line: str) -> Row:

@@ -15,7 +15,7 @@ from pathlib import Path
 from denoisekit.bench.checksums import published
 from denoisekit.bench.protocols import DEFAULT
 from denoisekit.errors import InputError, UsageError, did_you_mean
-from denoisekit.weights.cache import cache_folder
+from denoisekit.weights.cache import cache_folder, user_folder
 
 DATA = "DENOISEKIT_DATA"
 """Environment variable: the folder of all sets."""
@@ -310,7 +310,9 @@ def find_set(name: str) -> SetInfo:
 def data_folder(given: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of all sets: the one given, that of the environment, or the cache's."""
     named = given or os.environ.get(DATA)
-    return Path(named).expanduser() if named else cache_folder().with_name("sets")
+    if named:
+        return user_folder(os.fspath(named), f"--data or {DATA}")
+    return cache_folder().with_name("sets")
 
 
 def find_files(info: SetInfo, data: Path) -> tuple[list[Path], list[Path]]:

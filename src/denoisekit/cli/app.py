@@ -6,6 +6,7 @@ turns whatever they raise into one or two lines and an exit code.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -29,13 +30,30 @@ from denoisekit.cli import (
     train,
     weights,
 )
-from denoisekit.errors import DenoisekitError
+from denoisekit.errors import DenoisekitError, OutOfMemory
 
 DEBUG = "DENOISEKIT_DEBUG"
 """Environment variable: anything but empty or 0 shows tracebacks."""
 
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__base__)
 """What Typer raises for a wrong command line; not every version has a public name for it."""
+
+LIGHT = {None, "methods"}
+"""Commands that load no large library."""
+
+LEAST_ADDRESSES, THREAD_ADDRESSES = 640 * 2**20, 72 * 2**20
+"""Bytes of address space that torch took when it was loaded, and that every thread of it adds:
+8 MiB of stack and 64 MiB that glibc sets apart. Measured with torch 2.13 for CPUs on Linux."""
+
+_STARVED = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "unable to allocate",
+    "failed to map segment",
+    "can't start new thread",
+    "bad_alloc",
+)
+"""What libraries say where memory is used up, in lower case."""
 
 EXIT_CODES = {
     0: "all done",
@@ -88,6 +106,8 @@ def root(
     if version:
         render.out(f"denoisekit {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand not in LIGHT:
+        _check_address_space()
     if context.invoked_subcommand is None:
         # Rich may have shown it already: then it is empty.
         for line in context.get_help().split("\n"):
@@ -138,7 +158,7 @@ def _run(arguments: Sequence[str]) -> int:
     except USAGE_ERROR as error:
         return _usage(error)
     except MemoryError:
-        return _fail("not enough memory", "try --max-memory with a smaller value", 4)
+        return _starved()
     except render.OutputClosed:
         raise
     except SystemExit as error:  # Rich ends so when the reader of a help page has gone
@@ -146,14 +166,42 @@ def _run(arguments: Sequence[str]) -> int:
             raise render.OutputClosed from None
         raise
     except OSError as error:  # the machine's, not ours: a disk, a permission
+        if error.errno == errno.ENOMEM:
+            return _starved()
         return _fail(_told(error), "see whether it is there, and whether you may use it", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence
+        if any(words in str(error).lower() for words in _STARVED):
+            return _starved()
         text = " ".join(str(error).split())  # whatever a library put there
         what = f"this is a bug in denoisekit: {type(error).__name__}: {text}"
         return _fail(what, f"set {DEBUG}=1 to see the traceback, and please report it", 70)
     if code == 130:
-        render.err("interrupted")
+        return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    render.err("interrupted")
+    return 130
+
+
+def _starved() -> int:
+    return _fail("not enough memory", "try --max-memory with a smaller value", 4)
+
+
+def _check_address_space() -> None:
+    """Refuse what would end in a library, without a word or with a crash."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    least = LEAST_ADDRESSES + (os.cpu_count() or 1) * THREAD_ADDRESSES
+    if most != resource.RLIM_INFINITY and most < least:
+        raise OutOfMemory(
+            f"only {most >> 20} MiB of address space are allowed, and {least >> 20} are needed",
+            f"allow more: ulimit -v {least >> 10}",
+        )
 
 
 def _told(error: OSError) -> str:
@@ -172,6 +220,8 @@ def _usage(error: Any) -> int:
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
+    if _asked:  # a library may have made an error of its own of the interruption
+        return _interrupted()
     if os.environ.get(DEBUG, "0") not in {"", "0"}:
         for line in traceback.format_exc().splitlines():
             render.err(line)
@@ -181,14 +231,19 @@ def _fail(message: str, hint: str | None, code: int) -> int:
     return code
 
 
+_asked: list[int] = []
+"""Signals that asked the program to end."""
+
+
 def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal's handler
+    _asked.append(number)
     raise KeyboardInterrupt
 
 
 def main() -> NoReturn:
     """Entry point of the ``denoisekit`` command."""
     render.prepare()
-    for name in ("SIGTERM", "SIGHUP"):  # SIGHUP: the terminal has gone; Windows has none
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # SIGHUP: the terminal has gone; Windows has none
         number = getattr(signal, name, None)
         # By itself Python ends at once there, and leaves half-written files. What is ignored,
         # as nohup does it, stays so.

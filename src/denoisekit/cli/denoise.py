@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -28,7 +27,7 @@ from denoisekit.cli.shared import (
     parse_strength,
     worth_telling,
 )
-from denoisekit.errors import DenoisekitError, UsageError
+from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -189,7 +188,7 @@ class _Speaker:
         from denoisekit.auto import Chooser
 
         for path, error in plan.failures:
-            self._failure(path, error)
+            render.failure(path, error, self.as_json)
         failed = [error.exit_code for _, error in plan.failures]
         if plan.skipped:
             self._say(f"skipped {len(plan.skipped)} whose output exists")
@@ -260,7 +259,9 @@ class _Speaker:
             for outcome in run_batch(plan.jobs, runner, progress):
                 if outcome.error:
                     failed.append(outcome.error.exit_code)
-                    self._failure(outcome.job.source, outcome.error, bar)
+                    render.failure(outcome.job.source, outcome.error, self.as_json, bar)
+                elif outcome.report is None:
+                    bar.note(render.skipped(outcome.job.source))
                 else:
                     self._success(outcome, denoiser, bar)
         return failed
@@ -303,11 +304,6 @@ class _Speaker:
                 f"{job.source} -> {job.target}  "
                 f"{outcome.megapixels:.3g} megapixels in {outcome.seconds:.1f} s"
             )
-
-    def _failure(
-        self, path: Path, error: DenoisekitError, bar: render.Progress | None = None
-    ) -> None:
-        render.failure(path, error, self.as_json, None if self.quiet else bar)
 
     def _say(self, text: str) -> None:
         if not self.quiet:

@@ -25,11 +25,12 @@ from denoisekit.cli.shared import (
     Stop,
     Suffix,
     check_existing,
+    check_writable,
     end_batch,
     parse_strength,
     stopping,
 )
-from denoisekit.errors import OutputError, UsageError
+from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
     from denoisekit.batch import Outcome
@@ -137,7 +138,7 @@ def fit_single(
     check_existing(overwrite=overwrite, skip_existing=skip_existing)
     _check_choice("--preset", preset, tuple(PRESETS))
     _check_choice("--planes", planes, ("shared", "each"))
-    _check_new(save_weights, report, overwrite=overwrite)
+    check_writable(save_weights, report, overwrite=overwrite)
     options = FitOptions(
         objective=objective,
         start=start,
@@ -161,7 +162,7 @@ def fit_single(
             speaker = _Speaker(quiet, as_json, stop)
             fitter = Fitter(options, each=planes == "each", on_look=speaker.hear, began=began)
             failed = speaker.run(plan, fitter, options.seconds)
-            if not failed and plan.jobs:
+            if fitter.fits:  # also where the image could not be written: they took the time
                 _keep(fitter.fits, save_weights, report, plan.jobs[0].source.name, overwrite)
         end_batch(failed)
     if stop.asked():
@@ -171,13 +172,6 @@ def fit_single(
 def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise UsageError(f"{option} {value} is not known", f"choose from {', '.join(known)}")
-
-
-def _check_new(*paths: Path | None, overwrite: bool) -> None:
-    """Refuse, before any work, to replace what exists."""
-    for path in paths:
-        if path is not None and path.exists() and not overwrite:
-            raise OutputError(f"{path} exists already", "give another name, or add --overwrite")
 
 
 def _keep(
@@ -238,6 +232,8 @@ class _Speaker:
                 if outcome.error:
                     failed.append(outcome.error.exit_code)
                     render.failure(outcome.job.source, outcome.error, self.as_json, bar)
+                elif outcome.report is None:
+                    bar.note(render.skipped(outcome.job.source))
                 else:
                     self._success(outcome, fitter.fits, bar)
         return failed

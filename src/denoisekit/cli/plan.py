@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from denoisekit.errors import DenoisekitError, InputError, UsageError
+from denoisekit.atomic import remove_dead_parts
+from denoisekit.errors import DenoisekitError, InputError, OutputTaken, UsageError
 
 if TYPE_CHECKING:
     from denoisekit.batch import Job
@@ -56,13 +57,8 @@ class Plan:
             Two inputs would write one file, or an output would replace an input.
         """
         from denoisekit.batch import Job, survey, target_info
-        from denoisekit.outputs import (
-            check_count,
-            check_ending,
-            check_free,
-            find_sources,
-            name_outputs,
-        )
+        from denoisekit.formats import check_output
+        from denoisekit.outputs import check_count, check_ending, find_sources, name_outputs
 
         naming = self.naming
         if len(inputs) == 1 and not Path(inputs[0]).is_dir():
@@ -91,17 +87,21 @@ class Plan:
         for source, target in pairs:
             image = images[source.path]
             format = format_of(source)
-            if self.skip_existing and target.exists():
-                self.skipped.append(source.path)
-                continue
             try:
-                check_free(target, overwrite=self.overwrite)
+                check_output(target, overwrite=self.overwrite)
                 target_info(image, format)
             except DenoisekitError as error:
-                self._fail(source.path, error)
+                if self.skip_existing and isinstance(error, OutputTaken):
+                    self.skipped.append(source.path)
+                else:
+                    self._fail(source.path, error)
                 continue
-            self.jobs.append(Job(source.path, target, format, self.axes, self.overwrite))
+            self.jobs.append(
+                Job(source.path, target, format, self.axes, self.overwrite, self.skip_existing)
+            )
             self.images.append(image)
+        for folder in {target.parent for _, target in pairs}:
+            remove_dead_parts(folder)  # also where nothing is left to do
 
     def _fail(self, path: Path, error: DenoisekitError) -> None:
         self.failures.append((path, error))

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from denoisekit.errors import DenoisekitError, printable
 
@@ -45,6 +45,10 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Put a line on stderr without disturbing the bar."""
+        ...
+
+    def fail(self, text: str) -> None:
+        """Put a line there even where only errors are wanted."""
         ...
 
     def describe(self, title: str) -> None:
@@ -119,7 +123,12 @@ def failure(path: Path, error: DenoisekitError, as_json: bool, bar: Progress | N
         if bar is None:
             err(line)
         else:
-            bar.note(line)
+            bar.fail(line)
+
+
+def skipped(path: Path) -> str:
+    """Say that an input was left out, because it is done or being done elsewhere."""
+    return f"{path}: skipped, its output is there or another run is writing it"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
@@ -217,6 +226,9 @@ class _Silent:
 
     def note(self, text: str) -> None: ...
 
+    def fail(self, text: str) -> None:
+        err(text)
+
     def describe(self, title: str) -> None: ...
 
 
@@ -229,6 +241,9 @@ class _Drawn:
 
     def note(self, text: str) -> None:
         self._bar.console.print(_shown(text), markup=False, highlight=False, soft_wrap=True)
+
+    def fail(self, text: str) -> None:
+        self.note(text)
 
     def describe(self, title: str) -> None:
         from rich.markup import escape
@@ -256,6 +271,9 @@ class _Plain:
     def note(self, text: str) -> None:
         err(text)
 
+    def fail(self, text: str) -> None:
+        err(text)
+
     def describe(self, title: str) -> None:
         self._title = title
 
@@ -276,7 +294,7 @@ def _bar(unit: str) -> Bar:
         TaskProgressColumn(),
         TextColumn("{task.completed:.1f}/{task.total:.1f} " + unit),
         TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
+        console=Console(file=steady_stderr()),
         # One slow tile may take longer than Rich's usual half minute.
         speed_estimate_period=600,
         # Rich would send stdout to its own stream: right on a shared terminal only.
@@ -350,6 +368,28 @@ def _delivery(stream: TextIO) -> Iterator[None]:
         if isinstance(error, BrokenPipeError):
             raise OutputClosed from None
         _lost = f"cannot write to {stream.name}: {error.strerror}"
+
+
+def steady_stderr() -> IO[str]:
+    """Return stderr as Rich can draw on it, though the terminal goes away meanwhile."""
+    return cast(IO[str], _Steady(sys.stderr))
+
+
+class _Steady:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _delivery(self._stream):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _delivery(self._stream):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _terminal(stream: TextIO | None) -> bool:

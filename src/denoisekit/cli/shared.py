@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 Output = Annotated[
     Path | None,
-    typer.Option("-o", "--output", help="A file, or a folder (also for one input)."),
+    typer.Option(
+        "-o", "--output", readable=False, help="A file, or a folder (also for one input)."
+    ),
 ]
 Suffix = Annotated[
     str | None, typer.Option(help="Put after the name; default _denoised beside the input.")
@@ -75,6 +77,21 @@ def check_existing(*, overwrite: bool, skip_existing: bool) -> None:
     """
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing exclude each other")
+
+
+def check_writable(*paths: Path | None, overwrite: bool) -> None:
+    """Refuse, before any work, what could not be written after it.
+
+    Raises
+    ------
+    OutputError
+        It exists, its folder cannot be written, its name is too long, the disk is full.
+    """
+    from denoisekit.formats import claim_output
+
+    for path in paths:
+        if path is not None:
+            claim_output(path, overwrite=overwrite).close()
 
 
 def end_batch(codes: Sequence[int]) -> None:
@@ -171,7 +188,10 @@ def stopping(text: str) -> Iterator[Stop]:
         Said then: what happens now.
     """
     stop = Stop(text)
-    signals = (signal.SIGINT, signal.SIGTERM)
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # What is ignored, as nohup and scripts do it for what runs beside them, stays so.
+    signals = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
     before = [signal.signal(number, stop.ask) for number in signals]
     try:
         yield stop

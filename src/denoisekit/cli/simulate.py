@@ -23,7 +23,7 @@ from denoisekit.cli.shared import (
     check_existing,
     end_batch,
 )
-from denoisekit.errors import DenoisekitError
+from denoisekit.errors import DenoisekitError, OutputTaken
 
 if TYPE_CHECKING:
     from denoisekit.batch import Job
@@ -172,8 +172,11 @@ class _Speaker:
                 try:
                     result = simulate_file(job, model, rng, strength, range_, progress)
                 except DenoisekitError as error:
-                    failed.append(error.exit_code)
-                    render.failure(job.source, error, self.as_json, None if self.quiet else bar)
+                    if job.skip and isinstance(error, OutputTaken):
+                        bar.note(render.skipped(job.source))
+                    else:
+                        failed.append(error.exit_code)
+                        render.failure(job.source, error, self.as_json, bar)
                 else:
                     self._success(job, model, result, seed, bar)
                 done += size

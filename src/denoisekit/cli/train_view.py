@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,7 +37,7 @@ def board(quiet: bool) -> Iterator[Board]:
         from rich.console import Console
         from rich.live import Live
 
-        console = Console(file=sys.stderr)
+        console = Console(file=render.steady_stderr())
         with Live(console=console, refresh_per_second=4, redirect_stdout=False) as live:
             yield _Drawn(live)
     else:

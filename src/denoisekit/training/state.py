@@ -97,7 +97,7 @@ def write_file(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data, sole=True)
+        write_whole(path, data)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -137,7 +137,8 @@ def load_state(folder: Folder) -> State | None:
     import torch
 
     try:
-        state = State(**torch.load(folder.state, map_location="cpu", weights_only=True))
+        with folder.state.open("rb") as file:  # torch takes no name that is not UTF-8
+            state = State(**torch.load(file, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged file may raise anything

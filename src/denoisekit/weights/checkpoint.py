@@ -59,13 +59,15 @@ def read_state(path: Path) -> State:
     """
     try:
         if read_header(path) is not None:
-            from safetensors.torch import load_file
+            from safetensors.torch import load
 
-            state: State = load_file(path)
+            # By their content: neither library takes a name that is not UTF-8.
+            state: State = load(path.read_bytes())
             return state
         _check_archive(path)
-        # Asked for by name: a default that changes must not turn pickles on.
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            # Asked for by name: a default that changes must not turn pickles on.
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"there is no file {path}", "check the path") from error
     except WeightsError:
