@@ -117,7 +117,7 @@ def check_ending(output: Path | None) -> None:
         ``z.unknown``. A folder that is there may be called so, and one that is not like
         ``out.v2``.
     """
-    if output is None or output.is_dir():
+    if output is None or os.path.isdir(output):  # noqa: PTH112 - no permission: no
         return
     suffix = output.suffix.lower()
     looks = re.fullmatch(r"\.[a-z][a-z0-9]{1,9}", suffix) and not re.fullmatch(r"\.v\d+", suffix)

@@ -119,3 +119,21 @@ def test_v_is_the_version(run, option):
     code, out, err = run(option)
     assert (code, err) == (0, "")
     assert out.startswith("denoisekit ")
+
+
+def test_names_too_long_and_folders_that_are_closed_are_one_line(box):
+    weights = box_method.write_weights(Path("box.safetensors").absolute())
+    long = "x" * 300
+    for arguments in (
+        (long,),
+        ("in.png", long),
+        ("in.png", "-o", f"{long}.png"),
+        ("in.png", "-o", f"{long}.unknown"),
+    ):
+        code, _, err = box("denoise", *arguments, "--weights", weights)
+        assert code in {1, 2}
+        assert "bug" not in err
+    for name in (long, f"{long}/", f"{long}.safetensors"):
+        code, _, err = box("denoise", "in.png", "--method", "box", "--weights", name)
+        assert code in {1, 2, 3}
+        assert "bug" not in err

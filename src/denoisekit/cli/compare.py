@@ -81,7 +81,7 @@ def compare(
     from denoisekit.signal import find_signal
 
     page = output or image.with_name(f"{image.stem}_compare.html")
-    if page.suffix.lower() not in {"", ".html", ".htm"} and not page.is_dir():
+    if page.suffix.lower() not in {"", ".html", ".htm"}:
         raise UsageError(
             f"{page}: compare writes a page (HTML), not a picture",
             f"-o {page.with_suffix('.html')}; for a picture: denoisekit denoise {image} -o {page}",

@@ -75,7 +75,7 @@ def piped(
 def _check(
     inputs: Sequence[str], *, into: bool, onto: bool, output: Path | None, as_json: bool
 ) -> None:
-    if len(inputs) > 1 or (onto and Path(inputs[0]).is_dir()):
+    if len(inputs) > 1 or (onto and os.path.isdir(inputs[0])):  # noqa: PTH112
         raise UsageError("- is one image: give one input", "a folder is done with -o FOLDER")
     if into and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ class Plan:
         from denoisekit.outputs import check_count, check_ending, find_sources, name_outputs
 
         naming = self.naming
-        if len(inputs) == 1 and not Path(inputs[0]).is_dir():
+        if len(inputs) == 1 and not os.path.isdir(inputs[0]):  # noqa: PTH112 - no permission: no
             check_ending(naming.output)
         naming.format_for("")  # a wrong name fails before any file is opened
         ours = naming.suffix or naming.default
@@ -109,7 +110,8 @@ class Plan:
 
 def _meant_as_output(path: Path, inputs: list[str]) -> InputError | None:
     """Return the error for the second of two names, where it is that of the result."""
-    if len(inputs) != 2 or str(path) != inputs[1] or path.exists() or not Path(inputs[0]).exists():
+    there = [os.path.lexists(name) for name in inputs]
+    if there != [True, False] or str(path) != inputs[1]:
         return None
     return InputError(
         f"{path}: no such file",

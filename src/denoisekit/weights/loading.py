@@ -139,7 +139,7 @@ def is_path(name: str | Path) -> bool:
     separators = {os.sep, os.altsep or os.sep, "/"}
     if name.lower().endswith(_SUFFIXES) or any(s in name for s in separators):
         return True
-    return (Path(name) / _RUN).is_file()
+    return os.path.isfile(os.path.join(name, _RUN))  # noqa: PTH113, PTH118 - no permission: no
 
 
 def file_of(name: str | Path) -> Path:
@@ -151,12 +151,12 @@ def file_of(name: str | Path) -> Path:
         The run has none yet, or it is another folder.
     """
     path = Path(name)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - no permission: no
         return path
     result, last = path / "weights.safetensors", path / "checkpoints" / "last.safetensors"
-    if result.is_file():
+    if os.path.exists(result):  # noqa: PTH110
         return result
-    if last.is_file():
+    if os.path.exists(last):  # noqa: PTH110
         raise WeightsError(
             f"the run {path} is not over", f"take what it has so far: --weights {last}"
         )
