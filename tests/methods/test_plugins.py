@@ -202,6 +202,10 @@ def test_a_plugin_that_ends_or_stops_the_program(packages, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "kit-gone" in out
     assert "\x1b" not in out
+    assert frame.run(["methods"]) == 0
+    err = capsys.readouterr().err
+    assert "warning: the plugin 'gone' of kit-gone 1.0 is left out: its import ends" in err
+    assert len(err.splitlines()) == 4
 
 
 def test_a_broken_plugin_does_not_matter_to_what_it_has_no_part_in(packages, capsys, tmp_path):

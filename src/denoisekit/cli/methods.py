@@ -8,6 +8,7 @@ import typer
 
 from denoisekit.cli import render
 from denoisekit.methods import METHODS, MethodInfo, all_methods, get_method
+from denoisekit.methods.plugins import load_plugins
 
 EPILOG = "Examples:\n\ndenoisekit methods\n\ndenoisekit methods ssbsn\n\ndenoisekit methods --json"
 
@@ -33,6 +34,10 @@ def methods(
         )
     else:
         _tell(infos[0])
+    if name is None:
+        for failure in load_plugins()[1]:
+            about = f"'{failure.name}' of {failure.package} {failure.version}"
+            render.err(f"warning: the plugin {about} is left out: {failure.reason}")
 
 
 def _row(info: MethodInfo) -> tuple[str, ...]:
