@@ -143,7 +143,7 @@ def _tried(modules: list[str]) -> list[str]:
                 code = process.wait(max(0.0, ends - time.monotonic()))
                 found.append("" if code == _SOUND else f"its import ends the program ({code})")
             except subprocess.TimeoutExpired:
-                found.append(f"its import takes more than {IMPORT_SECONDS:.0f} s")
+                found.append(f"its import takes more than {IMPORT_SECONDS:g} s")
     finally:
         for process in tried:
             process.kill()
