@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nets": set(),
     "methods": {"nets"},
     "device": {"geometry", "methods"},
-    "weights": {"methods"},
+    "weights": {"methods", "ranges"},
     "extremes": {"image"},
     "ranges": {"extremes", "image"},
     "masks": set(),

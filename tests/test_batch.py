@@ -6,14 +6,17 @@ import errno
 import faulthandler
 import os
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import box_method
 from denoisekit import overlap
+from denoisekit.atomic import Claim, part_stem
 from denoisekit.batch import Job, run_batch
-from denoisekit.errors import InputError, InternalError, OutOfMemory, OutputError
+from denoisekit.errors import InputError, InternalError, OutOfMemory, OutputError, OutputTaken
 from denoisekit.formats import raw_array
 from denoisekit.options import Options
 from denoisekit.pipeline import Denoiser
@@ -102,14 +105,37 @@ def test_a_network_never_runs_far_ahead_of_a_slow_writer(jobs, monkeypatch):
     assert len(calls) == 16 * 5
 
 
+def test_two_runs_share_the_work_where_existing_files_are_skipped(jobs):
+    jobs = [replace(job, skip=True) for job in jobs]
+    theirs = run_batch(jobs, box(tile=4))
+    first = next(theirs)
+    claim = Claim(jobs[3].target)  # a third run is at work on it
+    ours = list(run_batch(jobs, box(tile=4)))
+    claim.close()
+    rest = list(theirs)
+    assert all(outcome.error is None for outcome in [first, *ours, *rest])
+    done = [outcome.job.target.name for outcome in [first, *ours, *rest] if outcome.report]
+    assert sorted(done) == ["0.npy", "1.npy", "2.npy", "3.npy", "4.npy"]
+    assert ours[0].report is None
+    assert results(jobs) == sorted(done)
+
+
+def test_without_skipping_a_file_of_another_run_is_that_files_error(jobs):
+    claim = Claim(jobs[2].target)
+    outcomes = list(run_batch(jobs, box(tile=4)))
+    claim.close()
+    assert [o.error is None for o in outcomes] == [True, True, False, True, True]
+    assert isinstance(outcomes[2].error, OutputTaken)
+
+
 @pytest.mark.parametrize("tile", [4, 0])
 def test_a_full_disk_in_mid_write_is_that_files_error(jobs, monkeypatch, tile):
-    real = raw_array.NpyWriter.write_rows
+    real, full = raw_array.NpyWriter.write_rows, part_stem(Path("1.npy"))
     monkeypatch.setattr(
         raw_array.NpyWriter,
         "write_rows",
         lambda self, plane, top, rows: (
-            fail(errno.ENOSPC) if "1.npy" in self._file.name else real(self, plane, top, rows)
+            fail(errno.ENOSPC) if full in self._file.name else real(self, plane, top, rows)
         ),
     )
     outcomes = list(run_batch(jobs, box(tile=tile)))

@@ -15,10 +15,10 @@ from denoisekit.device import parse_memory
 from denoisekit.errors import DenoisekitError, UsageError
 from denoisekit.fitting import Fit, FitOptions, fit
 from denoisekit.fitting.options import PRESETS, Listen
-from denoisekit.formats import create_image, open_image
+from denoisekit.formats import check_output, create_image, open_image
 from denoisekit.interop import Array, denoise_held, hold
 from denoisekit.options import DEFAULT_METHOD, Options, Strength, parse_time
-from denoisekit.outputs import Naming, Source, check_count, check_free, name_outputs
+from denoisekit.outputs import Naming, Source, check_count, name_outputs
 from denoisekit.pipeline import Denoiser
 from denoisekit.pipeline import load as load_options
 from denoisekit.weights import method_of
@@ -293,7 +293,7 @@ def _denoise_files(
     named = name_outputs(map(Source, formats), naming, lambda source: formats[source.path])
     for source, target in named:
         try:
-            check_free(target, overwrite=overwrite)
+            check_output(target, overwrite=overwrite)
         except DenoisekitError as error:
             errors.append(error)
         else:
@@ -319,7 +319,7 @@ def _denoise_to_file(
         )
     held = hold(noisy, axes)
     target = target_info(held.reader().info, naming.format_for("npy"))
-    check_free(path, overwrite=overwrite)
+    check_output(path, overwrite=overwrite)
     denoised = replace(held, array=denoise_held(denoiser.run, held)).reader()
     with create_image(path, target, overwrite=overwrite) as writer:
         for plane in range(target.planes):

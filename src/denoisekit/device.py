@@ -177,15 +177,27 @@ def choose_precision(device: torch.device, requested: str) -> str:
 
 
 def available_memory() -> int:
-    """Return the bytes this process may still take: free memory, or what its container leaves."""
+    """Return the bytes this process may still take: free, or left by its container or limit."""
     import psutil
 
     free = int(psutil.virtual_memory().available)
+    if (most := address_space()) is not None:
+        free = min(free, most - int(psutil.Process().memory_info().vms))
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     try:
         return min(free, int(limit.read_text()) - int(used.read_text()))
     except (OSError, ValueError):  # not Linux, no container, or "max"
         return free
+
+
+def address_space() -> int | None:
+    """Return the bytes of address space that ``ulimit -v`` allows; None: no limit is known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def used_memory() -> int:

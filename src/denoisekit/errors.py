@@ -5,6 +5,7 @@
     DenoisekitError            exit code 1
     ├── InputError             a file or array that cannot be denoised
     ├── OutputError            a result that cannot be written
+    │   └── OutputTaken        it is there already, or another run is writing it
     ├── UsageError         2   a request that makes no sense, whatever the files hold
     ├── WeightsError       3   weights that are absent, damaged or of another network
     ├── OutOfMemory        4   no tile is small enough
@@ -19,7 +20,11 @@ The command line prints ``message`` and ``hint`` on one line each and leaves wit
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, ends of lines, turns of direction, and halves of characters."""
 
 
 class DenoisekitError(Exception):
@@ -47,6 +52,10 @@ class InputError(DenoisekitError):
 
 class OutputError(DenoisekitError):
     """A result that cannot be written where, or in the form, it was asked for."""
+
+
+class OutputTaken(OutputError):
+    """A result whose file is there already, or is being written by another run."""
 
 
 class UsageError(DenoisekitError):
@@ -128,3 +137,62 @@ def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
     if close:
         return "did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
     return "known: " + ", ".join(known)
+
+
+def printable(text: str) -> str:
+    r"""Return a text as one line that no terminal takes for anything but text.
+
+    Names of files, metadata, weights and plugins may hold escape sequences, ends of lines,
+    or bytes that are no UTF-8.
+
+    Parameters
+    ----------
+    text : str
+        Of any origin.
+
+    Returns
+    -------
+    str
+        With ``\n``, ``\x1b``, ``\u202e`` … written out; bytes that are no UTF-8 as ``\xff``.
+    """
+    return _UNSHOWN.sub(_written_out, text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps the bytes of a name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return ascii(match[0])[1:-1]
+
+
+def pip_install(extra: str = "", *options: str) -> str:
+    """Return the command that installs denoisekit as it was installed here, with an extra.
+
+    What an index does not know by that name is installed from its folder.
+
+    Parameters
+    ----------
+    extra : str
+        Of ``pyproject.toml``, such as ``bench``.
+    *options : str
+        Of pip.
+
+    Returns
+    -------
+    str
+        Right for every shell: in double quotes.
+    """
+    import json
+    from contextlib import suppress
+    from importlib import metadata
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    what, more = "denoisekit", list(options)
+    with suppress(metadata.PackageNotFoundError, OSError, ValueError, LookupError, TypeError):
+        origin = json.loads(metadata.distribution("denoisekit").read_text("direct_url.json") or "")
+        folder = origin["dir_info"]  # of a checkout; a wheel or an archive has none
+        what = url2pathname(urlsplit(origin["url"]).path)
+        more += ["-e"] * bool(folder.get("editable"))
+    named = f"{what}[{extra}]" if extra else what
+    return " ".join(["pip install", *more, f'"{named}"'])

@@ -250,7 +250,8 @@ def work(where, folder, arguments):
 
 
 @pytest.mark.parametrize(
-    ("where", "request_to_end"), [("network", signal.SIGTERM), ("writer", signal.SIGINT)]
+    ("where", "request_to_end"),
+    [("network", signal.SIGTERM), ("writer", signal.SIGINT), ("network", signal.SIGHUP)],
 )
 def test_an_interrupted_run_leaves_nothing_behind(
     tmp_path, tmp_path_factory, where, request_to_end

@@ -18,13 +18,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from denoisekit.atomic import write_whole
+from denoisekit.atomic import Claim, write_whole
 from denoisekit.bench.candidates import NOISY, Candidate
 from denoisekit.bench.material import Item
 from denoisekit.bench.protocols import Protocol as Measure
-from denoisekit.bench.results import RESULTS, Row, complete, facts_of
+from denoisekit.bench.results import RESULTS, Row, check_alike, complete, facts_of
 from denoisekit.errors import (
     DenoisekitError,
+    InputError,
     InternalError,
     OutputError,
     UsageError,
@@ -124,7 +125,9 @@ def run(
         finally:
             rows.close()
         order = [(c.id, item.name) for c in candidates for item in pictures.items]
-        results = complete(facts, [rows.done[key] for key in order])
+        kept = [rows.done[key] for key in order]
+        check_alike(kept)
+        results = complete(facts, kept)
         text = json.dumps(results, indent=1, allow_nan=False) + "\n"
         write_whole(place.folder / RESULTS, text.encode())
     except OSError as error:
@@ -208,6 +211,14 @@ class _Rows:
         self._lock = threading.Lock()
         path = place.folder / ROWS
         place.folder.mkdir(parents=True, exist_ok=True)
+        self._claim = Claim(path)  # the rows of two runs would be mixed
+        try:
+            self._read(path, place, facts)
+        except BaseException:
+            self._claim.close()
+            raise
+
+    def _read(self, path: Path, place: Place, facts: dict[str, Any]) -> None:
         head = json.dumps(facts, allow_nan=False)
         lines = [] if place.overwrite or not path.exists() else _whole_lines(path)
         if lines and lines[0] != head:
@@ -215,8 +226,8 @@ class _Rows:
                 f"{place.folder} holds results of another run{_difference(lines[0], facts)}",
                 "name another folder with --out, or throw them away with --overwrite",
             )
-        for line in lines[1:]:
-            row = Row.read(json.loads(line))
+        for number, line in enumerate(lines[1:], 2):
+            row = _row_of(path, number, line)
             self.done[row.candidate, row.picture] = row
         if not lines:
             with suppress(FileNotFoundError):
@@ -238,6 +249,17 @@ class _Rows:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._claim.close()
+
+
+def _row_of(path: Path, number: int, line: str) -> Row:
+    try:
+        return Row.read(json.loads(line))
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
+        raise InputError(
+            f"{path} is damaged in line {number}",
+            "delete that line to go on, or throw all away with --overwrite",
+        ) from None
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -249,7 +271,9 @@ def _difference(line: str, facts: dict[str, Any]) -> str:
     """Say in what the facts of a former run differ."""
     try:
         former = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(former, dict):
         return ""
     names = [name for name in facts if former.get(name) != json.loads(json.dumps(facts[name]))]
     return f": other {', '.join(names)}" if names else ""

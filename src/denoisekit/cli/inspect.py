@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import render
-from denoisekit.cli.shared import Axes
+from denoisekit.cli.pipes import piped
+from denoisekit.cli.shared import Axes, Range
 
 if TYPE_CHECKING:
     from denoisekit.estimate import NoiseEstimate
@@ -20,22 +21,21 @@ EPILOG = (
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="An image; - is stdin.", show_default=False)],
     axes: Axes = None,
-    range: Annotated[
-        str, typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI.")
-    ] = "auto",
+    range: Range = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what a file holds, its noise, the method that suits it, and how long that takes."""
     from denoisekit.formats import open_image
 
-    reader = open_image(file, axes)
-    try:
-        facts = {"file": str(file), **_content(reader.info), **_noise(reader, range)}
-        facts.update(_advice(reader.info, facts))
-    finally:
-        reader.close()
+    with piped([str(file)], Path()) as ((name,), _):
+        reader = open_image(Path(name), axes)
+        try:
+            facts = {"file": str(file), **_content(reader.info), **_noise(reader, range)}
+            facts.update(_advice(reader.info, facts))
+        finally:
+            reader.close()
     if as_json:
         render.json_line(facts)
         return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from denoisekit.errors import InputError, UsageError, as_error
+from denoisekit.atomic import remove_dead_parts
+from denoisekit.errors import DenoisekitError, InputError, OutputTaken, UsageError, as_error
 
 if TYPE_CHECKING:
     from denoisekit.batch import Job
@@ -57,9 +59,12 @@ class Plan:
             Two inputs would write one file, or an output would replace an input.
         """
         from denoisekit.batch import Job, survey, target_info
-        from denoisekit.outputs import check_count, check_free, find_sources, name_outputs
+        from denoisekit.formats import check_output
+        from denoisekit.outputs import check_count, check_ending, find_sources, name_outputs
 
         naming = self.naming
+        if len(inputs) == 1 and not os.path.isdir(inputs[0]):  # noqa: PTH112 - no permission: no
+            check_ending(naming.output)
         naming.format_for("")  # a wrong name fails before any file is opened
         ours = naming.suffix or naming.default
         images: dict[Path, ImageInfo] = {}
@@ -75,7 +80,8 @@ class Plan:
             except UsageError as error:  # axes that do not fit this file
                 self._fail(source.path, InputError(error.message, error.hint))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
-                self._fail(source.path, as_error(error, source.path))
+                meant = _meant_as_output(source.path, inputs)
+                self._fail(source.path, meant or as_error(error, source.path))
 
         def format_of(source: Source) -> str:
             return naming.format_for(images[source.path].format)
@@ -84,17 +90,32 @@ class Plan:
         for source, target in pairs:
             image = images[source.path]
             format = format_of(source)
-            if self.skip_existing and target.exists():
-                self.skipped.append(source.path)
-                continue
             try:
-                check_free(target, overwrite=self.overwrite)
+                check_output(target, overwrite=self.overwrite)
                 target_info(image, format)
             except Exception as error:  # noqa: BLE001
-                self._fail(source.path, as_error(error, source.path))
+                if self.skip_existing and isinstance(error, OutputTaken):
+                    self.skipped.append(source.path)
+                else:
+                    self._fail(source.path, as_error(error, source.path))
                 continue
-            self.jobs.append(Job(source.path, target, format, self.axes, self.overwrite))
+            self.jobs.append(
+                Job(source.path, target, format, self.axes, self.overwrite, self.skip_existing)
+            )
             self.images.append(image)
+        for folder in {target.parent for _, target in pairs}:
+            remove_dead_parts(folder)  # also where nothing is left to do
 
     def _fail(self, path: Path, error: DenoisekitError) -> None:
         self.failures.append((path, error))
+
+
+def _meant_as_output(path: Path, inputs: list[str]) -> InputError | None:
+    """Return the error for the second of two names, where it is that of the result."""
+    there = [os.path.lexists(name) for name in inputs]
+    if there != [True, False] or str(path) != inputs[1]:
+        return None
+    return InputError(
+        f"{path}: no such file",
+        f"all names are of images to read; to name the result: {inputs[0]} -o {path}",
+    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from denoisekit.errors import OutputError
 from denoisekit.fitting.options import FitOptions, Look
 from denoisekit.pipeline import Denoiser
 from denoisekit.training.state import write_weights
@@ -83,4 +84,8 @@ class Fit:
             The file cannot be written.
         """
         weights, method = self.denoiser.weights, self.denoiser.info
-        write_weights(Path(path), method, weights.config, dict(weights.state), self.facts)
+        try:
+            write_weights(Path(path), method, weights.config, dict(weights.state), self.facts)
+        except OutputError as error:
+            error.hint = "choose another place for the weights"  # not that of a training
+            raise

@@ -122,6 +122,8 @@ def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no 
     channels, width, full = config["channels"], config["width"], config["full"]
     depth, pd = config["depth"], config["pd"]
     if config["net"] == PYRAMID:
+        if pd != 1:
+            raise ValueError("a U-Net runs on the image itself, not on its phases")
         products, limits = _pyramid_products(channels, width), PYRAMID_LIMITS
     else:
         products = 9 * (2 * channels * width + (depth - 2) * width**2)

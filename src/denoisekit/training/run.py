@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from denoisekit.atomic import Claim, remove_dead_parts
 from denoisekit.device import choose_precision, describe_device
-from denoisekit.errors import OutOfMemory, OutputError, UsageError
+from denoisekit.errors import InputError, OutOfMemory, OutputError, OutputTaken, UsageError
 from denoisekit.methods import MethodInfo, Stage, get_method
 from denoisekit.training.config import (
     Asked,
@@ -30,7 +32,7 @@ from denoisekit.training.log import Log, Tell, find_board
 from denoisekit.training.loop import LOOK_SHARE, Run, train_stage
 from denoisekit.training.material import Material, gather
 from denoisekit.training.planning import plan
-from denoisekit.training.state import Folder, State, load_state, write_file
+from denoisekit.training.state import Folder, State, damaged_state, load_state, write_file
 from denoisekit.training.step import Trainee, frozen
 from denoisekit.training.threads import threads_that_help
 from denoisekit.weights import load_weights
@@ -96,9 +98,7 @@ def start(
     began = time.monotonic() if machine.began is None else machine.began
     if machine.tensorboard:
         find_board()  # now, before anything is written
-    with crew(machine.device) as here, ExitStack() as stack:
-        if here.first and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} exists already", "go on with --resume, or give another --out")
+    with crew(machine.device) as here, _alone(out, here, new=True), ExitStack() as stack:
         choose_precision(here.device, asked.precision)
         material = gather(data, out, asked.network.get("channels"))
         if asked.limit and here.size == 1:
@@ -106,7 +106,7 @@ def start(
             stack.enter_context(threads_that_help(here.device))
         config, costs = _planned(method, data, asked, material.channels, here, began)
         if here.first:
-            write_file(folder.config, write_toml(config).encode())
+            write_file(folder.config, _encoded(write_toml(config)))
         return _work(method, config, folder, material, here, machine, costs, began)
 
 
@@ -114,13 +114,18 @@ def resume(out: Path, machine: Machine | None = None) -> bool:
     """Go on with a run that was stopped, killed or failed; see `start`."""
     machine, folder = machine or Machine(), Folder(out)
     config = read_toml(folder.config)
+    for place in (out, folder.state.parent, folder.preview("", 0).parent):
+        remove_dead_parts(place)  # also where the run turns out to be complete
     method = get_method(config.method)
+    stages_of(method, config)  # refuses what no run has, before any picture is read
     state = load_state(folder) or State()
+    if state.stage >= len(config.stages):
+        raise damaged_state(f"it is in stage {state.stage} of {len(config.stages)}")
     if folder.weights.exists() and _over(config, state):
         raise UsageError(f"the run {out} is complete", f"its weights are {folder.weights}")
     if config.stages[-1].limit <= state.seconds:  # its time was over, and it is to go on
         config = config.unlimited()
-    with crew(machine.device) as here:
+    with crew(machine.device) as here, _alone(out, here):
         choose_precision(here.device, config.precision)
         material = gather(config.data, out, config.network.get("channels"))
         return _work(method, config, folder, material, here, machine, [], time.monotonic())
@@ -145,6 +150,55 @@ def _planned(
         )
     seconds = [here.agree(cost.seconds) for cost in costs]
     return config.fitted(seconds, asked.limit, here.agree(time.monotonic() - began)), costs
+
+
+@contextmanager
+def _alone(out: Path, here: Crew, *, new: bool = False) -> Iterator[None]:
+    """Keep other runs out of a folder; one that was made for nothing goes again."""
+    if not here.first:
+        yield
+        return
+    made = not os.path.lexists(out)
+    try:
+        claim = _claim(out)
+        try:
+            if new and any(path != claim.part for path in out.iterdir()):
+                raise _there_already(out)
+            yield
+        finally:
+            claim.close()
+    finally:
+        if made:
+            with suppress(OSError):
+                out.rmdir()
+
+
+def _claim(out: Path) -> Claim:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return Claim(out / "run")
+    except BlockingIOError as error:
+        raise OutputTaken(
+            f"{out}: another run is working there", "wait for it, or give another --out"
+        ) from error
+    except FileExistsError as error:
+        raise _there_already(out) from error
+    except OSError as error:
+        what = f"cannot write in {out}: {error.strerror}"
+        raise OutputError(what, "give another --out") from error
+
+
+def _there_already(out: Path) -> UsageError:
+    return UsageError(f"{out} exists already", "go on with --resume, or give another --out")
+
+
+def _encoded(toml: str) -> bytes:
+    try:
+        return toml.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "a name that is not UTF-8 cannot be kept for --resume", "rename it, or name its folder"
+        ) from error
 
 
 def _over(config: Config, state: State) -> bool:
