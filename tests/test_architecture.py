@@ -72,8 +72,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"pipeline", "ranges", "timing", "weights"},
     "choosing": {"tiling"},
-    "api": {"auto", "batch", "fitting", "formats", "image", "options", "outputs", "pipeline"}
-    | {"weights"},
+    "api": {
+        "auto",
+        "batch",
+        "device",
+        "fitting",
+        "formats",
+        "image",
+        "options",
+        "outputs",
+        "pipeline",
+    }
+    | {"training.threads", "weights"},
     "__init__": {"api"},
     "cli": {"auto", "bench", "choosing", "comparing", "pictures"}
     | {"batch", "device", "estimate", "exporting", "fitting", "formats", "image"}

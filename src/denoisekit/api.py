@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import overload
@@ -11,6 +12,7 @@ import numpy as np
 
 from denoisekit.auto import Chooser
 from denoisekit.batch import Job, run_batch, survey
+from denoisekit.device import resolve_device
 from denoisekit.errors import UsageError
 from denoisekit.fitting import Fit, FitOptions, fit
 from denoisekit.fitting.options import PRESETS, Listen
@@ -20,6 +22,7 @@ from denoisekit.options import DEFAULT_METHOD, Options, Strength
 from denoisekit.outputs import Naming, Source, check_free, name_outputs
 from denoisekit.pipeline import Denoiser
 from denoisekit.pipeline import load as load_options
+from denoisekit.training.threads import threads_that_help
 from denoisekit.weights import method_of
 
 
@@ -285,4 +288,6 @@ def fit_single(
         precision=precision,
         max_memory=max_memory,
     )
-    return fit(ArrayReader(np.asarray(noisy), axes), options, on_look)
+    began = time.monotonic()
+    with threads_that_help(resolve_device(device)):
+        return fit(ArrayReader(np.asarray(noisy), axes), options, on_look, began)
