@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from denoisekit.auto import Chooser
 from denoisekit.batch import Job, run_batch, survey, target_info
-from denoisekit.device import parse_memory
+from denoisekit.device import parse_memory, resolve_device
 from denoisekit.errors import DenoisekitError, UsageError
 from denoisekit.fitting import Fit, FitOptions, fit
 from denoisekit.fitting.options import PRESETS, Listen
@@ -21,6 +22,7 @@ from denoisekit.options import DEFAULT_METHOD, Options, Strength, parse_time
 from denoisekit.outputs import Naming, Source, check_count, name_outputs
 from denoisekit.pipeline import Denoiser
 from denoisekit.pipeline import load as load_options
+from denoisekit.training.threads import threads_that_help
 from denoisekit.weights import method_of
 
 if TYPE_CHECKING:
@@ -408,9 +410,11 @@ def fit_single(
         precision=precision,
         max_memory=_bytes(max_memory),
     )
+    began = time.monotonic()
     named = isinstance(noisy, str | os.PathLike)
     with closing(open_image(Path(noisy), axes) if named else hold(noisy, axes).reader()) as reader:
-        return fit(reader, options, on_look)
+        with threads_that_help(resolve_device(options.device)):
+            return fit(reader, options, on_look, began)
 
 
 def _range(given: str | Sequence[float]) -> str:

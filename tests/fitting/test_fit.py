@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 import denoisekit
@@ -189,6 +190,15 @@ def stars(size=160):
     return sky, noisy.clip(0, 65535).round().astype(np.uint16)
 
 
+def test_nothing_that_dims_stars_is_written_where_nothing_was_learned():
+    clean, noisy = stars()
+    found = fit(ArrayReader(noisy, None), FitOptions(start="none", seconds=5), None, began=-1e9)
+    assert not found.learned
+    bright = clean > 3000
+    total = [float(image[bright].sum(dtype=np.float64)) for image in (noisy, found.denoiser(noisy))]
+    assert total[1] == pytest.approx(total[0], rel=0.021)
+
+
 def test_a_sky_is_learned_although_stars_reach_far_above_it():
     clean, noisy = stars()
     found = fitted(noisy, steps=150, width=16)
@@ -209,6 +219,18 @@ def test_a_network_that_learned_no_more_than_an_average_is_not():
     reach = measure_noise(material).reach
     _, held = hold_out(material, reach, BOXES, 0)
     assert found.score > held.averaged(reach + 1) - 1
+
+
+@pytest.mark.shared
+def test_the_noise_of_a_star_field_goes_and_its_sky_stays(shared):
+    noisy = tifffile.imread(shared / "cases" / "starfield_uint16.tif")
+    found = fitted(noisy, steps=400, width=16)
+    removed = noisy.astype(float) - found.denoiser(noisy)
+    sky = noisy < 1300
+    assert abs(removed[sky].mean()) < 2
+    # Its noise is 25: most of it is taken away, and no more.
+    assert 17 < removed[sky].std() < 28
+    assert abs(removed[noisy > 3000].mean()) < 0.01 * noisy[noisy > 3000].mean()
 
 
 def test_a_photograph_gets_what_was_no_noise_back_and_nothing_else_does(picture):

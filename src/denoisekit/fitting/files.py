@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from denoisekit.device import resolve_device
 from denoisekit.errors import UsageError
 from denoisekit.fitting.fit import fit
 from denoisekit.fitting.options import LEAST, FitOptions, Listen
@@ -67,16 +68,23 @@ class Fitter:
         UsageError
             There is too little time for a network a plane.
         """
+        with threads_that_help(resolve_device(self.options.device)):
+            return self._run(reader, write, on_progress, reserved)
+
+    def _run(
+        self,
+        reader: Reader,
+        write: WriteRows,
+        on_progress: Callable[[float], None] | None,
+        reserved: int,
+    ) -> Report:
         began, self._began = self._began or time.monotonic(), None
         self.fits.clear()
         planes = reader.info.planes
         if not self._each or planes == 1:
             found = fit(reader, self._fit_options, self._on_look, began)
             self.fits.append(found)
-            with threads_that_help(found.denoiser.device):
-                report = found.denoiser.run(
-                    reader, write, on_progress=on_progress, reserved=reserved
-                )
+            report = found.denoiser.run(reader, write, on_progress=on_progress, reserved=reserved)
             return _warned(report, found)
         seconds = self._fit_options.seconds / planes
         if seconds < LEAST:

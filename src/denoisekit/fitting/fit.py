@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from denoisekit.device import resolve_device
 from denoisekit.fitting.material import BOX
 from denoisekit.fitting.objectives import Objective, find_objective
 from denoisekit.fitting.offset import mean_offset
@@ -22,7 +21,6 @@ from denoisekit.fitting.workshop import BOXES, Network, Workshop, unscaled
 from denoisekit.image import Reader
 from denoisekit.methods import get_method
 from denoisekit.ranges import Range
-from denoisekit.training.threads import threads_that_help
 from denoisekit.weights import LoadedWeights
 
 MEASURED = 2**21
@@ -70,7 +68,7 @@ def fit(
     options = options or FitOptions()
     from denoisekit.fitting.learner import NotNumbers
 
-    with _own_draws(), threads_that_help(resolve_device(options.device)):
+    with _own_draws():
         start = find_start(options.start, options.objective, reader.info)
         objective = find_objective(options.objective)
         range = _range(options, start)

@@ -21,13 +21,29 @@ if TYPE_CHECKING:
 PASSES = 3
 """Passes over an image that is judged, keeps its mean, and is denoised."""
 
+DIMMED = 0.02
+"""Part of the light of stars that a result may take away or add."""
+
 QUICKEST = 4e-6
 """Seconds a pixel that weights which ship take, twice what they do on a core of 2024."""
 
 
 def has_learned(shop: Workshop, found: Network | None) -> bool:
     """Tell whether a network is better than a plain average of the pixels around."""
-    return found is not None and found.score >= shop.least
+    return found is not None and found.score >= shop.least and not _dims(shop, found)
+
+
+def _dims(shop: Workshop, network: Network) -> bool:
+    """Tell whether a network takes light from what lies far above a mostly empty image.
+
+    No pixel of that is held out there, so that scores cannot tell.
+    """
+    if not shop.noise.sparse:
+        return False
+    noisy = shop.material.noisy
+    bright = noisy > 1
+    removed = (noisy - shop.applied(network, ensemble=False))[bright].sum(dtype=np.float64)
+    return abs(float(removed)) > DIMMED * float(noisy[bright].sum(dtype=np.float64))
 
 
 def best_without(shop: Workshop, found: Network | None) -> Network:
@@ -36,7 +52,8 @@ def best_without(shop: Workshop, found: Network | None) -> Network:
     All are judged by pixels that none of them has seen.
     """
     known = [*([] if found is None else [found]), *_candidates(shop)]
-    judged = [replace(network, score=shop.first_score(network)) for network in known]
+    sound = [network for network in known if not _dims(shop, network)]
+    judged = [replace(network, score=shop.first_score(network)) for network in sound]
     return max(judged, key=lambda network: network.score)
 
 
