@@ -105,7 +105,9 @@ def _parts(data: bytes) -> tuple[bytes, bytes | None, bytes | None, list[str]]:
         elif kind == b"jxlp":
             stream += body[4:] if len(stream) < 4096 else b""
         elif kind == b"Exif" and len(whole) > 4:
-            exif = exif or exif_block.strip_prefix(whole[4 + int.from_bytes(whole[:4], "big") :])
+            exif = exif or exif_block.strip_prefix(
+                whole[4 + int.from_bytes(whole[:4], "big") :], notes
+            )
         elif kind == b"xml ":
             xmp = xmp or whole
         elif kind == b"jbrd":

@@ -16,6 +16,14 @@ import numpy as np
 from denoisekit.errors import InputError, OutputError, UsageError
 from denoisekit.image import ImageInfo, Metadata, Pixels
 
+RECOPY = "copy or download it again; where there is no better copy, save it anew in a viewer"
+_UNASKED = 256 * 2**20
+"""Memory that any file may take."""
+_EXPANSION = 60_000
+"""Bytes of memory that each byte of a file beyond `_SMALL` may claim."""
+_SMALL = 8192
+_ZEROS = 64
+
 
 class HeldReader:
     """A picture decoded whole at the first `read_rows`."""
@@ -152,6 +160,7 @@ def check_fits(path: Path, height: int, width: int, bytes_per_pixel: int) -> Non
     if height < 1 or width < 1:
         raise InputError(f"{path}: damaged: the header says {width} x {height} pixels")
     needed = height * width * bytes_per_pixel
+    check_claim(path, f"{width} x {height} pixels", needed)
     free = psutil.virtual_memory().available
     if needed > free:
         raise InputError(
@@ -159,6 +168,30 @@ def check_fits(path: Path, height: int, width: int, bytes_per_pixel: int) -> Non
             f"{free / 2**30:.1f} GiB of memory are free",
             "if the size is real, convert the file to tiled TIFF, which is read piece by piece",
         )
+
+
+def check_claim(path: Path, pixels: str, needed: int) -> None:
+    """Refuse what would take far more memory than so small a file can be trusted with.
+
+    Some codecs make gigabytes of one colour out of a few bytes. The bound is above the
+    most that deflate makes of a bilevel drawing, with the picture and its copy in memory.
+    """
+    size = path.stat().st_size
+    if needed > _UNASKED + _EXPANSION * max(0, size - _SMALL):
+        raise InputError(
+            f"{path}: claims {pixels}, which take {needed / 2**30:.1f} GiB of memory, "
+            f"in {size} bytes",
+            "if the size is real, convert it to PNG or TIFF, which cannot claim so much",
+        )
+
+
+def check_tail(path: Path, stream: bytes) -> None:
+    """Refuse compressed pixels that end in zeros: where a copy stopped, the rest is zero.
+
+    For codecs whose data end in a byte that is not zero.
+    """
+    if len(stream) > _ZEROS and not any(stream[-_ZEROS:]):
+        raise InputError(f"{path}: the end of the picture is missing", RECOPY)
 
 
 def check_picture(

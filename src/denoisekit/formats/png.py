@@ -116,7 +116,7 @@ def _metadata(found: pc.Chunks, samples: int) -> tuple[Metadata, list[str]]:
             if fields["icc"] is None:
                 notes.append("the damaged ICC profile is not kept")
         elif kind == b"eXIf" and "exif" not in fields:
-            fields["exif"] = exif_block.strip_prefix(body)
+            fields["exif"] = exif_block.strip_prefix(body, notes)
         elif kind == b"iTXt" and "xmp" not in fields and (xmp := pc.read_xmp(body)) is not None:
             fields["xmp"] = xmp
         elif kind == b"pHYs" and len(body) == 9 and body[8] == 1:

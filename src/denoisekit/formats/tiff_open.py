@@ -21,6 +21,7 @@ from denoisekit.formats.tiff_layout import (
     PHOTOSHOP_LAYERS,
     PIXEL_LAYOUT,
     POSITIONS,
+    WRITTEN_ANEW,
     Kind,
     Layout,
     kept,
@@ -114,6 +115,8 @@ def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
     if PHOTOSHOP_LAYERS in chain.codes:
         notes.append("Photoshop layers hold the noisy picture and will not be written")
     notes += _lost_children(chain)
+    if not vendor:
+        notes += _lost_tags(directories, chain.size)
     colours = None
     if key.photometric == 3 and kind in ("plain", "shaped"):
         colours = tuple(_colour_table(path, key, d) for d in directories)
@@ -191,6 +194,16 @@ def _directories(file: IO[bytes], chain: _Chain, series: Any, number: int) -> li
 def _lost_children(chain: _Chain) -> list[str]:
     lost = (chain.codes & CHILDREN) - chain.first.children.keys() - {40965}
     return ["damaged EXIF or GPS data will not be written"] if lost else []
+
+
+def _lost_tags(directories: list[Directory], size: int) -> list[str]:
+    """Name the private tags that are left behind because they may be positions."""
+    lost = set()
+    for page in directories:
+        stay = {tag.code for tag in kept(page, vendor=False, size=size).tags}
+        lost |= {tag.code for tag in page.tags} - stay - WRITTEN_ANEW - {PHOTOSHOP_LAYERS}
+    names = ", ".join(map(str, sorted(lost)[:8]))
+    return [f"TIFF tags that may be positions in the old file are not kept: {names}"] * bool(lost)
 
 
 def _colour_table(path: Path, key: Any, page: Directory) -> npt.NDArray[Any]:

@@ -16,8 +16,12 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from denoisekit.formats import jpeg_whole
 from denoisekit.formats.tiff_axes import Geometry, Spot
 from denoisekit.image import ImageInfo, Pixels
+
+JPEG, JPEG_XR = 7, (22610, 34934)
+"""Values of the Compression tag: codecs that make something of data that are not there."""
 
 
 @contextmanager
@@ -167,9 +171,18 @@ class TiffReader:
         stored = self._file.read(data.counts[segment])
         if len(stored) < data.counts[segment] or not stored:
             raise ValueError("the file ends early")
-        pixels, _, _ = key.decode(
-            stored, segment, jpegtables=data.jpegtables, jpegheader=key.jpegheader
-        )
-        if pixels is None or pixels.dtype != key.dtype or pixels.ndim != 4:
-            raise ValueError("a strip or tile holds other data than the file says")
-        return np.asarray(pixels[0])
+
+        def decode(stored: bytes) -> Pixels:
+            pixels, _, _ = key.decode(
+                stored, segment, jpegtables=data.jpegtables, jpegheader=key.jpegheader
+            )
+            if pixels is None or pixels.dtype != key.dtype or pixels.ndim != 4:
+                raise ValueError("a strip or tile holds other data than the file says")
+            return np.asarray(pixels[0])
+
+        pixels = decode(stored)
+        salt = {JPEG: jpeg_whole.salted, **dict.fromkeys(JPEG_XR, jpeg_whole.appended)}
+        salted = salt.get(int(key.compression))
+        if salted and jpeg_whole.ends_early(stored, pixels, decode, salted):
+            raise ValueError("a strip or tile ends early")
+        return pixels

@@ -20,6 +20,7 @@ from denoisekit.formats.photo import (
     check_axes,
     check_fits,
     check_picture,
+    check_tail,
     picture_info,
 )
 from denoisekit.formats.pillow_bridge import CanvasWriter
@@ -62,6 +63,11 @@ def _open(path: Path, axes: str | None) -> Reader:
     width, height, alpha, lossless = _frame(data, found)
     check_axes(path, axes, "YXS")
     check_fits(path, height, width, 2 * (3 + alpha))
+    notes = [
+        f"the WebP chunk {kind.decode('ascii', 'backslashreplace')} is not kept"
+        for kind in found.keys() - _KNOWN
+    ]
+    exif = exif_block.strip_prefix(bodies.get(b"EXIF"), notes)
     info = picture_info(
         "webp",
         height,
@@ -71,15 +77,14 @@ def _open(path: Path, axes: str | None) -> Reader:
         alpha=alpha,
         metadata=Metadata(
             icc=bodies.get(b"ICCP"),
-            exif=exif_block.strip_prefix(bodies.get(b"EXIF", b"")),
+            exif=exif,
             xmp=bodies.get(b"XMP "),
             container=MappingProxyType({"lossless": lossless}),
         ),
-        warnings=tuple(
-            f"the WebP chunk {kind.decode('ascii', 'backslashreplace')} is not kept"
-            for kind in found.keys() - _KNOWN
-        ),
+        warnings=tuple(notes),
     )
+    if not lossless:
+        check_tail(path, data[slice(*found[b"VP8 "])])
     return HeldReader(path, info, lambda: _decode(data, alpha))
 
 
