@@ -6,6 +6,7 @@ import io
 import struct
 import subprocess
 import sys
+from itertools import pairwise
 
 import imagecodecs
 import numpy as np
@@ -16,7 +17,6 @@ from samples import copied, exif, icc, jp2, jpeg_with, jxl, pillow, pixels, png_
 
 from denoisekit.errors import InputError
 from denoisekit.formats import jpeg_segments as js
-from denoisekit.formats import open_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 136, 3)).astype(np.uint8)
 
@@ -56,7 +56,7 @@ def scans(data: bytes) -> list[tuple[int, int]]:
     """Return where the compressed data of every scan begin and end."""
     found = list(js.segments(data))
     spans = []
-    for scan, after in zip(found, found[1:], strict=False):
+    for scan, after in pairwise(found):
         if scan.marker == 0xDA:
             spans.append((scan.end, after.start - (2 if after.marker == 0xD9 else 4)))
     return spans
@@ -84,7 +84,7 @@ def test_a_whole_jpeg_opens_and_one_whose_last_scan_is_cut_does_not(tmp_path, op
     for share in (0.0, 0.1, 0.5, 0.9, 0.97):
         kept = data[: start + int(share * (end - start))].rstrip(b"\xff")
         path.write_bytes(kept + data[end:])
-        with pytest.raises(InputError, match="missing|ends? early|too little"):
+        with pytest.raises(InputError, match=r"missing|ends? early|too little"):
             read(path)
 
 

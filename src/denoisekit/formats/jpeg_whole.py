@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -87,15 +88,13 @@ def check(data: bytes, found: list[js.Segment], frame: js.Frame) -> str | None:
     ValueError
         Scans, restart intervals or bytes are missing, or there are absurdly many scans.
     """
-    scans = [(s, after) for s, after in zip(found, found[1:], strict=False) if s.marker == _SCAN]
+    scans = [(s, after) for s, after in pairwise(found) if s.marker == _SCAN]
     if len(scans) > _MOST_SCANS:
         raise ValueError(f"damaged: {len(scans)} scans")
     room = 8 * sum(after.start - s.end for s, after in scans)
     # The first coefficient of every block takes a bit at least.
-    if (
-        frame.marker in (0xC0, 0xC1, 0xC2)
-        and sum(_blocks(frame, c) for c in frame.components) > room
-    ):
+    least = sum(_blocks(frame, c) for c in frame.components)
+    if frame.marker in (0xC0, 0xC1, 0xC2) and least > room:
         raise ValueError(f"damaged: too little data for {frame.width} x {frame.height} pixels")
     interval, missing = 0, {(c[0], k): 16 for c in frame.components for k in range(64)}
     for segment, after in zip(found, [*found[1:], found[-1]], strict=True):
@@ -105,11 +104,12 @@ def check(data: bytes, found: list[js.Segment], frame: js.Frame) -> str | None:
         if segment.marker == _SCAN:
             used = [c for c in frame.components if c[0] in body[1 : 1 + 2 * body[0] : 2]]
             _check_restarts(data, segment.end, after.start, interval, _steps(frame, used))
-            first, last, low = body[-3], body[-2], body[-1] & 15
+            in_passes = frame.marker in (0xC2, 0xCA)
+            first, last, low = (body[-3], body[-2], body[-1] & 15) if in_passes else (0, 63, 0)
             missing |= {(c[0], k): low for c in used for k in range(first, min(last, 63) + 1)}
     if any(missing[c[0], 0] == 16 for c in frame.components):
         raise ValueError("the picture data end early: a colour is missing")
-    if frame.marker in (0xC2, 0xCA) and any(missing.values()):
+    if any(missing.values()):
         return "the last passes of this progressive JPEG are missing: it lacks fine detail"
     return None
 
