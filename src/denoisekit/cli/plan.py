@@ -35,6 +35,8 @@ class Plan:
         Files that cannot be read or written, and why.
     skipped : list of Path
         Files whose output exists.
+    notes : list of str
+        What the folders hold beside the files to work on.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Plan:
         self.images: list[ImageInfo] = []
         self.failures: list[tuple[Path, DenoisekitError]] = []
         self.skipped: list[Path] = []
+        self.notes: list[str] = []
 
     def make(self, inputs: list[str], recursive: bool) -> None:
         """Find the files, look into each, and name its output.
@@ -56,7 +59,7 @@ class Plan:
             Two inputs would write one file, or an output would replace an input.
         """
         from denoisekit.batch import Job, survey, target_info
-        from denoisekit.outputs import check_count, check_free, find_sources, name_outputs
+        from denoisekit.outputs import check_count, check_free, find_sources, left_out, name_outputs
 
         naming = self.naming
         naming.format_for("")  # a wrong name fails before any file is opened
@@ -65,6 +68,8 @@ class Plan:
         readable: list[Source] = []
         sources = find_sources(inputs, recursive=recursive, ours=ours, output=naming.output)
         check_count(naming, len(sources))
+        if any(not source.error for source in sources):  # else the error says it
+            self.notes = [f"left out: {line}" for line in left_out(inputs, recursive=recursive)]
         for source in sources:
             try:
                 if source.error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoisekit.errors import InputError
+from denoisekit.formats.foreign import RAW, refusal
 from denoisekit.formats.tiff_axes import Geometry, aligned, renamed
 from denoisekit.formats.tiff_layout import (
     COLORMAP,
@@ -49,6 +50,8 @@ OWN_KINDS: dict[str, Kind] = {"shaped": "shaped", "ome": "ome", "imagej": "image
 OWN_KINDS |= {"uniform": "plain", "generic": "plain", "nih": "plain"}
 RAW_TAGS = frozenset({33421, 33422, 50706})
 """Pattern of a colour filter, and the version of DNG."""
+RAW_COLOURS = (32803, 34892)
+"""Photometric interpretations: under a colour filter, linear raw."""
 DAMAGED = "open it in an image viewer to see whether it is damaged, or export it again"
 
 
@@ -90,6 +93,8 @@ def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
             raise InputError(
                 f"{path}: NDPI slides cannot be read", "export the slide as OME-TIFF first"
             )
+        if any(int(page.photometric) in RAW_COLOURS for page in _first_pages(tif)):
+            raise _is_raw(path)
         series, notes = choose(path, tif)
         key = series.keyframe
         check_numbers(path, key, series)
@@ -149,7 +154,14 @@ def _read_chain(path: Path, file: IO[bytes]) -> _Chain:
 
 
 def _is_raw(path: Path) -> InputError:
-    return InputError(f"{path}: a camera's raw file", "develop it to TIFF, PNG or JPEG first")
+    return refusal(path, RAW)
+
+
+def _first_pages(tif: Any) -> Iterator[Any]:
+    """Yield the first page and those below it, where raw photos keep the sensor's values."""
+    for page in tif.pages[:1]:
+        yield page
+        yield from page.pages or ()
 
 
 def _ome_of(path: Path, chain: _Chain) -> OmeFacts | None:
