@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from denoisekit.errors import InputError, OutputError, UsageError
-from denoisekit.formats import FORMATS, find_format
+from denoisekit.formats import FORMATS, find_format, heif
 from denoisekit.formats.foreign import counted, kind_named
 
 SUFFIX = "_denoised"
 """Put after the name of an input to name its output beside it."""
 
-UNWRITTEN = frozenset({".gif", ".heic", ".heif", ".psd", ".exr", ".pdf", ".svg", ".dng", ".tga"})
+UNWRITTEN = frozenset({".gif", ".psd", ".exr", ".pdf", ".svg", ".dng", ".tga"})
 """Endings of picture files that no format here writes; not taken for the names of folders."""
 
 
@@ -275,7 +275,8 @@ def check_count(naming: Naming, count: int) -> None:
 
 
 def _known_suffixes() -> set[str]:
-    return {suffix for format in FORMATS for suffix in format.suffixes}
+    known = (f for f in FORMATS if not (f.id == "heif" and heif.missing()))
+    return {suffix for format in known for suffix in format.suffixes}
 
 
 def _name(source: Source, naming: Naming, format_of: Callable[[Source], str]) -> Path:

@@ -15,10 +15,12 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageCms
 
-from denoisekit.formats import create_image, open_image
+from denoisekit.formats import FORMATS, create_image, heif, open_image
 from denoisekit.image import ImageInfo
 
 HEIGHT, WIDTH = 37, 29
+IDS = [f.id for f in FORMATS if f.id != "heif" or not heif.missing()]
+"""Of the formats whose library is here."""
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!-- \xc3\xa9 --></x:xmpmeta>'
 
 

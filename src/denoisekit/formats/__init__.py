@@ -19,6 +19,7 @@ from denoisekit.formats.avif import AVIF
 from denoisekit.formats.base import Format
 from denoisekit.formats.bmp import BMP
 from denoisekit.formats.guard import GuardedReader, GuardedWriter, reading, writing
+from denoisekit.formats.heif import HEIF
 from denoisekit.formats.jpeg import JPEG
 from denoisekit.formats.jpeg2000 import JPEG2000
 from denoisekit.formats.jxl import JXL
@@ -28,7 +29,7 @@ from denoisekit.formats.tiff import TIFF
 from denoisekit.formats.webp import WEBP
 from denoisekit.image import ImageInfo, Reader, Writer
 
-FORMATS: tuple[Format, ...] = (PNG, JPEG, TIFF, WEBP, BMP, JXL, AVIF, JPEG2000, NPY)
+FORMATS: tuple[Format, ...] = (PNG, JPEG, TIFF, WEBP, BMP, JXL, AVIF, HEIF, JPEG2000, NPY)
 """Every format, in the order of sniffing. A new one is a module and a line here."""
 
 

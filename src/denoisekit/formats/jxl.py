@@ -93,7 +93,8 @@ def _parts(data: bytes) -> tuple[bytes, bytes | None, bytes | None, list[str]]:
     """Return the beginning of the codestream, EXIF, XMP, and what is not kept."""
     if not data.startswith(_SIGNATURE):
         return data[:4096], None, None, []
-    stream, exif, xmp, notes = b"", None, None, []
+    stream, exif, xmp = b"", None, None
+    notes: list[str] = []
     for found in boxes(data):
         kind, body = found.kind, data[found.start : min(found.end, found.start + 4096)]
         if kind == b"brob":
