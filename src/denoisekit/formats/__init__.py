@@ -23,6 +23,7 @@ from denoisekit.formats.heif import HEIF
 from denoisekit.formats.jpeg import JPEG
 from denoisekit.formats.jpeg2000 import JPEG2000
 from denoisekit.formats.jxl import JXL
+from denoisekit.formats.photo import HeldReader
 from denoisekit.formats.png import PNG
 from denoisekit.formats.raw_array import NPY
 from denoisekit.formats.tiff import TIFF
@@ -50,7 +51,7 @@ def find_format(name: str) -> Format:
     raise UsageError(f"no format is called {name!r}", did_you_mean(wanted, names))
 
 
-def open_image(path: Path, axes: str | None = None) -> Reader:
+def open_image(path: Path, axes: str | None = None, max_memory: int | None = None) -> Reader:
     """Open a file of any known format, recognised by its content.
 
     Parameters
@@ -59,6 +60,8 @@ def open_image(path: Path, axes: str | None = None) -> Reader:
         The file; its name does not matter.
     axes : str, optional
         Overrides the axes that the file states, one letter an axis.
+    max_memory : int, optional
+        Refuse what is decoded whole and would take more bytes.
 
     Returns
     -------
@@ -84,7 +87,10 @@ def open_image(path: Path, axes: str | None = None) -> Reader:
         with path.open("rb") as file:
             head = file.read(foreign.HEAD)
         found = _sniff(path, head)
-        return GuardedReader(path, found.open(path, axes), _name_note(path, found))
+        reader = found.open(path, axes)
+        if max_memory is not None and isinstance(reader, HeldReader):
+            reader.check_memory(max_memory)
+        return GuardedReader(path, reader, _name_note(path, found))
 
 
 def _sniff(path: Path, head: bytes) -> Format:

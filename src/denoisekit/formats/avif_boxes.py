@@ -105,6 +105,7 @@ def parse(data: bytes) -> Picture:
             body for tile in tiles[:1] for kind, body in props.get(tile, []) if kind in _CONFIGS
         ]
         found.config = found.config or b"".join(config)
+        found.payload = b"".join(_content(data, places.get(tile, [])) for tile in tiles)
     if len(found.config) < 4 or not found.width:
         raise ValueError("no picture inside")
     for kind, start, ends in links:

@@ -25,6 +25,7 @@ from denoisekit.formats.photo import (
     check_axes,
     check_fits,
     check_picture,
+    check_tail,
     picture_info,
 )
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
@@ -50,6 +51,7 @@ def _open(path: Path, axes: str | None) -> Reader:
         raise InputError(f"{path}: is a HEIC picture", _INSTALL)
     data = path.read_bytes()
     found = ab.parse(data)
+    check_tail(path, found.payload)
     picture = _picture(_unturned(data))
     kind, _, depth = picture.mode.partition(";")
     samples = {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4}.get(kind)

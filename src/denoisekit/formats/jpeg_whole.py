@@ -27,16 +27,18 @@ _MOST_SCANS = 500
 def salted(data: bytes) -> bytes:
     """Return the file with bytes put in at the end of every piece of compressed data.
 
+    One that is coded arithmetically, where what is missing means zeros by the standard,
+    or without loss, is returned as it is.
+
     Raises
     ------
     ValueError
-        It is coded arithmetically, where what is missing means zeros by the standard; or
-        without loss; or it is no JPEG.
+        It ends inside a header, or is no JPEG.
     """
     parts, at = [], 0
     for found in js.segments(data + b"\xff\xd9"):  # strips of a TIFF may lack their end
         if found.marker in js.FRAMES and found.marker not in (0xC0, 0xC1, 0xC2):
-            raise ValueError("not coded with Huffman codes")
+            return data
         if found.marker != _SCAN:
             continue
         parts.append(data[at : found.end])
@@ -74,9 +76,13 @@ def ends_early(
         Puts other bytes behind them.
     """
     try:
-        again = decode(salt(data))
+        changed = salt(data)
+    except ValueError:
+        return True
+    try:
+        again = decode(changed)
     except (ValueError, RuntimeError, OSError):
-        return False  # a kind that cannot be told, or a decoder that is strict by itself
+        return False  # a decoder that is strict by itself
     return not np.array_equal(again, whole)
 
 

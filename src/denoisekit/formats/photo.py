@@ -39,6 +39,15 @@ class HeldReader:
         """What the file holds."""
         return self._info
 
+    def check_memory(self, limit: int) -> None:
+        """Refuse a picture that, with the decoder's copy of it, takes more than the limit."""
+        needed = 2 * self._info.plane_bytes
+        if needed > limit:
+            raise InputError(
+                f"{self._path}: decoding it takes {needed / 2**20:.0f} MiB, more than is allowed",
+                "raise --max-memory, or convert it to tiled TIFF, which is read piece by piece",
+            )
+
     def read_rows(self, plane: int, top: int, bottom: int) -> Pixels:
         """Return a view of rows ``top`` to ``bottom``; see `denoisekit.image.Reader`."""
         del plane  # there is one
@@ -188,7 +197,7 @@ def check_claim(path: Path, pixels: str, needed: int) -> None:
 def check_tail(path: Path, stream: bytes) -> None:
     """Refuse compressed pixels that end in zeros: where a copy stopped, the rest is zero.
 
-    For codecs whose data end in a byte that is not zero.
+    For codecs that adapt: of a plain area they make a few bytes, never a row of zeros.
     """
     if len(stream) > _ZEROS and not any(stream[-_ZEROS:]):
         raise InputError(f"{path}: the end of the picture is missing", RECOPY)

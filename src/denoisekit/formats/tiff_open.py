@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from denoisekit.errors import InputError
 from denoisekit.formats.foreign import RAW, refusal
+from denoisekit.formats.photo import check_claim
 from denoisekit.formats.tiff_axes import Geometry, aligned, renamed
 from denoisekit.formats.tiff_layout import (
     COLORMAP,
@@ -30,7 +31,14 @@ from denoisekit.formats.tiff_layout import (
     reshaped,
 )
 from denoisekit.formats.tiff_ome import OmeFacts, is_ome, ome_alone, ome_facts
-from denoisekit.formats.tiff_pages import YCBCR, check_block, check_numbers, choose, page_data
+from denoisekit.formats.tiff_pages import (
+    YCBCR,
+    check_block,
+    check_numbers,
+    choose,
+    page_data,
+    told_of_holes,
+)
 from denoisekit.formats.tiff_read import (
     Source,
     TiffReader,
@@ -127,6 +135,8 @@ def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
         colours = tuple(_colour_table(path, key, d) for d in directories)
         notes.append("the palette's colours will be written as RGB")
     info = _describe(path, series, geometry, colours, ome)
+    check_claim(path, f"an image of {info.shape}", info.planes * info.plane_bytes)
+    notes += told_of_holes(pages)
     layout = _layout(chain, series, kind, info, directories, vendor, colours is not None)
     single = len(getattr(series, "_pages", ())) == 1 and geometry.pages > 1
     layout = replace(layout, single=single and len(chain.offsets) == 1)

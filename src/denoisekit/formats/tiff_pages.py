@@ -98,10 +98,18 @@ def _check_places(page: PageData, segments: int, size: int) -> None:
         raise ValueError("strips or tiles are missing")
     offsets = np.asarray(page.offsets[:segments], np.float64)
     counts = np.asarray(page.counts[:segments], np.float64)
-    if (counts <= 0).any() or (offsets <= 0).any():
+    if ((counts <= 0) != (offsets <= 0)).any() or not counts.any():
         raise ValueError("a strip or tile is empty")
     if (offsets + counts > size).any():
         raise ValueError("the file ends early")
+
+
+def told_of_holes(pages: Sequence[PageData]) -> list[str]:
+    """Say how many strips or tiles were never written: sparse files leave them out."""
+    holes = sum(not count for page in pages for count in page.counts)
+    whole = sum(len(page.counts) for page in pages)
+    text = f"{holes} of {whole} strips or tiles are not in the file: taken as empty"
+    return [text] if holes else []
 
 
 def check_block(path: Path, key: Any) -> None:

@@ -164,9 +164,17 @@ class TiffReader:
             block[:, left : left + tile.shape[1]] = tile
         return block
 
+    def _hole(self, segment: int) -> Pixels:
+        """Return what stands for a strip or tile that is not in the file."""
+        key = self._source.key
+        _, _, shape = key.decode(None, segment)
+        return np.full(shape[1:], key.nodata, key.dtype)
+
     def _decode(self, page: int, segment: int) -> Pixels:
         """Return one strip or tile, (rows, columns, samples)."""
         key, data = self._source.key, self._source.pages[page]
+        if not data.counts[segment]:
+            return self._hole(segment)
         self._file.seek(data.offsets[segment])
         stored = self._file.read(data.counts[segment])
         if len(stored) < data.counts[segment] or not stored:

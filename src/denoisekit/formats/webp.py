@@ -20,7 +20,6 @@ from denoisekit.formats.photo import (
     check_axes,
     check_fits,
     check_picture,
-    check_tail,
     picture_info,
 )
 from denoisekit.formats.pillow_bridge import CanvasWriter
@@ -83,8 +82,6 @@ def _open(path: Path, axes: str | None) -> Reader:
         ),
         warnings=tuple(notes),
     )
-    if not lossless:
-        check_tail(path, data[slice(*found[b"VP8 "])])
     return HeldReader(path, info, lambda: _decode(data, alpha))
 
 
