@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from samples import XMP, copied, exif, icc, pixels, read
+from samples import XMP, copied, exif, heic, icc, pixels, read
 
 from denoisekit.errors import InputError, OutputError
 from denoisekit.formats import exif as exif_block
@@ -17,16 +17,6 @@ from denoisekit.image import Metadata
 from denoisekit.outputs import find_sources
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
-
-
-def heic(array: np.ndarray, bits: int = 8, **options: object) -> bytes:
-    library = pytest.importorskip("pillow_heif")
-    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[array.shape[2]]
-    out = io.BytesIO()
-    options = {"quality": -1, "chroma": 444, "matrix_coefficients": 0, "bit_depth": bits} | options
-    size = array.shape[1], array.shape[0]
-    library.encode(mode if bits == 8 else f"{mode};{bits}", size, array.tobytes(), out, **options)
-    return out.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -132,16 +132,6 @@ def test_density_is_kept_in_its_own_unit(tmp_path, density):
     assert info.metadata.dpi == (None if scale is None else (across * scale, down * scale))
 
 
-def test_pictures_after_the_picture_are_told(tmp_path):
-    out = io.BytesIO()
-    first, second = (Image.fromarray(pixels(3, seed=n)) for n in (0, 1))
-    first.save(out, "MPO", save_all=True, append_images=[second])
-    target, info, seen = copied(tmp_path, out.getvalue())
-    assert any("further pictures" in note for note in info.warnings)
-    assert np.array_equal(seen, np.asarray(Image.open(io.BytesIO(out.getvalue())).convert("RGB")))
-    assert b"MPF\0" not in target.read_bytes()
-
-
 def test_metadata_do_not_disturb_the_pixels(tmp_path):
     plain = pillow(pixels(3), "JPEG", quality=91)
     dressed = pillow(pixels(3), "JPEG", quality=91, exif=exif(6), icc_profile=icc(), xmp=XMP)

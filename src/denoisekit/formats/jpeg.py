@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from denoisekit.errors import InputError
 from denoisekit.formats import exif as exif_block
+from denoisekit.formats import jpeg_behind as jb
 from denoisekit.formats import jpeg_segments as js
 from denoisekit.formats import jpeg_whole
 from denoisekit.formats.base import Format
@@ -62,6 +63,13 @@ def _open(path: Path, axes: str | None) -> Reader:
     extras = js.extras_of(data, found)
     notes = [*_notes(frame, extras), *([lacking] if lacking else [])]
     exif = exif_block.strip_prefix(extras.exif, notes)
+    end = found[-1].end
+    names = jb.kinds(data[end:], extras.xmp, found, data)
+    if "further pictures in the file" in names:
+        notes.append("further pictures in the file are kept as they are, with their noise")
+    container = _container(data, found, frame, extras)
+    container["behind"] = (data[end:], jb.index_at(data, found), end)
+    container["tied"] = (tuple(names), jb.without_claims(extras.xmp) if names else extras.xmp)
     info = picture_info(
         "jpeg",
         frame.height,
@@ -73,7 +81,7 @@ def _open(path: Path, axes: str | None) -> Reader:
             exif=exif,
             xmp=extras.xmp,
             dpi=_dpi(extras.jfif),
-            container=MappingProxyType(_container(data, found, frame, extras)),
+            container=MappingProxyType(container),
         ),
         warnings=tuple(notes),
     )
@@ -104,8 +112,6 @@ def _dpi(jfif: tuple[int, int, int] | None) -> tuple[float, float] | None:
 
 def _notes(frame: js.Frame, extras: js.Extras) -> list[str]:
     notes = list(extras.notes)
-    if extras.pictures:
-        notes.append("further pictures inside this JPEG (gain map, preview) are not kept")
     if len(frame.components) == 4 and extras.adobe == 2:
         notes.append("stored as YCCK; written as CMYK, the same colours")
     return notes
@@ -205,6 +211,10 @@ def _create(path: Path, info: ImageInfo) -> Writer:
             extra=extra,
         )
         _set_density(to, density)
+        behind, base, end = container.get("behind", (b"", None, 0))
+        if behind or base is not None:
+            data = to.read_bytes()
+            to.write_bytes((data if base is None else jb.with_index(data, base, end)) + behind)
 
     return CanvasWriter(path, info, save)
 

@@ -97,7 +97,6 @@ class Extras:
     jfif: tuple[int, int, int] | None
     adobe: int | None
     others: tuple[tuple[int, bytes], ...]
-    pictures: bool
     notes: tuple[str, ...]
 
 
@@ -107,7 +106,6 @@ def extras_of(data: bytes, found: list[Segment]) -> Extras:
     pieces, notes = 0, []
     exif = xmp = jfif = adobe = None
     others: list[tuple[int, bytes]] = []
-    pictures = False
     for segment in found:
         marker = segment.marker
         if not (0xE0 <= marker <= 0xEF or marker == 0xFE):
@@ -126,8 +124,6 @@ def extras_of(data: bytes, found: list[Segment]) -> Extras:
             if icc.setdefault(body[12], body[14:]) != body[14:]:
                 notes.append("a second ICC profile is not kept")
             pieces = max(pieces, body[13])
-        elif marker == 0xE2 and body[:4] == b"MPF\0":
-            pictures = True  # offsets to pictures after the end, which are not kept
         else:
             others.append((marker, body))
     if icc and sorted(icc) != list(range(1, pieces + 1)):
@@ -135,7 +131,7 @@ def extras_of(data: bytes, found: list[Segment]) -> Extras:
         notes.append("the damaged ICC profile is not kept")
     profile = b"".join(icc[number] for number in sorted(icc)) or None
     notes = list(dict.fromkeys(notes))
-    return Extras(profile, exif, xmp, jfif, adobe, tuple(others), pictures, tuple(notes))
+    return Extras(profile, exif, xmp, jfif, adobe, tuple(others), tuple(notes))
 
 
 def without_extras(data: bytes, found: list[Segment]) -> bytes:

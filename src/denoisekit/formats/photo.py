@@ -295,8 +295,19 @@ def _described(
 _NAMES = {"icc": "the ICC profile", "exif": "EXIF", "xmp": "XMP", "dpi": "the resolution"}
 
 
+def untied(metadata: Metadata) -> tuple[Metadata, list[str]]:
+    """Return metadata that no longer speak of what only the file's own format can hold.
+
+    A reader names these things, with the XMP packet that does without them, as "tied" in
+    the container.
+    """
+    names, xmp = metadata.container.get("tied", ((), metadata.xmp))
+    return replace(metadata, xmp=xmp), list(names)
+
+
 def carried(metadata: Metadata, holds: tuple[str, ...]) -> tuple[Metadata, list[str]]:
     """Return what another format takes over, and the names of what it has no place for."""
+    metadata, tied = untied(metadata)
     lost = [name for name in _NAMES if name not in holds and getattr(metadata, name)]
     kept = replace(metadata, container=Metadata().container, **dict.fromkeys(lost))
-    return kept, [_NAMES[name] for name in lost]
+    return kept, tied + [_NAMES[name] for name in lost]

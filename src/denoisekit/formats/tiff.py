@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from denoisekit.errors import OutputError
 from denoisekit.formats.base import Format
+from denoisekit.formats.photo import untied
 from denoisekit.formats.tiff_codec import choose_coding
 from denoisekit.formats.tiff_layout import Layout, new_layout, reshaped
 from denoisekit.image import ImageInfo, Reader, Writer
@@ -45,8 +46,9 @@ def _check(info: ImageInfo) -> ImageInfo:
     coding = choose_coding(fitting, info)
     if coding.warning is not None and coding.warning not in warnings:
         warnings.append(coding.warning)
-    container = MappingProxyType({"tiff": fitting})
-    metadata = replace(info.metadata, container=container)
+    metadata, tied = untied(info.metadata)
+    warnings += [f"TIFF has no place for {name}" for name in tied]
+    metadata = replace(metadata, container=MappingProxyType({"tiff": fitting}))
     return replace(info, format="tiff", metadata=metadata, warnings=tuple(warnings))
 
 
