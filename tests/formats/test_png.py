@@ -9,7 +9,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
-from samples import HEIGHT, WIDTH, copied, pillow, pixels, png, png_chunk, png_chunks, read, write
+from samples import HEIGHT, WIDTH, copied, pixels, png, png_chunk, png_chunks, read, write
 
 from denoisekit.errors import InputError
 
@@ -62,13 +62,6 @@ def test_small_gray_keeps_its_depth(tmp_path, bits):
     with Image.open(target) as image:
         shown = np.asarray(image.convert("L"))
     assert np.array_equal(shown, values * (255 // (2**bits - 1)))
-
-
-def test_one_bit_is_refused(tmp_path):
-    path = tmp_path / "a.png"
-    path.write_bytes(pillow(pixels(1), "PNG", "1"))
-    with pytest.raises(InputError, match="1 bit"):
-        read(path)
 
 
 @pytest.mark.parametrize("gray", [False, True])

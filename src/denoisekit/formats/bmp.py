@@ -16,6 +16,7 @@ import numpy as np
 from denoisekit.errors import InputError, OutputError
 from denoisekit.formats.base import Format
 from denoisekit.formats.photo import (
+    BILEVEL,
     RECOPY,
     HeldReader,
     RowOrder,
@@ -49,12 +50,7 @@ def _open(path: Path, axes: str | None) -> Reader:
     with BmpImageFile(path) as image:
         mode, (width, height) = image.mode, image.size
     depth = struct.unpack_from("<H", head, 24 if head[14] == 12 else 28)[0]
-    if mode == "1":
-        raise InputError(
-            f"{path}: a black-and-white picture of 1 bit has no noise to remove",
-            "convert it to gray with 8 bits if you mean it",
-        )
-    bands = {"L": 1, "P": 3, "RGB": 3, "RGBA": 4}.get(mode)
+    bands = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4}.get(mode)
     if bands is None:
         raise InputError(f"{path}: BMP of kind {mode} is not supported", "convert it to PNG")
     check_axes(path, axes, "YX" if bands == 1 else "YXS")
@@ -64,6 +60,8 @@ def _open(path: Path, axes: str | None) -> Reader:
     metadata = _metadata(path, head, notes)
     if mode == "P":
         notes.append("a palette picture; written with full colours, not a palette")
+    if mode == "1":
+        notes.append(BILEVEL)
     if depth == 16:
         notes.append("5 bits a colour; written with 8")
     info = picture_info(
@@ -129,7 +127,8 @@ def _decode(path: Path) -> Pixels:
     from PIL.BmpImagePlugin import BmpImageFile
 
     with BmpImageFile(path) as image:
-        return to_array(image.convert("RGB") if image.mode == "P" else image)
+        plain = {"P": "RGB", "1": "L"}.get(image.mode)
+        return to_array(image.convert(plain) if plain else image)
 
 
 def _metadata(path: Path, head: bytes, notes: list[str]) -> Metadata:

@@ -68,8 +68,10 @@ def _open(path: Path, axes: str | None) -> Reader:
     if "further pictures in the file" in names:
         notes.append("further pictures in the file are kept as they are, with their noise")
     container = _container(data, found, frame, extras)
-    container["behind"] = (data[end:], jb.index_at(data, found), end)
-    container["tied"] = (tuple(names), jb.without_claims(extras.xmp) if names else extras.xmp)
+    if end < len(data):
+        container["behind"] = (data[end:], jb.index_at(data, found), end)
+    if names:
+        container["tied"] = (tuple(names), jb.without_claims(extras.xmp))
     info = picture_info(
         "jpeg",
         frame.height,

@@ -17,6 +17,7 @@ from denoisekit.errors import InputError, OutputError, UsageError
 from denoisekit.image import ImageInfo, Metadata, Pixels
 
 RECOPY = "copy or download it again; where there is no better copy, save it anew in a viewer"
+BILEVEL = "black and white of 1 bit; written as gray with 8 bits"
 _UNASKED = 256 * 2**20
 """Memory that any file may take."""
 _EXPANSION = 60_000

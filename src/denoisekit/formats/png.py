@@ -18,6 +18,7 @@ from denoisekit.formats import exif as exif_block
 from denoisekit.formats import png_chunks as pc
 from denoisekit.formats.base import Format
 from denoisekit.formats.photo import (
+    BILEVEL,
     HeldReader,
     RowOrder,
     check_axes,
@@ -45,7 +46,7 @@ def _open(path: Path, axes: str | None) -> Reader:
         found.transparency is not None
     )
     check_axes(path, axes, "YX" if samples == 1 else "YXS")
-    small = found.colour_type == 0 and found.depth < 8 and found.transparency is None
+    small = found.colour_type == 0 and found.depth in (2, 4) and found.transparency is None
     check_fits(path, found.height, found.width, 2 * samples * (2 if found.depth == 16 else 1))
     metadata, notes = _metadata(found, samples)
     info = picture_info(
@@ -69,11 +70,6 @@ def _check_header(path: Path, found: pc.Chunks) -> None:
         raise InputError(f"{path}: damaged: two kinds of transparency")
     if found.colour_type == 3 and not found.palette:
         raise InputError(f"{path}: damaged: the palette is missing")
-    if found.depth == 1:
-        raise InputError(
-            f"{path}: a black-and-white picture of 1 bit has no noise to remove",
-            "convert it to gray with 8 bits if you mean it",
-        )
     channels = 1 if found.colour_type in (0, 3) else _SAMPLES[found.colour_type]
     raw = found.height * (found.width * channels * found.depth // 8)
     if raw > found.pixel_bytes * _MOST_DEFLATED:  # no deflate stream expands further
@@ -108,6 +104,8 @@ def _metadata(found: pc.Chunks, samples: int) -> tuple[Metadata, list[str]]:
     notes = list(found.notes)
     if found.colour_type == 3:
         notes.append("a palette picture; written with full colours, not a palette")
+    elif found.depth == 1:
+        notes.append(BILEVEL)
     container: dict[str, Any] = {"chunks": []}
     fields: dict[str, Any] = {}
     for kind, body in found.others:
@@ -130,11 +128,13 @@ def _metadata(found: pc.Chunks, samples: int) -> tuple[Metadata, list[str]]:
 
 def _adapted(kind: bytes, body: bytes, found: pc.Chunks, samples: int) -> bytes | None:
     """Rewrite the two chunks whose form follows the colour type, where that changes."""
-    if found.colour_type != 3 and found.transparency is None:
+    if found.colour_type != 3 and found.transparency is None and found.depth > 1:
         return body
     colours = samples - (found.transparency is not None)
     if kind == b"sBIT":
         full = 8 if found.depth < 8 else found.depth
+        if found.depth == 1:
+            return bytes([full] * samples)
         return body[:colours] + bytes([full] * (samples - colours))
     if kind == b"bKGD" and found.colour_type == 3 and found.palette is not None:
         colour = found.palette[3 * body[0] : 3 * body[0] + 3] if body else b""

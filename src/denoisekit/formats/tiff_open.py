@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from denoisekit.errors import InputError
 from denoisekit.formats.foreign import RAW, refusal
-from denoisekit.formats.photo import check_claim
+from denoisekit.formats.photo import BILEVEL, check_claim
 from denoisekit.formats.tiff_axes import Geometry, aligned, renamed
 from denoisekit.formats.tiff_layout import (
     COLORMAP,
@@ -134,6 +134,8 @@ def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
     if key.photometric == 3 and kind in ("plain", "shaped"):
         colours = tuple(_colour_table(path, key, d) for d in directories)
         notes.append("the palette's colours will be written as RGB")
+    elif np.dtype(key.dtype).kind == "b":
+        notes.append(BILEVEL)
     info = _describe(path, series, geometry, colours, ome)
     check_claim(path, f"an image of {info.shape}", info.planes * info.plane_bytes)
     notes += told_of_holes(pages)
@@ -233,7 +235,13 @@ def _colour_table(path: Path, key: Any, page: Directory) -> npt.NDArray[Any]:
     if len(values) != 3 * 2**key.bitspersample or math.prod(key.shaped[:2]) != 1:
         raise InputError(f"{path}: the palette is damaged", "save it as RGB first")
     table = np.array(values, np.uint16).reshape(3, -1).T
-    return (table if key.dtype.itemsize == 2 else table >> 8).astype(key.dtype)
+    return (table if key.dtype.itemsize == 2 else table >> 8).astype(_sample_type(key))
+
+
+def _sample_type(key: Any) -> np.dtype[Any]:
+    """Return the type that samples are read as: one bit as 0 and 255."""
+    dtype = np.dtype(key.dtype).newbyteorder("=")
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype
 
 
 def _describe(
@@ -244,8 +252,8 @@ def _describe(
     ome: OmeFacts | None,
 ) -> ImageInfo:
     key = series.keyframe
-    axes, shape, dtype = geometry.axes, geometry.shape, np.dtype(key.dtype).newbyteorder("=")
-    bits = key.bitspersample if dtype.kind == "u" else None
+    axes, shape, dtype = geometry.axes, geometry.shape, _sample_type(key)
+    bits = key.bitspersample if np.dtype(key.dtype).kind == "u" else None
     if ome is not None and ome.bits is not None and dtype.kind in "iu":
         bits = ome.bits
     bits = bits if bits and 0 < bits < dtype.itemsize * 8 else None
@@ -300,7 +308,7 @@ def _layout(
     if photometric in (2, YCBCR) and info.samples < 3:
         photometric = 1
     tile = (key.tilelength, key.tilewidth) if key.is_tiled else None
-    bits = key.bitspersample if np.dtype(key.dtype).kind != "f" else info.dtype.itemsize * 8
+    bits = key.bitspersample if np.dtype(key.dtype).kind in "iu" else info.dtype.itemsize * 8
     return Layout(
         kind=kind,
         order=chain.header.order,

@@ -53,9 +53,9 @@ def check_numbers(path: Path, key: Any, series: Any) -> None:
     what = ""
     if key.dtype is None:
         what = f"samples of {key.bitspersample} bits cannot be read"
-    elif key.dtype.kind == "b" or key.bitspersample == 1:
-        what = "black-and-white pictures of one bit cannot be denoised"
-    elif key.dtype.kind not in "iuf" or not isinstance(key.bitspersample, int):
+    elif key.dtype.kind == "b" and key.shaped[0] * key.shaped[4] > 1:
+        what = "several samples of one bit cannot be denoised"
+    elif key.dtype.kind not in "iufb" or not isinstance(key.bitspersample, int):
         what = f"{key.dtype.name} samples cannot be denoised"
     elif np.dtype(series.dtype) != key.dtype:
         what = "values need a conversion"

@@ -20,8 +20,8 @@ from denoisekit.formats import jpeg_whole
 from denoisekit.formats.tiff_axes import Geometry, Spot
 from denoisekit.image import ImageInfo, Pixels
 
-JPEG, JPEG_XR = 7, (22610, 34934)
-"""Values of the Compression tag: codecs that make something of data that are not there."""
+JPEG, OPEN_ENDED = 7, (2, 3, 4, 22610, 34934)
+"""Compression tags of codecs that make something of what is not there: JPEG; CCITT, JPEG XR."""
 
 
 @contextmanager
@@ -95,6 +95,9 @@ class TiffReader:
         with quiet():
             parts = [self._part(s, top, bottom) for s in self._source.geometry.spots(plane)]
             rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+            if rows.dtype.kind == "b":
+                whole = 1 if self._source.colours is not None else 255
+                rows = rows.view(np.uint8) * np.uint8(whole)
             if self._source.colours is not None:
                 table = self._source.colours[min(plane, len(self._source.colours) - 1)]
                 rows = table[np.minimum(rows[..., 0], len(table) - 1)]
@@ -184,12 +187,14 @@ class TiffReader:
             pixels, _, _ = key.decode(
                 stored, segment, jpegtables=data.jpegtables, jpegheader=key.jpegheader
             )
+            if pixels is not None and key.dtype.kind == "b":
+                pixels = pixels.astype(bool, copy=False)
             if pixels is None or pixels.dtype != key.dtype or pixels.ndim != 4:
                 raise ValueError("a strip or tile holds other data than the file says")
             return np.asarray(pixels[0])
 
         pixels = decode(stored)
-        salt = {JPEG: jpeg_whole.salted, **dict.fromkeys(JPEG_XR, jpeg_whole.appended)}
+        salt = {JPEG: jpeg_whole.salted, **dict.fromkeys(OPEN_ENDED, jpeg_whole.appended)}
         salted = salt.get(int(key.compression))
         if salted and jpeg_whole.ends_early(stored, pixels, decode, salted):
             raise ValueError("a strip or tile ends early")
