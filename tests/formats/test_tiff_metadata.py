@@ -458,3 +458,38 @@ def test_slide_gives_its_full_size_and_says_what_is_lost(paths):
     assert len(info.warnings) == 2
     np.testing.assert_array_equal(pixels_of(paths[1]), slide)
     assert "MPP = 0.5" in page_tags(paths[1])[270]
+
+
+def ome_set(folder):
+    """Make an OME-TIFF set of two files by hand; return their stacks."""
+    stacks = np.random.default_rng(0).integers(0, 4000, (2, 3, 16, 20)).astype(np.uint16)
+    ids = [f"urn:uuid:0000000{n}-0000-0000-0000-000000000000" for n in range(2)]
+    places = "".join(
+        f'<TiffData FirstT="{t}" FirstZ="{z}" FirstC="0" IFD="{z}" PlaneCount="1">'
+        f'<UUID FileName="s_{t}.ome.tif">{ids[t]}</UUID></TiffData>'
+        for t in range(2)
+        for z in range(3)
+    )
+    for t, own in enumerate(ids):
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{own}">'
+            '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+            'SizeX="20" SizeY="16" SizeZ="3" SizeC="1" SizeT="2">'
+            f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{places}</Pixels></Image></OME>'
+        )
+        path = folder / f"s_{t}.ome.tif"
+        tifffile.imwrite(path, stacks[t], description=xml, metadata=None, photometric="minisblack")
+    return stacks
+
+
+def test_a_file_of_an_ome_set_gives_its_own_planes_and_the_set_opens_again(tmp_path):
+    stacks = ome_set(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    for t in range(2):
+        name = f"s_{t}.ome.tif"
+        info = copy(tmp_path / name, out / name)
+        assert info.shape == (3, 16, 20)
+        assert any("one file of an OME-TIFF set" in note for note in info.warnings)
+        np.testing.assert_array_equal(pixels_of(out / name), stacks[t])
+    np.testing.assert_array_equal(tifffile.imread(out / "s_0.ome.tif"), stacks)

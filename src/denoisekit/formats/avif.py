@@ -18,6 +18,7 @@ from denoisekit.formats import avif_boxes as ab
 from denoisekit.formats import avif_build
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats.base import Format
+from denoisekit.formats.foreign import FRAMES
 from denoisekit.formats.photo import (
     HeldReader,
     HeldWriter,
@@ -45,7 +46,7 @@ def _sniff(head: bytes) -> bool:
 def _open(path: Path, axes: str | None) -> Reader:
     data = path.read_bytes()
     if data[8:12] == b"avis":
-        raise InputError(f"{path}: animated AVIF is not supported", "extract its frames first")
+        raise InputError(f"{path}: animated AVIF is not supported", FRAMES)
     found = ab.parse(data)
     samples = (1 if found.layout == "400" else 3) + found.alpha
     check_axes(path, axes, "YX" if samples == 1 else "YXS")

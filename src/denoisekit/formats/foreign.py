@@ -48,7 +48,10 @@ class Kind:
 _DEVELOP = "develop it to 16-bit TIFF first, for example with darktable or RawTherapee"
 _BIOFORMATS = "convert it to OME-TIFF first, with Fiji or bfconvert"
 _CONVERT = "convert it to PNG or TIFF first"
-_FRAMES = "extract its frames as PNG first, for example with ffmpeg"
+FRAMES = (
+    "take its frames out as PNG, denoise them as a folder, and put them together again, for "
+    "example with ffmpeg"
+)
 
 
 def _raw(maker: str, suffixes: str, *marks: tuple[int, bytes]) -> Kind:
@@ -102,7 +105,7 @@ KINDS: tuple[Kind, ...] = (
     _picture(
         *("a HEIF sequence", "HEIF sequences", "heics heifs"),
         *((4, b"ftyp" + brand) for brand in (b"hevc", b"hevx", b"msf1")),
-        hint=_FRAMES,
+        hint=FRAMES,
     ),
     Kind(
         "a DICOM file",
@@ -147,7 +150,7 @@ KINDS: tuple[Kind, ...] = (
     _microscope("a Zarr", "zarr", hint="save the array as .npy or TIFF first, with zarr in Python"),
     _picture(
         *("a GIF", "GIFs", "gif", (0, b"GIF8")),
-        hint="convert it to PNG; of an animation extract the frames, for example with ffmpeg",
+        hint=f"convert it to PNG; or, for an animation, {FRAMES}",
     ),
     _picture(
         "a Netpbm picture",
@@ -258,7 +261,7 @@ KINDS: tuple[Kind, ...] = (
         ),
         (8, b"AVI "),
         (0, b"\x1a\x45\xdf\xa3"),
-        hint=_FRAMES,
+        hint=FRAMES,
     ),
     _picture(
         "an .npy file of an unknown version",

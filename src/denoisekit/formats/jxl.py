@@ -18,6 +18,7 @@ from denoisekit.formats import exif as exif_block
 from denoisekit.formats import jxl_header
 from denoisekit.formats.base import Format
 from denoisekit.formats.boxes import box, boxes
+from denoisekit.formats.foreign import FRAMES
 from denoisekit.formats.photo import (
     HeldReader,
     HeldWriter,
@@ -69,7 +70,7 @@ def _open(path: Path, axes: str | None) -> Reader:
 
 def _refuse(path: Path, head: jxl_header.Header) -> None:
     if head.animated:
-        raise InputError(f"{path}: animated JPEG XL is not supported", "extract its frames first")
+        raise InputError(f"{path}: animated JPEG XL is not supported", FRAMES)
     if head.preview or len(head.extra) > 1 or any(kind or mul for kind, mul in head.extra):
         raise InputError(
             f"{path}: JPEG XL with previews, premultiplied opacity or further channels "

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from denoisekit.errors import InputError
+from denoisekit.formats.foreign import FRAMES
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEY = b"XML:com.adobe.xmp"
@@ -79,7 +80,7 @@ def _take(path: Path, found: Chunks, kind: bytes, file: BinaryIO, length: int) -
     body = file.read(length)
     sound = zlib.crc32(kind + body) == int.from_bytes(file.read(4), "big")
     if kind in _ANIMATION:
-        raise InputError(f"{path}: animated PNG is not supported", "extract its frames first")
+        raise InputError(f"{path}: animated PNG is not supported", FRAMES)
     if not sound and (kind in _PIXEL or not kind[0] & 0x20):
         raise InputError(f"{path}: damaged: the checksum of {kind!r} is wrong")
     if kind == b"IHDR":

@@ -60,6 +60,10 @@ RAW_TAGS = frozenset({33421, 33422, 50706})
 """Pattern of a colour filter, and the version of DNG."""
 RAW_COLOURS = (32803, 34892)
 """Photometric interpretations: under a colour filter, linear raw."""
+OF_SET = (
+    "one file of an OME-TIFF set: its own planes are denoised; with all files of the set in one "
+    "output folder, under their names, the set opens as before"
+)
 DAMAGED = "open it in an image viewer to see whether it is damaged, or export it again"
 
 
@@ -128,6 +132,9 @@ def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
     if PHOTOSHOP_LAYERS in chain.codes:
         notes.append("Photoshop layers hold the noisy picture and will not be written")
     notes += _lost_children(chain)
+    described = chain.first.text(DESCRIPTION)
+    if is_ome(described) and ome_facts(described).in_set:
+        notes.append(OF_SET)
     if not vendor:
         notes += _lost_tags(directories, chain.size)
     colours = None
@@ -177,16 +184,17 @@ def _first_pages(tif: Any) -> Iterator[Any]:
 
 
 def _ome_of(path: Path, chain: _Chain) -> OmeFacts | None:
-    """Return what the file's OME-XML says, None where there is none that can be used."""
+    """Return what the file's OME-XML says; None where there is none that can be used.
+
+    What a file of a set says is about the set: it is carried as it is, and the file's
+    own planes are an ordinary stack.
+    """
     description = chain.first.text(DESCRIPTION)
     if not is_ome(description):
         return None
     facts = ome_facts(description)
-    if facts.elsewhere or facts.files > 1:
-        raise InputError(
-            f"{path}: one of several files of an OME-TIFF set",
-            "put the set into one file first, for example with bfconvert",
-        )
+    if facts.in_set:
+        return None
     if facts.images > 1:
         raise InputError(
             f"{path}: holds {facts.images} images",

@@ -29,7 +29,8 @@ def choose(path: Path, tif: Any) -> tuple[Any, list[str]]:
         shapes = ", ".join("×".join(map(str, s.shape)) for s in [series, *others][:4])
         raise InputError(
             f"{path}: holds {len(others) + 1} images of different kinds ({shapes})",
-            "split it into one file an image first",
+            "split it into one file an image first, for example with tiffsplit, and join the "
+            "results with tiffcp",
         )
     if len(series.levels) > 1:
         notes.append("the smaller copies of the image (pyramid) will not be written")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from denoisekit.errors import InputError
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats.base import Format
+from denoisekit.formats.foreign import FRAMES
 from denoisekit.formats.photo import (
     HeldReader,
     check_axes,
@@ -55,7 +56,7 @@ def _open(path: Path, axes: str | None) -> Reader:
     for kind, start, end in _chunks(data):
         found.setdefault(kind, (start, end))
     if b"ANIM" in found or b"ANMF" in found:
-        raise InputError(f"{path}: animated WebP is not supported", "extract its frames first")
+        raise InputError(f"{path}: animated WebP is not supported", FRAMES)
     bodies = {
         kind: data[slice(*found[kind])] for kind in (b"ICCP", b"EXIF", b"XMP ") & found.keys()
     }
