@@ -148,3 +148,11 @@ def test_cut_short_is_an_error(tmp_path, fraction, progressive):
     path.write_bytes(data[: int(len(data) * fraction)])
     with pytest.raises(InputError, match="ends"):
         read(path)
+
+
+def test_bytes_between_segments_mean_nothing(tmp_path):
+    data = jpeg_with(pillow(pixels(3), "JPEG"), (0xE1, b"Exif\0\0" + exif(6)))
+    end = data.index(b"Maker\0") + 6
+    (tmp_path / "a").write_bytes(data)
+    (tmp_path / "b").write_bytes(data[:end] + b"\0\4 left over" + data[end:])
+    assert np.array_equal(read(tmp_path / "a")[1], read(tmp_path / "b")[1])

@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC = b"ICC_PROFILE\0"
@@ -136,14 +137,16 @@ def extras_of(data: bytes, found: list[Segment]) -> Extras:
 
 def without_extras(data: bytes, found: list[Segment]) -> bytes:
     """Return the file without metadata, so that the decoder meets only what it needs."""
-    parts, at = [], 0
-    for segment in found:
+    parts = [data[:2]]
+    for segment, after in pairwise(found):
         needed = data[segment.start : segment.start + 5] in (b"JFIF\0", b"Adobe")
         if (0xE0 <= segment.marker <= 0xEF and not needed) or segment.marker == 0xFE:
-            parts.append(data[at : segment.start - 4])
-            at = segment.end
-    parts.append(data[at : found[-1].end])
-    return b"".join(parts)
+            continue
+        # What stands between segments means nothing, unless they are followed by pixels.
+        pixels = segment.marker == 0xDA
+        end = after.start - (2 if after.marker == 0xD9 else 4) if pixels else segment.end
+        parts.append(data[segment.start - 4 : end])
+    return b"".join([*parts, b"\xff\xd9"])
 
 
 def emit(icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
