@@ -53,7 +53,7 @@ def healthy() -> dict[str, bytes]:
 
     def pillow(name: str, kind: str, array: np.ndarray[Any, Any] = rgb, **options: object) -> None:
         out = io.BytesIO()
-        Image.fromarray(array).save(out, kind, **options)  # type: ignore[arg-type]
+        Image.fromarray(array).save(out, kind, **options)
         files[name] = out.getvalue()
 
     pillow("jpeg", "JPEG")
@@ -79,7 +79,7 @@ def healthy() -> dict[str, bytes]:
         for known in FORMATS:
             if known.id == "heif" and heif.missing():
                 continue
-            info = picture_info("none", *rgb.shape, "uint8", metadata=Metadata(dpi=(72, 72)))
+            info = picture_info("none", 72, 96, 3, "uint8", metadata=Metadata(dpi=(72, 72)))
             path = Path(folder) / known.id
             with create_image(path, known.check(info)) as writer:
                 writer.write_rows(0, 0, rgb)

@@ -12,6 +12,7 @@ from PIL import Image
 from tiff_copies import copy, facts, pixels_of, read_all, save
 
 from denoisekit.errors import InputError, OutputError, UsageError
+from denoisekit.formats import find_format
 from denoisekit.formats.tiff import TIFF
 from denoisekit.image import ImageInfo, Metadata
 
@@ -331,13 +332,52 @@ def test_thumbnail_is_left_out_and_said(paths):
     np.testing.assert_array_equal(pixels_of(paths[1]), RAMP)
 
 
-def test_images_of_different_sizes_are_refused(paths):
+def test_images_of_different_kinds_are_refused(paths):
     with tifffile.TiffWriter(paths[0]) as tif:
         tif.write(RAMP, metadata=None)
-        tif.write(RAMP[:4], metadata=None)
+        tif.write(RAMP[:4].astype(np.float32), metadata=None)
     with pytest.raises(InputError, match="2 images of different kinds") as caught:
         TIFF.open(paths[0], None)
     assert "split" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "zlib", "tile": (16, 16)}, {"compression": "lzw"}], ids=str
+)
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_of_different_sizes_come_back_as_they_were(paths, options, samples, big):
+    rng = np.random.default_rng(0)
+    sizes = ((30, 40), (20, 50), (30, 40), (3, 70), (31, 1))
+    pages = [rng.integers(0, 2**16, (*size, samples)).astype(np.uint16) for size in sizes]
+    colour = "rgb" if samples == 3 else "minisblack"
+    with tifffile.TiffWriter(paths[0], bigtiff=big) as tif:
+        for number, page in enumerate(pages):
+            page = page if samples == 3 else page[..., 0]
+            text = f"page {number}"
+            tif.write(page, metadata=None, photometric=colour, description=text, **options)
+    info = copy(*paths)
+    assert info.shape[:3] == (5, 31, 70)
+    assert any("5 pages of different sizes" in note for note in info.warnings)
+    with tifffile.TiffFile(paths[1]) as tif:
+        assert tif.is_bigtiff == big
+        assert len(tif.pages) == 5
+        for number, (old, new) in enumerate(zip(pages, tif.pages, strict=True)):
+            np.testing.assert_array_equal(new.asarray().reshape(old.shape), old)
+            assert new.description == f"page {number}"
+            assert new.compression == {"zlib": 8, "lzw": 5}.get(options.get("compression"), 1)
+
+
+def test_what_a_smaller_page_lacks_is_its_mirror_image(paths):
+    with tifffile.TiffWriter(paths[0]) as tif:
+        tif.write(RAMP, metadata=None)
+        tif.write(RAMP[:4, :3], metadata=None)
+    info, seen = read_all(paths[0])
+    assert info.shape == (2, 9, 11)
+    expected = np.pad(RAMP[:4, :3], ((0, 5), (0, 8)), "symmetric")
+    np.testing.assert_array_equal(seen[1, ..., 0], expected)
+    with pytest.raises(OutputError, match="TIFF only"):
+        find_format("npy").check(info)
 
 
 @pytest.mark.parametrize("pixels", [RAMP.astype(np.complex64), RAMP.astype(np.complex128)])

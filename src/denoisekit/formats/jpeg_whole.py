@@ -53,7 +53,7 @@ def salted(data: bytes) -> bytes:
 
 def appended(data: bytes) -> bytes:
     """Return the data of a codec without marks, with bytes put behind them."""
-    return data + _SALT
+    return data + 16 * _SALT
 
 
 def ends_early(

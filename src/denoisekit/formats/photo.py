@@ -18,7 +18,7 @@ from denoisekit.image import ImageInfo, Metadata, Pixels
 
 RECOPY = "copy or download it again; where there is no better copy, save it anew in a viewer"
 BILEVEL = "black and white of 1 bit; written as gray with 8 bits"
-_UNASKED = 256 * 2**20
+_UNASKED = 96 * 2**20
 """Memory that any file may take."""
 _EXPANSION = 60_000
 """Bytes of memory that each byte of a file beyond `_SMALL` may claim."""
@@ -308,6 +308,8 @@ def untied(metadata: Metadata) -> tuple[Metadata, list[str]]:
 
 def carried(metadata: Metadata, holds: tuple[str, ...]) -> tuple[Metadata, list[str]]:
     """Return what another format takes over, and the names of what it has no place for."""
+    if metadata.container.get("parts"):
+        raise OutputError("pages of different sizes fit into a TIFF only", "leave out --format")
     metadata, tied = untied(metadata)
     lost = [name for name in _NAMES if name not in holds and getattr(metadata, name)]
     kept = replace(metadata, container=Metadata().container, **dict.fromkeys(lost))

@@ -33,12 +33,14 @@ from denoisekit.formats.tiff_layout import (
 from denoisekit.formats.tiff_ome import OmeFacts, is_ome, ome_alone, ome_facts
 from denoisekit.formats.tiff_pages import (
     YCBCR,
+    Several,
     check_block,
     check_numbers,
     choose,
     page_data,
     told_of_holes,
 )
+from denoisekit.formats.tiff_ragged import MOST_PAGES, RaggedReader
 from denoisekit.formats.tiff_read import (
     Source,
     TiffReader,
@@ -52,7 +54,7 @@ from denoisekit.formats.tiff_tags import (
     read_directory,
     read_header,
 )
-from denoisekit.image import Colour, ImageInfo
+from denoisekit.image import Colour, ImageInfo, Reader
 
 OWN_KINDS: dict[str, Kind] = {"shaped": "shaped", "ome": "ome", "imagej": "imagej"}
 OWN_KINDS |= {"uniform": "plain", "generic": "plain", "nih": "plain"}
@@ -67,12 +69,29 @@ OF_SET = (
 DAMAGED = "open it in an image viewer to see whether it is damaged, or export it again"
 
 
-def open_tiff(path: Path, axes: str | None) -> TiffReader:
+def open_tiff(path: Path, axes: str | None) -> Reader:
     """Open a TIFF (see `denoisekit.formats.base.Format`)."""
+    try:
+        return _open_pages(path, axes, None)
+    except Several as several:
+        if axes is not None or not 1 < len(several.pages) <= MOST_PAGES:
+            raise
+        pages = several.pages
+        reader = RaggedReader(len(pages), lambda n: _open_pages(path, None, pages[n]))
+        if not reader.alike:
+            reader.close()
+            raise
+        info = reader.info
+        check_claim(path, f"an image of {info.shape}", info.planes * info.plane_bytes)
+        return reader
+
+
+def _open_pages(path: Path, axes: str | None, page: int | None) -> TiffReader:
+    """Open the image that all pages are, or one page."""
     file = path.open("rb")
     try:
         with quiet():
-            return _open(path, file, axes)
+            return _open(path, file, axes, page)
     except (ArithmeticError, AttributeError, LookupError, TypeError, struct.error) as error:
         file.close()
         raise InputError(f"{path}: damaged: the directory makes no sense", DAMAGED) from error
@@ -92,7 +111,7 @@ class _Chain:
     codes: frozenset[int]
 
 
-def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
+def _open(path: Path, file: IO[bytes], axes: str | None, page: int | None) -> TiffReader:
     import tifffile
 
     chain = _read_chain(path, file)
@@ -107,7 +126,7 @@ def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
             )
         if any(int(page.photometric) in RAW_COLOURS for page in _first_pages(tif)):
             raise _is_raw(path)
-        series, notes = choose(path, tif)
+        series, notes = choose(path, tif, page)
         key = series.keyframe
         check_numbers(path, key, series)
         geometry = aligned(series.axes, series.shape, key.shaped)
@@ -121,7 +140,7 @@ def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
         key.init_decode()
         unused = len(chain.offsets) - len(directories)
         vendor = series.kind not in OWN_KINDS
-        if unused > 0 and len(tif.series) == 1 and len(directories) > 1:
+        if page is None and unused > 0 and len(tif.series) == 1 and len(directories) > 1:
             notes.append(f"{unused} pages that are not part of the image will not be written")
     kind = OWN_KINDS.get(series.kind, "plain")
     if series.kind == "mmstack" and ome is not None:

@@ -19,18 +19,36 @@ YCBCR = 6
 JPEG = frozenset({6, 7, 33007, 34892})
 
 
-def choose(path: Path, tif: Any) -> tuple[Any, list[str]]:
-    """Return the one series of pages that is the image, and what is said of the others."""
+class Several(InputError):
+    """Pages that are not one stack; ``pages`` are those that are not small copies."""
+
+    def __init__(self, message: str, hint: str, pages: list[int]) -> None:
+        super().__init__(message, hint)
+        self.pages = pages
+
+
+def choose(path: Path, tif: Any, page: int | None) -> tuple[Any, list[str]]:
+    """Return the one series of pages that is the image, and what is said of the others.
+
+    With ``page``, that page alone.
+    """
+    if page is not None:
+        import tifffile
+
+        one = tif.pages[page].aspage()
+        return tifffile.TiffPageSeries([one], one.shape, one.dtype, one.axes, kind="generic"), []
     if not tif.series:
         raise InputError(f"{path}: holds no image", "the file is damaged or empty")
     series, notes = tif.series[0], []
     others = [s for s in tif.series[1:] if not _aside(s, series)]
     if others:
         shapes = ", ".join("×".join(map(str, s.shape)) for s in [series, *others][:4])
-        raise InputError(
+        pages = [p.index for p in tif.pages if not p.aspage().subfiletype & 0b101]
+        raise Several(
             f"{path}: holds {len(others) + 1} images of different kinds ({shapes})",
             "split it into one file an image first, for example with tiffsplit, and join the "
             "results with tiffcp",
+            pages,
         )
     if len(series.levels) > 1:
         notes.append("the smaller copies of the image (pyramid) will not be written")
