@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from samples import XMP, copied, exif, heic, icc, pixels, read
+from samples import XMP, box, copied, exif, heic, icc, pixels, read
 
 from denoisekit.errors import InputError, OutputError
 from denoisekit.formats import exif as exif_block
@@ -112,3 +112,12 @@ def test_without_the_library_it_says_how_to_get_it(tmp_path, monkeypatch):
     info = picture_info("png", 9, 9, 3, "uint8", metadata=Metadata())
     with pytest.raises(OutputError, match="cannot be written"):
         find_format("heif").check(info)
+
+
+def test_the_video_of_a_motion_photo_is_told_and_no_longer_claimed(tmp_path):
+    xmp = b'<x:xmpmeta><rdf:Description dc:title="kept" GCamera:MotionPhoto="1"/></x:xmpmeta>'
+    path = tmp_path / "a.heic"
+    path.write_bytes(heic(pixels(3), xmp=xmp) + box(b"mpvd", b"a video"))
+    info, _ = read(path)
+    assert info.warnings == ("the video of a motion photo inside this HEIC is not kept",)
+    assert info.metadata.xmp == b'<x:xmpmeta><rdf:Description dc:title="kept"/></x:xmpmeta>'

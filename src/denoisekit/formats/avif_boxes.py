@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from denoisekit.formats.boxes import Box, boxes
+from denoisekit.formats.jpeg_behind import without_claims
 
 _CONFIGS = (b"av1C", b"hvcC")
 _KEPT = (b"irot", b"imir", b"clap", b"pasp", b"clli", b"mdcv")
@@ -121,6 +122,10 @@ def parse(data: bytes) -> Picture:
             _describing(found, kinds.get(start, b""), _content(data, places.get(start, [])))
     if b"tmap" in kinds.values():
         found.others.append("a gain map")
+    if any(outer.kind == b"mpvd" for outer in boxes(data)):
+        found.others.append("the video of a motion photo")
+    if found.others:
+        found.xmp = without_claims(found.xmp)
     return found
 
 

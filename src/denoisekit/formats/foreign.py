@@ -49,8 +49,8 @@ _DEVELOP = "develop it to 16-bit TIFF first, for example with darktable or RawTh
 _BIOFORMATS = "convert it to OME-TIFF first, with Fiji or bfconvert"
 _CONVERT = "convert it to PNG or TIFF first"
 FRAMES = (
-    "take its frames out as PNG, denoise them as a folder, and put them together again, for "
-    "example with ffmpeg"
+    "take its frames out as PNG (magick FILE -coalesce frame%04d.png, or ffmpeg), denoise their "
+    "folder, and put them together again"
 )
 
 

@@ -20,7 +20,7 @@ from denoisekit.formats import jpeg_whole
 from denoisekit.formats.tiff_axes import Geometry, Spot
 from denoisekit.image import ImageInfo, Pixels
 
-JPEG, OPEN_ENDED = 7, (2, 3, 4, 22610, 34934)
+JPEG, OPEN_ENDED = (7, 33007), (2, 3, 4, 22610, 34934)
 """Compression tags of codecs that make something of what is not there: JPEG; CCITT, JPEG XR."""
 
 
@@ -194,7 +194,9 @@ class TiffReader:
             return np.asarray(pixels[0])
 
         pixels = decode(stored)
-        salt = {JPEG: jpeg_whole.salted, **dict.fromkeys(OPEN_ENDED, jpeg_whole.appended)}
+        salt = dict.fromkeys(JPEG, jpeg_whole.salted) | dict.fromkeys(
+            OPEN_ENDED, jpeg_whole.appended
+        )
         salted = salt.get(int(key.compression))
         if salted and jpeg_whole.ends_early(stored, pixels, decode, salted):
             raise ValueError("a strip or tile ends early")
