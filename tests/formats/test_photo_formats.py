@@ -64,13 +64,6 @@ def test_webp_keeps_colours_below_full_transparency(tmp_path):
     assert np.array_equal(np.asarray(Image.open(target)), array)
 
 
-def test_webp_animation_is_refused(tmp_path):
-    out = io.BytesIO()
-    frames = [Image.fromarray(pixels(3, seed=n)) for n in (0, 1)]
-    frames[0].save(out, "WEBP", save_all=True, append_images=frames[1:])
-    refused(tmp_path, out.getvalue(), "animated")
-
-
 # --- BMP ----------------------------------------------------------------------------------
 
 

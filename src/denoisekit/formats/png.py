@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +17,9 @@ import numpy as np
 from denoisekit.errors import InputError
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats import png_chunks as pc
+from denoisekit.formats.animation import AnimationReader, AnimationWriter, animation_info
 from denoisekit.formats.base import Format
+from denoisekit.formats.foreign import FRAMES
 from denoisekit.formats.photo import (
     BILEVEL,
     HeldReader,
@@ -40,6 +43,9 @@ def _sniff(head: bytes) -> bool:
 
 
 def _open(path: Path, axes: str | None) -> Reader:
+    moving = pc.animation(path)
+    if moving is not None:
+        return _open_animation(path, axes, *moving)
     found = pc.read_chunks(path)
     _check_header(path, found)
     samples = (1 if _gray_palette(found) else _SAMPLES[found.colour_type]) + (
@@ -61,6 +67,23 @@ def _open(path: Path, axes: str | None) -> Reader:
         warnings=tuple(notes),
     )
     return HeldReader(path, info, lambda: _decode(path, found, info.bits))
+
+
+def _open_animation(
+    path: Path, axes: str | None, plays: int, times: list[float], bodies: dict[bytes, bytes]
+) -> Reader:
+    from PIL.PngImagePlugin import PngImageFile
+
+    with path.open("rb") as file:
+        width, height, depth = struct.unpack(">IIB", file.read(25)[16:])
+    if depth > 8:
+        raise InputError(f"{path}: animated PNG of 16 bits is not supported", FRAMES)
+    notes = ["an animated PNG; written with full colours and opacity, text is not kept"]
+    icc = pc.read_profile(bodies[b"iCCP"])[1] if b"iCCP" in bodies else None
+    exif = exif_block.strip_prefix(bodies.get(b"eXIf"), notes)
+    metadata = Metadata(icc=icc, exif=exif)
+    info = animation_info(path, axes, "png", (width, height), times, True, metadata, loop=plays)
+    return AnimationReader(path, PngImageFile, replace(info, warnings=tuple(notes)))
 
 
 def _check_header(path: Path, found: pc.Chunks) -> None:
@@ -145,10 +168,14 @@ def _adapted(kind: bytes, body: bytes, found: pc.Chunks, samples: int) -> bytes 
 
 
 def _check(info: ImageInfo) -> ImageInfo:
+    if info.format == "png" and info.metadata.container.get("frames"):
+        return info
     return check_picture(info, "png", "PNG", {"uint8": (2, 4, 8), "uint16": (16,)})
 
 
 def _create(path: Path, info: ImageInfo) -> Writer:
+    if info.metadata.container.get("frames"):
+        return AnimationWriter(path, info, "PNG", {"disposal": 0, "blend": 0})
     return PngWriter(path, info)
 
 
