@@ -229,7 +229,13 @@ def test_importing_the_package_and_the_commands_loads_no_torch():
 def test_every_import_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + extras["export"] + extras["train"] + extras["bench"]
+    lines = (
+        project["dependencies"]
+        + extras["export"]
+        + extras["train"]
+        + extras["bench"]
+        + extras["heif"]
+    )
     declared = {re.split(r"[<>=!~\[ ;]", line)[0].lower() for line in lines}
     providers = metadata.packages_distributions()
     for path in modules():

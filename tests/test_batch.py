@@ -72,9 +72,9 @@ def test_one_file_ahead_and_one_behind_at_most(jobs, monkeypatch):
     opened, taken = [], []
     real = overlap.open_image
 
-    def counting(path, axes):
+    def counting(path, axes, max_memory):
         opened.append(path)
-        return real(path, axes)
+        return real(path, axes, max_memory)
 
     monkeypatch.setattr(overlap, "open_image", counting)
     for done, _ in enumerate(run_batch(jobs, box())):

@@ -412,9 +412,9 @@ def fit_single(
     )
     began = time.monotonic()
     named = isinstance(noisy, str | os.PathLike)
-    with closing(open_image(Path(noisy), axes) if named else hold(noisy, axes).reader()) as reader:
-        with threads_that_help(resolve_device(options.device)):
-            return fit(reader, options, on_look, began)
+    opened = open_image(Path(noisy), axes) if named else hold(noisy, axes).reader()
+    with closing(opened) as reader, threads_that_help(resolve_device(options.device)):
+        return fit(reader, options, on_look, began)
 
 
 def _range(given: str | Sequence[float]) -> str:

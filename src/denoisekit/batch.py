@@ -146,7 +146,11 @@ def run_batch(
         One a job.
     """
     with (
-        Ahead([(job.source, job.axes) for job in jobs], _ahead_bytes(denoiser)) as ahead,
+        Ahead(
+            [(job.source, job.axes) for job in jobs],
+            _ahead_bytes(denoiser),
+            denoiser.options.max_memory,
+        ) as ahead,
         ThreadPoolExecutor(1, "write") as behind,
     ):
         written: Future[Outcome] | None = None

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from denoisekit.errors import InputError, UsageError
-from denoisekit.formats import FORMATS, find_format
+from denoisekit.formats import FORMATS, find_format, heif
+from denoisekit.formats.foreign import counted, kind_named
 
 SUFFIX = "_denoised"
 """Put after the name of an input to name its output beside it."""
 
-UNWRITTEN = frozenset({".gif", ".heic", ".heif", ".psd", ".exr", ".pdf", ".svg", ".dng", ".tga"})
+UNWRITTEN = frozenset({".gif", ".psd", ".exr", ".pdf", ".svg", ".dng", ".tga"})
 """Endings of picture files that no format here writes; not taken for the names of folders."""
 
 
@@ -187,6 +188,8 @@ def _expand(name: str, recursive: bool, ours: str, output: Path | None) -> Itera
         what = "no image in the folder" if path.is_dir() else "no file matches"
         deeper = path.is_dir() and not recursive
         hint = "add --recursive to look into its folders" if deeper else "check the name"
+        if others := left_out([name], recursive=recursive):
+            what, hint = "no image that can be read in the folder", "; ".join(others)
         yield Source(path, error=InputError(f"{what} {name}", hint))
     # Without endings: the result may be of another format than the input.
     names = {(source.path.parent, source.path.stem) for source in files}
@@ -225,6 +228,27 @@ def _walk(folder: Path, recursive: bool, output: Path | None) -> tuple[list[Path
         folders.sort()
         files += [Path(parent, n) for n in sorted(names) if Path(n).suffix.lower() in known]
     return [file for file in files if not file.name.startswith(".")], closed
+
+
+def left_out(inputs: Sequence[str], *, recursive: bool = False) -> list[str]:
+    """Say which files of the folders named are of a kind that is not read: a line a kind.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        As for `find_sources`.
+    recursive : bool
+        Look into the folders of folders too.
+    """
+    known = _known_suffixes()
+    found: list[Path] = []
+    for folder in filter(os.path.isdir, inputs):
+        for parent, folders, names in os.walk(folder):
+            found += [Path(parent, name) for name in (*names, *folders)]
+            # A store that is a folder is one file to its user.
+            folders[:] = [f for f in folders if recursive and not kind_named(Path(f))]
+    hidden = (path for path in found if path.suffix.lower() not in known)
+    return counted(path for path in hidden if not path.name.startswith("."))
 
 
 def name_outputs(
@@ -290,7 +314,8 @@ def check_count(naming: Naming, count: int) -> None:
 
 
 def _known_suffixes() -> set[str]:
-    return {suffix for format in FORMATS for suffix in format.suffixes}
+    known = (f for f in FORMATS if not (f.id == "heif" and heif.missing()))
+    return {suffix for format in known for suffix in format.suffixes}
 
 
 def _name(source: Source, naming: Naming, format_of: Callable[[Source], str]) -> Path:

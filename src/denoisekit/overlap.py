@@ -29,10 +29,17 @@ class Ahead:
         In their order; with the axes, where the user knows better than the file.
     largest : int
         Largest plane, in bytes, that is decoded ahead.
+    max_memory : int, optional
+        Most bytes that decoding a file may take.
     """
 
-    def __init__(self, files: Sequence[tuple[Path, str | None]], largest: int) -> None:
-        self._files = files
+    def __init__(
+        self,
+        files: Sequence[tuple[Path, str | None]],
+        largest: int,
+        max_memory: int | None = None,
+    ) -> None:
+        self._files, self._max_memory = files, max_memory
         self._largest = largest
         self._thread = ThreadPoolExecutor(1, "read")
         self._coming: Future[Reader] | None = None
@@ -57,7 +64,7 @@ class Ahead:
             self._coming = self._thread.submit(self._open, *self._files[index])
 
     def _open(self, path: Path, axes: str | None) -> Reader:
-        reader = open_image(path, axes)
+        reader = open_image(path, axes, self._max_memory)
         if reader.info.plane_bytes <= self._largest:
             try:
                 reader.read_rows(0, 0, 1)  # formats that decode a plane as a whole do it now

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import pytest
 from PIL import Image, ImageCms
 
-from denoisekit.formats import create_image, open_image
+from denoisekit.formats import FORMATS, create_image, heif, open_image
 from denoisekit.image import ImageInfo
 
 HEIGHT, WIDTH = 37, 29
+IDS = [f.id for f in FORMATS if f.id != "heif" or not heif.missing()]
+"""Of the formats whose library is here."""
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!-- \xc3\xa9 --></x:xmpmeta>'
 
 
@@ -94,6 +97,17 @@ def jxl(array: np.ndarray, *extra: bytes, **options: object) -> bytes:
     stream = imagecodecs.jpegxl_encode(array, usecontainer=False, **options)
     head = bytes.fromhex("0000000c4a584c200d0a870a") + box(b"ftyp", b"jxl \0\0\0\0jxl ")
     return head + b"".join(extra) + box(b"jxlc", bytes(stream))
+
+
+def heic(array: np.ndarray, bits: int = 8, **options: object) -> bytes:
+    """Return a HEIC file, without loss unless the options say so."""
+    library = pytest.importorskip("pillow_heif")
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[array.shape[2]]
+    out = io.BytesIO()
+    options = {"quality": -1, "chroma": 444, "matrix_coefficients": 0, "bit_depth": bits} | options
+    size = array.shape[1], array.shape[0]
+    library.encode(mode if bits == 8 else f"{mode};{bits}", size, array.tobytes(), out, **options)
+    return out.getvalue()
 
 
 def jp2(array: np.ndarray, *inside: bytes, after: bytes = b"", **options: object) -> bytes:

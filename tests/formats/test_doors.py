@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from samples import HEIGHT, copied, exif, icc, pillow, pixels, png, png_chunk, read, write
+from samples import HEIGHT, IDS, copied, exif, icc, pillow, pixels, png, png_chunk, read, write
 
 from denoisekit.errors import InputError, OutputError, UsageError
 from denoisekit.formats import FORMATS, create_image, find_format, open_image
@@ -156,7 +156,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", [ValueError("no"), KeyboardInterrupt(), MemoryError()])
-@pytest.mark.parametrize("name", [f.id for f in FORMATS])
+@pytest.mark.parametrize("name", IDS)
 def test_a_failed_write_leaves_nothing(tmp_path, name, fault):
     seen = []
 
@@ -173,7 +173,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, name, fault):
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", [f.id for f in FORMATS if f.id != "tiff"])
+@pytest.mark.parametrize("name", [name for name in IDS if name != "tiff"])
 def test_missing_rows_leave_nothing(tmp_path, name):
     with (
         pytest.raises(ValueError, match="missing"),
@@ -333,7 +333,7 @@ def test_folder_that_may_not_be_written(tmp_path, monkeypatch):
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", [f.id for f in FORMATS])
+@pytest.mark.parametrize("name", IDS)
 def test_no_space_left(tmp_path, name):
     """Write for real into a file system that is always full."""
     target = find_format(name)
@@ -370,7 +370,7 @@ def test_no_space_left_leaves_nothing(tmp_path, monkeypatch):
 # --- converting ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [f.id for f in FORMATS])
+@pytest.mark.parametrize("name", IDS)
 def test_metadata_go_along_where_there_is_a_place(tmp_path, name):
     has_icc = name not in ("jxl", "npy")
     has_exif = name not in ("bmp", "npy")

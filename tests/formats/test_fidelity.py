@@ -19,6 +19,7 @@ from samples import (
     box,
     copied,
     exif,
+    heic,
     icc,
     jp2,
     jpeg_with,
@@ -92,6 +93,7 @@ def lossless(name: str, array: np.ndarray, bits: int | None = None) -> bytes:
             flat(array), lossless=True, bitspersample=None if array.dtype.kind == "f" else bits
         ),
         "AVIF": lambda: imagecodecs.avif_encode(flat(array), level=100, bitspersample=bits),
+        "HEIC": lambda: heic(array, bits),
         "JPEG 2000": lambda: jp2(flat(array), level=0, reversible=True, bitspersample=bits),
         ".npy": lambda: saved(array),
     }
@@ -104,6 +106,7 @@ def lossy(name: str, array: np.ndarray) -> bytes:
         "WebP": lambda: pillow(array, "WEBP", exact=True),
         "JPEG XL": lambda: imagecodecs.jpegxl_encode(array, distance=1.0),
         "AVIF": lambda: imagecodecs.avif_encode(array, level=80, pixelformat="420"),
+        "HEIC": lambda: heic(array, quality=80, chroma=420, matrix_coefficients=6),
         "JPEG 2000": lambda: jp2(array, level=45, reversible=False),
     }
     return bytes(makers[name]())
@@ -126,6 +129,8 @@ def dressed(name: str, feature: str) -> tuple[bytes, str, Any]:
         kind = {"JPEG": "JPEG", "WebP": "WEBP", "AVIF": "AVIF"}[name]
         given = b"Exif\0\0" + value if field == "exif" else value
         return pillow(array, kind, **{option: given}, **lossy), field, value
+    if name == "HEIC":
+        return heic(array, **{option: value}), field, value
     if name == "PNG":
         import zlib
 

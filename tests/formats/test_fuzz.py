@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from samples import HEIGHT, WIDTH, XMP, exif, icc, pixels, write
+from samples import HEIGHT, IDS, WIDTH, XMP, exif, icc, pixels, write
 
 from denoisekit.errors import DenoisekitError
-from denoisekit.formats import FORMATS, find_format, open_image
+from denoisekit.formats import find_format, open_image
 from denoisekit.formats.photo import picture_info
 from denoisekit.image import Metadata
 
@@ -37,7 +37,7 @@ def damages(draw: st.DrawFn) -> tuple[float, list[tuple[float, int]]]:
     )
 
 
-@pytest.mark.parametrize("name", [f.id for f in FORMATS])
+@pytest.mark.parametrize("name", IDS)
 @settings(
     max_examples=40,
     deadline=None,
@@ -74,7 +74,7 @@ def trouble(path: Path) -> DenoisekitError | None:
     return None
 
 
-@pytest.mark.parametrize("name", [f.id for f in FORMATS])
+@pytest.mark.parametrize("name", IDS)
 def test_every_truncation_is_an_error(tmp_path, name):
     """No file that ends early gives half a picture, wherever it ends."""
     data = healthy(name, tmp_path)

@@ -132,16 +132,6 @@ def test_density_is_kept_in_its_own_unit(tmp_path, density):
     assert info.metadata.dpi == (None if scale is None else (across * scale, down * scale))
 
 
-def test_pictures_after_the_picture_are_told(tmp_path):
-    out = io.BytesIO()
-    first, second = (Image.fromarray(pixels(3, seed=n)) for n in (0, 1))
-    first.save(out, "MPO", save_all=True, append_images=[second])
-    target, info, seen = copied(tmp_path, out.getvalue())
-    assert any("further pictures" in note for note in info.warnings)
-    assert np.array_equal(seen, np.asarray(Image.open(io.BytesIO(out.getvalue())).convert("RGB")))
-    assert b"MPF\0" not in target.read_bytes()
-
-
 def test_metadata_do_not_disturb_the_pixels(tmp_path):
     plain = pillow(pixels(3), "JPEG", quality=91)
     dressed = pillow(pixels(3), "JPEG", quality=91, exif=exif(6), icc_profile=icc(), xmp=XMP)
@@ -158,3 +148,11 @@ def test_cut_short_is_an_error(tmp_path, fraction, progressive):
     path.write_bytes(data[: int(len(data) * fraction)])
     with pytest.raises(InputError, match="ends"):
         read(path)
+
+
+def test_bytes_between_segments_mean_nothing(tmp_path):
+    data = jpeg_with(pillow(pixels(3), "JPEG"), (0xE1, b"Exif\0\0" + exif(6)))
+    end = data.index(b"Maker\0") + 6
+    (tmp_path / "a").write_bytes(data)
+    (tmp_path / "b").write_bytes(data[:end] + b"\0\4 left over" + data[end:])
+    assert np.array_equal(read(tmp_path / "a")[1], read(tmp_path / "b")[1])

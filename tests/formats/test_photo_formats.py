@@ -10,8 +10,24 @@ from dataclasses import replace
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
-from samples import HEIGHT, WIDTH, XMP, box, copied, exif, jp2, jxl, pillow, pixels, read, write
+from samples import (
+    HEIGHT,
+    WIDTH,
+    XMP,
+    box,
+    copied,
+    exif,
+    jp2,
+    jxl,
+    pillow,
+    pixels,
+    png,
+    png_chunks,
+    read,
+    write,
+)
 
 from denoisekit.errors import InputError, OutputError, UsageError
 from denoisekit.formats import create_image, find_format, jxl_header, open_image
@@ -48,13 +64,6 @@ def test_webp_keeps_colours_below_full_transparency(tmp_path):
     assert np.array_equal(np.asarray(Image.open(target)), array)
 
 
-def test_webp_animation_is_refused(tmp_path):
-    out = io.BytesIO()
-    frames = [Image.fromarray(pixels(3, seed=n)) for n in (0, 1)]
-    frames[0].save(out, "WEBP", save_all=True, append_images=frames[1:])
-    refused(tmp_path, out.getvalue(), "animated")
-
-
 # --- BMP ----------------------------------------------------------------------------------
 
 
@@ -74,8 +83,43 @@ def test_bmp_from_top_to_bottom(tmp_path):
     assert np.array_equal(seen, pixels(3)[::-1])
 
 
-def test_bmp_of_one_bit_is_refused(tmp_path):
-    refused(tmp_path, pillow(pixels(1), "BMP", "1"), "1 bit")
+@pytest.mark.parametrize("kind", ["BMP", "PNG", "TIFF"])
+def test_one_bit_becomes_gray(tmp_path, kind):
+    white = pixels(1) > 120
+    target, info, seen = copied(tmp_path, pillow(white, kind))
+    assert np.array_equal(seen, white * 255)
+    assert (info.dtype, info.bits) == (np.uint8, None)
+    assert any("1 bit" in note for note in info.warnings)
+    with Image.open(target) as image:
+        assert image.mode == "L"
+        assert np.array_equal(np.asarray(image), seen[..., 0])
+
+
+def test_what_a_png_of_one_bit_says_of_its_values_stays_true(tmp_path):
+    rows = np.packbits(pixels(1)[..., 0] > 120, axis=1)
+    chunks = ((b"sBIT", b"\1"), (b"bKGD", b"\0\1"), (b"tRNS", b"\0\0"))
+    target, _, seen = copied(tmp_path, png(rows, 1, 0, chunks))
+    after = dict(png_chunks(target.read_bytes()))
+    assert (after[b"sBIT"], after[b"bKGD"]) == (b"\x08\x08", b"\0\xff")
+    assert np.array_equal(seen[..., 0], seen[..., 1])
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "packbits", "tiff_lzw"])
+def test_faxes_open_whole_and_not_in_part(tmp_path, compression):
+    white = np.random.default_rng(0).random((90, 96)) > 0.5
+    data = pillow(white, "TIFF", compression=compression)
+    path = tmp_path / "a.tif"
+    path.write_bytes(data)
+    assert np.array_equal(read(path)[1][..., 0], white * 255)
+    with tifffile.TiffFile(path) as tif:
+        tag = tif.pages[0].tags[279]
+        whole = tag.value[0]
+    for share in (0.3, 0.97):
+        cut = bytearray(data)
+        struct.pack_into("<I", cut, tag.valueoffset, int(share * whole))
+        path.write_bytes(cut)
+        with pytest.raises(InputError):
+            read(path)
 
 
 def test_bmp_larger_than_its_counters_is_refused():

@@ -12,6 +12,7 @@ from PIL import Image
 from tiff_copies import copy, facts, pixels_of, read_all, save
 
 from denoisekit.errors import InputError, OutputError, UsageError
+from denoisekit.formats import find_format
 from denoisekit.formats.tiff import TIFF
 from denoisekit.image import ImageInfo, Metadata
 
@@ -169,14 +170,6 @@ def test_ome_planes_out_of_order_and_of_another_name(paths):
     assert new.attrib["PhysicalSizeX"] == "0.25"
     assert root.attrib["UUID"] != "urn:uuid:1"
     assert new.find(f"{ns}Plane").attrib["PositionX"] == "5"
-
-
-def test_ome_set_of_files_is_refused(paths):
-    xml = OME_XML.format(0, 0, "b.tif").replace("urn:uuid:1</", "urn:uuid:2</", 1)
-    write_ome(paths[0], xml, STACK[0, 0, :2])
-    with pytest.raises(InputError, match="several files") as caught:
-        TIFF.open(paths[0], None)
-    assert caught.value.hint
 
 
 def test_ome_with_planes_that_are_not_there_is_refused(paths):
@@ -339,22 +332,61 @@ def test_thumbnail_is_left_out_and_said(paths):
     np.testing.assert_array_equal(pixels_of(paths[1]), RAMP)
 
 
-def test_images_of_different_sizes_are_refused(paths):
+def test_images_of_different_kinds_are_refused(paths):
     with tifffile.TiffWriter(paths[0]) as tif:
         tif.write(RAMP, metadata=None)
-        tif.write(RAMP[:4], metadata=None)
+        tif.write(RAMP[:4].astype(np.float32), metadata=None)
     with pytest.raises(InputError, match="2 images of different kinds") as caught:
         TIFF.open(paths[0], None)
     assert "split" in caught.value.hint
 
 
-@pytest.mark.parametrize("pixels", [RAMP > 40, RAMP.astype(np.complex64)])
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "zlib", "tile": (16, 16)}, {"compression": "lzw"}], ids=str
+)
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_of_different_sizes_come_back_as_they_were(paths, options, samples, big):
+    rng = np.random.default_rng(0)
+    sizes = ((30, 40), (20, 50), (30, 40), (3, 70), (31, 1))
+    pages = [rng.integers(0, 2**16, (*size, samples)).astype(np.uint16) for size in sizes]
+    colour = "rgb" if samples == 3 else "minisblack"
+    with tifffile.TiffWriter(paths[0], bigtiff=big) as tif:
+        for number, page in enumerate(pages):
+            page = page if samples == 3 else page[..., 0]
+            text = f"page {number}"
+            tif.write(page, metadata=None, photometric=colour, description=text, **options)
+    info = copy(*paths)
+    assert info.shape[:3] == (5, 31, 70)
+    assert any("5 pages of different sizes" in note for note in info.warnings)
+    with tifffile.TiffFile(paths[1]) as tif:
+        assert tif.is_bigtiff == big
+        assert len(tif.pages) == 5
+        for number, (old, new) in enumerate(zip(pages, tif.pages, strict=True)):
+            np.testing.assert_array_equal(new.asarray().reshape(old.shape), old)
+            assert new.description == f"page {number}"
+            assert new.compression == {"zlib": 8, "lzw": 5}.get(options.get("compression"), 1)
+
+
+def test_what_a_smaller_page_lacks_is_its_mirror_image(paths):
+    with tifffile.TiffWriter(paths[0]) as tif:
+        tif.write(RAMP, metadata=None)
+        tif.write(RAMP[:4, :3], metadata=None)
+    info, seen = read_all(paths[0])
+    assert info.shape == (2, 9, 11)
+    expected = np.pad(RAMP[:4, :3], ((0, 5), (0, 8)), "symmetric")
+    np.testing.assert_array_equal(seen[1, ..., 0], expected)
+    with pytest.raises(OutputError, match="TIFF only"):
+        find_format("npy").check(info)
+
+
+@pytest.mark.parametrize("pixels", [RAMP.astype(np.complex64), RAMP.astype(np.complex128)])
 def test_numbers_that_cannot_be_denoised_are_refused(paths, pixels):
     tifffile.imwrite(paths[0], pixels)
     with pytest.raises(InputError) as caught:
         TIFF.open(paths[0], None)
     assert caught.value.hint
-    info = ImageInfo("npy", pixels.shape, "YX", pixels.dtype)
+    info = ImageInfo("npy", RAMP.shape, "YX", pixels.dtype)
     with pytest.raises(OutputError):
         TIFF.check(info)
 
@@ -458,3 +490,38 @@ def test_slide_gives_its_full_size_and_says_what_is_lost(paths):
     assert len(info.warnings) == 2
     np.testing.assert_array_equal(pixels_of(paths[1]), slide)
     assert "MPP = 0.5" in page_tags(paths[1])[270]
+
+
+def ome_set(folder):
+    """Make an OME-TIFF set of two files by hand; return their stacks."""
+    stacks = np.random.default_rng(0).integers(0, 4000, (2, 3, 16, 20)).astype(np.uint16)
+    ids = [f"urn:uuid:0000000{n}-0000-0000-0000-000000000000" for n in range(2)]
+    places = "".join(
+        f'<TiffData FirstT="{t}" FirstZ="{z}" FirstC="0" IFD="{z}" PlaneCount="1">'
+        f'<UUID FileName="s_{t}.ome.tif">{ids[t]}</UUID></TiffData>'
+        for t in range(2)
+        for z in range(3)
+    )
+    for t, own in enumerate(ids):
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{own}">'
+            '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+            'SizeX="20" SizeY="16" SizeZ="3" SizeC="1" SizeT="2">'
+            f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{places}</Pixels></Image></OME>'
+        )
+        path = folder / f"s_{t}.ome.tif"
+        tifffile.imwrite(path, stacks[t], description=xml, metadata=None, photometric="minisblack")
+    return stacks
+
+
+def test_a_file_of_an_ome_set_gives_its_own_planes_and_the_set_opens_again(tmp_path):
+    stacks = ome_set(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    for t in range(2):
+        name = f"s_{t}.ome.tif"
+        info = copy(tmp_path / name, out / name)
+        assert info.shape == (3, 16, 20)
+        assert any("one file of an OME-TIFF set" in note for note in info.warnings)
+        np.testing.assert_array_equal(read_all(out / name)[1][..., 0], stacks[t])
+    np.testing.assert_array_equal(tifffile.imread(out / "s_0.ome.tif"), stacks)

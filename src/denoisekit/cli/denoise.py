@@ -190,6 +190,8 @@ class _Speaker:
         for path, error in plan.failures:
             render.failure(path, error, self.as_json)
         failed = [error.exit_code for _, error in plan.failures]
+        for note in plan.notes:
+            self._say(note)
         if plan.skipped:
             self._say(f"skipped {len(plan.skipped)} whose output exists")
         if plan.jobs:

@@ -213,6 +213,8 @@ class _Speaker:
         for path, error in plan.failures:
             render.failure(path, error, self.as_json)
         failed = [error.exit_code for _, error in plan.failures]
+        for note in () if self.quiet else plan.notes:
+            render.err(note)
         if plan.skipped and not self.quiet:
             render.err(f"skipped {len(plan.skipped)} whose output exists")
         if not plan.jobs:

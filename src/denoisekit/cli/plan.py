@@ -38,6 +38,8 @@ class Plan:
         Files that cannot be read or written, and why.
     skipped : list of Path
         Files whose output exists.
+    notes : list of str
+        What the folders hold beside the files to work on.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Plan:
         self.images: list[ImageInfo] = []
         self.failures: list[tuple[Path, DenoisekitError]] = []
         self.skipped: list[Path] = []
+        self.notes: list[str] = []
 
     def make(self, inputs: list[str], recursive: bool) -> None:
         """Find the files, look into each, and name its output.
@@ -60,7 +63,13 @@ class Plan:
         """
         from denoisekit.batch import Job, survey, target_info
         from denoisekit.formats import check_output
-        from denoisekit.outputs import check_count, check_ending, find_sources, name_outputs
+        from denoisekit.outputs import (
+            check_count,
+            check_ending,
+            find_sources,
+            left_out,
+            name_outputs,
+        )
 
         naming = self.naming
         if len(inputs) == 1 and not os.path.isdir(inputs[0]):  # noqa: PTH112 - no permission: no
@@ -71,6 +80,8 @@ class Plan:
         readable: list[Source] = []
         sources = find_sources(inputs, recursive=recursive, ours=ours, output=naming.output)
         check_count(naming, len(sources))
+        if any(not source.error for source in sources):  # else the error says it
+            self.notes = [f"left out: {line}" for line in left_out(inputs, recursive=recursive)]
         for source in sources:
             try:
                 if source.error:

@@ -155,6 +155,8 @@ class _Speaker:
         failed = [error.exit_code for _, error in plan.failures]
         for path, error in plan.failures:
             render.failure(path, error, self.as_json)
+        for note in plan.notes:
+            self._say(note)
         if plan.skipped:
             self._say(f"skipped {len(plan.skipped)} whose output exists")
         sizes = [image.planes * image.height * image.width / 1e6 for image in plan.images]

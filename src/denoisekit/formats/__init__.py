@@ -14,6 +14,7 @@ from pathlib import Path
 
 from denoisekit.atomic import Claim
 from denoisekit.errors import InputError, OutputError, OutputTaken, UsageError, did_you_mean
+from denoisekit.formats import foreign
 from denoisekit.formats.avif import AVIF
 from denoisekit.formats.base import Format
 from denoisekit.formats.bmp import BMP
@@ -25,31 +26,19 @@ from denoisekit.formats.guard import (
     unchanged,
     writing,
 )
+from denoisekit.formats.heif import HEIF
 from denoisekit.formats.jpeg import JPEG
 from denoisekit.formats.jpeg2000 import JPEG2000
 from denoisekit.formats.jxl import JXL
+from denoisekit.formats.photo import HeldReader
 from denoisekit.formats.png import PNG
 from denoisekit.formats.raw_array import NPY
 from denoisekit.formats.tiff import TIFF
 from denoisekit.formats.webp import WEBP
 from denoisekit.image import ImageInfo, Reader, Writer
 
-FORMATS: tuple[Format, ...] = (PNG, JPEG, TIFF, WEBP, BMP, JXL, AVIF, JPEG2000, NPY)
+FORMATS: tuple[Format, ...] = (PNG, JPEG, TIFF, WEBP, BMP, JXL, AVIF, HEIF, JPEG2000, NPY)
 """Every format, in the order of sniffing. A new one is a module and a line here."""
-
-_HEAD = 64
-
-_UNSUPPORTED = (
-    (b"GIF8", "a GIF", "convert it to PNG"),
-    (b"8BPS", "a Photoshop document", "export it as TIFF or PNG"),
-    (b"%PDF", "a PDF", "export its pictures as TIFF or PNG"),
-    (b"\x89HDF", "an HDF5 file", "export the pictures as TIFF or .npy"),
-    (b"PK\x03\x04", "a ZIP archive or .npz file", "unpack it; save arrays with numpy.save"),
-    (b"\x93NUMPY", "an .npy file of an unknown version", "save it again with numpy.save"),
-    (b"\x76\x2f\x31\x01", "an OpenEXR file", "convert it to 32-bit TIFF"),
-    (b"FUJIFILM", "a raw photo", "develop it to 16-bit TIFF first"),
-)
-_HEIF = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")
 
 
 def find_format(name: str) -> Format:
@@ -69,7 +58,7 @@ def find_format(name: str) -> Format:
     raise UsageError(f"no format is called {name!r}", did_you_mean(wanted, names))
 
 
-def open_image(path: Path, axes: str | None = None) -> Reader:
+def open_image(path: Path, axes: str | None = None, max_memory: int | None = None) -> Reader:
     """Open a file of any known format, recognised by its content.
 
     Parameters
@@ -78,6 +67,8 @@ def open_image(path: Path, axes: str | None = None) -> Reader:
         The file; its name does not matter.
     axes : str, optional
         Overrides the axes that the file states, one letter an axis.
+    max_memory : int, optional
+        Refuse what is decoded whole and would take more bytes.
 
     Returns
     -------
@@ -94,31 +85,33 @@ def open_image(path: Path, axes: str | None = None) -> Reader:
     with reading(path):
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
+            kind = foreign.kind_named(path)  # a store that is a folder
+            if kind:
+                raise foreign.refusal(path, kind)
             raise InputError(f"{path}: is a folder, not a picture", "name the files in it")
         if not stat.S_ISREG(mode):
             raise InputError(f"{path}: is not a regular file", "copy it into a file first")
         state = state_of(path)
         with unchanged(path, state):
             with path.open("rb") as file:
-                head = file.read(_HEAD)
+                head = file.read(foreign.HEAD)
             found = _sniff(path, head)
             reader = found.open(path, axes)
+            if max_memory is not None and isinstance(reader, HeldReader):
+                reader.check_memory(max_memory)
         return GuardedReader(path, reader, state, _name_note(path, found))
 
 
 def _sniff(path: Path, head: bytes) -> Format:
-    for known in FORMATS:
-        if known.sniff(head):
-            return known
     if not head:
         raise InputError(f"{path}: is empty", "copy or download it again")
-    for magic, what, hint in _UNSUPPORTED:
-        if head.startswith(magic):
-            raise InputError(f"{path}: is {what}, which is not supported", hint)
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF:
-        raise InputError(
-            f"{path}: is a HEIC picture, which is not supported", "convert it to JPEG or PNG"
-        )
+    kind = foreign.kind_of(path, head, first=True)
+    known = None if kind else next((known for known in FORMATS if known.sniff(head)), None)
+    if known:
+        return known
+    kind = kind or foreign.kind_of(path, head, first=False)
+    if kind:
+        raise foreign.refusal(path, kind)
     titles = ", ".join(known.title for known in FORMATS)
     raise InputError(f"{path}: is not a picture of a known format", f"known: {titles}")
 

@@ -18,12 +18,14 @@ from denoisekit.formats import avif_boxes as ab
 from denoisekit.formats import avif_build
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats.base import Format
+from denoisekit.formats.foreign import FRAMES
 from denoisekit.formats.photo import (
     HeldReader,
     HeldWriter,
     check_axes,
     check_fits,
     check_picture,
+    check_tail,
     picture_info,
 )
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
@@ -44,11 +46,16 @@ def _sniff(head: bytes) -> bool:
 def _open(path: Path, axes: str | None) -> Reader:
     data = path.read_bytes()
     if data[8:12] == b"avis":
-        raise InputError(f"{path}: animated AVIF is not supported", "extract its frames first")
+        raise InputError(f"{path}: animated AVIF is not supported", FRAMES)
     found = ab.parse(data)
     samples = (1 if found.layout == "400" else 3) + found.alpha
     check_axes(path, axes, "YX" if samples == 1 else "YXS")
     check_fits(path, found.height, found.width, 12 + samples * (1 if found.depth == 8 else 2))
+    notes = [f"{what} inside this AVIF is not kept" for what in found.others]
+    check_tail(path, found.payload)
+    metadata = _metadata(found, notes)
+    if found.exif and not metadata.exif:  # the decoder would refuse the picture for it
+        data = data.replace(found.exif, b"II*\0".ljust(len(found.exif), b"\0")[: len(found.exif)])
     info = picture_info(
         "avif",
         found.height,
@@ -57,14 +64,14 @@ def _open(path: Path, axes: str | None) -> Reader:
         "uint8" if found.depth == 8 else "uint16",
         alpha=found.alpha,
         bits=None if found.depth == 8 else found.depth,
-        metadata=_metadata(found),
-        warnings=tuple(f"{what} inside this AVIF is not kept" for what in found.others),
+        metadata=metadata,
+        warnings=tuple(notes),
     )
     return HeldReader(path, info, lambda: _decode(data))
 
 
-def _metadata(found: ab.Picture) -> Metadata:
-    exif = exif_block.strip_prefix(found.exif or b"")
+def _metadata(found: ab.Picture, notes: list[str]) -> Metadata:
+    exif = exif_block.strip_prefix(found.exif, notes)
     code = ab.colour_code(found.nclx)
     container: dict[str, Any] = {
         "layout": found.layout,

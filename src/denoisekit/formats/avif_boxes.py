@@ -1,4 +1,4 @@
-"""The container of AVIF: what the items of a file are.
+"""The container of AVIF and HEIC: what the items of a file are.
 
 Box layouts: ISO/IEC 14496-12 and 23008-12; AV1 Image File Format.
 """
@@ -6,11 +6,13 @@ Box layouts: ISO/IEC 14496-12 and 23008-12; AV1 Image File Format.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from denoisekit.formats.boxes import Box, boxes
+from denoisekit.formats.jpeg_behind import without_claims
 
+_CONFIGS = (b"av1C", b"hvcC")
 _KEPT = (b"irot", b"imir", b"clap", b"pasp", b"clli", b"mdcv")
 """Properties of the picture that hold for the new pixels; colr is treated apart."""
 
@@ -80,12 +82,12 @@ def orient(orientation: int) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def parse(data: bytes) -> Picture:
-    """Describe the primary picture of an AVIF file.
+    """Describe the primary picture of an AVIF or HEIC file.
 
     Raises
     ------
     ValueError
-        Damaged, or without a primary picture coded as AV1.
+        Damaged, or without a primary picture coded as AV1 or HEVC.
     """
     meta = _one(boxes(data), b"meta")
     inside = {b.kind: b for b in boxes(data, meta.start + 4, meta.end)}
@@ -101,11 +103,12 @@ def parse(data: bytes) -> Picture:
             to for kind, start, ends in links if kind == b"dimg" and start == primary for to in ends
         ]
         config = [
-            body for tile in tiles[:1] for kind, body in props.get(tile, []) if kind == b"av1C"
+            body for tile in tiles[:1] for kind, body in props.get(tile, []) if kind in _CONFIGS
         ]
         found.config = found.config or b"".join(config)
+        found.payload = b"".join(_content(data, places.get(tile, [])) for tile in tiles)
     if len(found.config) < 4 or not found.width:
-        raise ValueError("no AV1 picture inside")
+        raise ValueError("no picture inside")
     for kind, start, ends in links:
         if kind == b"auxl" and primary in ends:
             urn = dict(props.get(start, [])).get(b"auxC", b"")
@@ -119,6 +122,10 @@ def parse(data: bytes) -> Picture:
             _describing(found, kinds.get(start, b""), _content(data, places.get(start, [])))
     if b"tmap" in kinds.values():
         found.others.append("a gain map")
+    if any(outer.kind == b"mpvd" for outer in boxes(data)):
+        found.others.append("the video of a motion photo")
+    if found.others:
+        found.xmp = without_claims(found.xmp)
     return found
 
 
@@ -134,7 +141,7 @@ def _describe(found: Picture, props: list[tuple[bytes, bytes]]) -> None:
     for kind, body in props:
         if kind == b"ispe":
             found.width, found.height = struct.unpack_from(">II", body, 4)
-        elif kind == b"av1C":
+        elif kind in _CONFIGS:
             found.config = body
         elif kind == b"pixi":
             found.channels = body
@@ -145,6 +152,15 @@ def _describe(found: Picture, props: list[tuple[bytes, bytes]]) -> None:
         elif kind in _KEPT:
             kept.append((kind, body))
     found.properties = tuple(kept)
+
+
+def properties(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Yield the kind of every property in a file, and where its body begins."""
+    meta = _one(boxes(data), b"meta")
+    props = _one(boxes(data, meta.start + 4, meta.end), b"iprp")
+    shared = _one(boxes(data, props.start, props.end), b"ipco")
+    for found in boxes(data, shared.start, shared.end):
+        yield found.kind, found.start
 
 
 def _one(among: Iterable[Box], kind: bytes) -> Box:

@@ -16,6 +16,8 @@ import numpy as np
 from denoisekit.errors import InputError, OutputError
 from denoisekit.formats.base import Format
 from denoisekit.formats.photo import (
+    BILEVEL,
+    RECOPY,
     HeldReader,
     RowOrder,
     check_axes,
@@ -29,6 +31,7 @@ from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
 _METRE = 0.0254
 _HEAD = 14 + 124
 _PROFILE = b"DEBM"  # 'MBED' as a little-endian number: the profile is in the file
+_LINKED = b"KNIL"
 _SRGB = b"BGRs"
 _MASKS = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
 
@@ -47,20 +50,18 @@ def _open(path: Path, axes: str | None) -> Reader:
     with BmpImageFile(path) as image:
         mode, (width, height) = image.mode, image.size
     depth = struct.unpack_from("<H", head, 24 if head[14] == 12 else 28)[0]
-    if mode == "1":
-        raise InputError(
-            f"{path}: a black-and-white picture of 1 bit has no noise to remove",
-            "convert it to gray with 8 bits if you mean it",
-        )
-    bands = {"L": 1, "P": 3, "RGB": 3, "RGBA": 4}.get(mode)
+    bands = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4}.get(mode)
     if bands is None:
         raise InputError(f"{path}: BMP of kind {mode} is not supported", "convert it to PNG")
     check_axes(path, axes, "YX" if bands == 1 else "YXS")
     check_fits(path, height, width, 4 + bands)
-    _check_complete(path, head, height, width * depth)
-    notes = []
+    _check_complete(path, head, height, width, depth)
+    notes: list[str] = []
+    metadata = _metadata(path, head, notes)
     if mode == "P":
         notes.append("a palette picture; written with full colours, not a palette")
+    if mode == "1":
+        notes.append(BILEVEL)
     if depth == 16:
         notes.append("5 bits a colour; written with 8")
     info = picture_info(
@@ -70,30 +71,67 @@ def _open(path: Path, axes: str | None) -> Reader:
         bands,
         "uint8",
         alpha=bands == 4,
-        metadata=_metadata(path, head),
+        metadata=metadata,
         warnings=tuple(notes),
     )
     return HeldReader(path, info, lambda: _decode(path))
 
 
-def _check_complete(path: Path, head: bytes, height: int, row_bits: int) -> None:
-    """Refuse a file that is too short for its size; run-length coding is left to the decoder."""
+def _check_complete(path: Path, head: bytes, height: int, width: int, depth: int) -> None:
+    """Refuse a file that is too short for its size."""
     packed = head[14] != 12 and struct.unpack_from("<I", head, 30)[0] in (1, 2)
     (start,) = struct.unpack_from("<I", head, 10)
     # Rows fill whole words; the last one's padding does no harm when missing.
+    row_bits = width * depth
     needed = start + (height - 1) * (-(-row_bits // 32) * 4) + -(-row_bits // 8)
-    if not packed and needed > path.stat().st_size:
-        raise InputError(f"{path}: the file ends early", "copy or download it again")
+    if packed:
+        with path.open("rb") as file:
+            file.seek(start)
+            whole = _runs_are_whole(file.read(), height, width, depth)
+    else:
+        whole = needed <= path.stat().st_size
+    if not whole:
+        raise InputError(f"{path}: the file ends early", RECOPY)
+
+
+def _runs_are_whole(data: bytes, height: int, width: int, depth: int) -> bool:
+    """Tell whether run lengths reach the last row; no code is for more than 255 pixels."""
+    if height * width > 128 * len(data):
+        return False
+    row = column = at = 0
+    while at + 2 <= len(data):
+        count, value = data[at], data[at + 1]
+        at += 2
+        if count:
+            column += count
+        elif value == 0:
+            row, column = row + 1, 0
+        elif value == 1:
+            break
+        elif value == 2:
+            if at + 2 > len(data):
+                return False
+            column, row = column + data[at], row + data[at + 1]
+            at += 2
+        else:
+            size = value if depth == 8 else -(-value // 2)
+            if at + size > len(data):
+                return False
+            column, at = column + value, at + size + size % 2
+        if row >= height or (row == height - 1 and column >= width):
+            return True
+    return row >= height - 1
 
 
 def _decode(path: Path) -> Pixels:
     from PIL.BmpImagePlugin import BmpImageFile
 
     with BmpImageFile(path) as image:
-        return to_array(image.convert("RGB") if image.mode == "P" else image)
+        plain = {"P": "RGB", "1": "L"}.get(image.mode)
+        return to_array(image.convert(plain) if plain else image)
 
 
-def _metadata(path: Path, head: bytes) -> Metadata:
+def _metadata(path: Path, head: bytes, notes: list[str]) -> Metadata:
     (size,) = struct.unpack_from("<I", head, 14)
     if size < 40:
         return Metadata()
@@ -102,10 +140,15 @@ def _metadata(path: Path, head: bytes) -> Metadata:
     icc = None
     if size == 124:
         start, length = struct.unpack_from("<II", head, 14 + 112)
-        if head[70:74] == _PROFILE and 14 + start + length <= path.stat().st_size:
+        if head[70:74] == _PROFILE:
             with path.open("rb") as file:
                 file.seek(14 + start)
-                icc = file.read(length) or None
+                icc = file.read(length)
+            if len(icc) < length:
+                notes.append("the damaged ICC profile is not kept")
+            icc = icc if len(icc) == length else None
+        elif head[70:74] == _LINKED:
+            notes.append("the colour profile in another file is not kept")
     dpi = (across * _METRE, down * _METRE) if across > 0 and down > 0 else None
     return Metadata(icc=icc, dpi=dpi, container=MappingProxyType(container))
 

@@ -7,10 +7,15 @@ import struct
 _TAG = 0x0112
 
 
-def strip_prefix(block: bytes) -> bytes | None:
-    """Return the TIFF structure of an EXIF payload, or None where there is none."""
+def strip_prefix(block: bytes | None, notes: list[str]) -> bytes | None:
+    """Return the TIFF structure of an EXIF payload; None, and a note, where it is damaged."""
+    if not block:
+        return None
     block = block.removeprefix(b"Exif\0\0")
-    return block if block[:4] in (b"II*\0", b"MM\0*") else None
+    if block[:4] in (b"II*\0", b"MM\0*"):
+        return block
+    notes.append("the damaged EXIF data are not kept")
+    return None
 
 
 def orientation(exif: bytes | None) -> int:

@@ -7,6 +7,7 @@ disks. Whatever comes out of a reader or a writer passes through here.
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from denoisekit.errors import DenoisekitError, InputError, OutputError, OutputTaken
 from denoisekit.image import ImageInfo, Pixels, Reader, Writer
+
+# What libpng warns of goes to a log, which would print it where nobody handles it.
+logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 
 _DAMAGED_HINT = "open it in an image viewer to see whether it is damaged, or export it again"
 
@@ -119,7 +123,7 @@ class GuardedReader:
     ) -> None:
         self._path, self._state = path, state
         self._reader = reader
-        info = reader.info
+        info = _without_cut_profile(reader.info)
         self._info = replace(info, warnings=(*info.warnings, *notes)) if notes else info
 
     @property
@@ -138,6 +142,16 @@ class GuardedReader:
     def close(self) -> None:
         """Let go of the file and of any buffer."""
         self._reader.close()
+
+
+def _without_cut_profile(info: ImageInfo) -> ImageInfo:
+    """Drop a colour profile that is shorter than it says: no program could use it."""
+    icc = info.metadata.icc
+    if icc is None or 4 <= int.from_bytes(icc[:4], "big") <= len(icc):
+        return info
+    metadata = replace(info.metadata, icc=None)
+    warnings = (*info.warnings, "the damaged ICC profile is not kept")
+    return replace(info, metadata=metadata, warnings=warnings)
 
 
 class GuardedWriter:

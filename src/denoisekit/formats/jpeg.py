@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from denoisekit.errors import InputError
 from denoisekit.formats import exif as exif_block
+from denoisekit.formats import jpeg_behind as jb
 from denoisekit.formats import jpeg_segments as js
+from denoisekit.formats import jpeg_whole
 from denoisekit.formats.base import Format
 from denoisekit.formats.photo import (
+    RECOPY,
     HeldReader,
     check_axes,
     check_fits,
@@ -53,8 +56,22 @@ def _open(path: Path, axes: str | None) -> Reader:
     if samples not in (1, 3, 4):
         raise InputError(f"{path}: a JPEG of {samples} components is not supported")
     check_axes(path, axes, "YX" if samples == 1 else "YXS")
-    check_fits(path, frame.height, frame.width, 4 + samples)
+    # Decoded twice (see `jpeg_whole`); in passes, the coefficients are kept too.
+    passes = 2 * samples if frame.marker in (0xC2, 0xCA) else 0
+    check_fits(path, frame.height, frame.width, 4 + 2 * samples + passes)
+    lacking = jpeg_whole.check(data, found, frame)
     extras = js.extras_of(data, found)
+    notes = [*_notes(frame, extras), *([lacking] if lacking else [])]
+    exif = exif_block.strip_prefix(extras.exif, notes)
+    end = found[-1].end
+    names = jb.kinds(data[end:], extras.xmp, found, data)
+    if "further pictures in the file" in names:
+        notes.append("further pictures in the file are kept as they are, with their noise")
+    container = _container(data, found, frame, extras)
+    if end < len(data):
+        container["behind"] = (data[end:], jb.index_at(data, found), end)
+    if names:
+        container["tied"] = (tuple(names), jb.without_claims(extras.xmp))
     info = picture_info(
         "jpeg",
         frame.height,
@@ -63,18 +80,25 @@ def _open(path: Path, axes: str | None) -> Reader:
         "uint8",
         metadata=Metadata(
             icc=extras.icc,
-            exif=exif_block.strip_prefix(extras.exif) if extras.exif else None,
+            exif=exif,
             xmp=extras.xmp,
             dpi=_dpi(extras.jfif),
-            container=MappingProxyType(_container(data, found, frame, extras)),
+            container=MappingProxyType(container),
         ),
-        warnings=_notes(frame, extras),
+        warnings=tuple(notes),
     )
     stripped = js.without_extras(data, found)
-    return HeldReader(path, info, lambda: _decode(stripped))
+    return HeldReader(path, info, lambda: _decode(path, stripped))
 
 
-def _decode(data: bytes) -> Pixels:
+def _decode(path: Path, data: bytes) -> Pixels:
+    pixels = _pixels(data)
+    if jpeg_whole.ends_early(data, pixels, _pixels):
+        raise InputError(f"{path}: damaged: picture data are missing", RECOPY)
+    return pixels
+
+
+def _pixels(data: bytes) -> Pixels:
     from PIL.JpegImagePlugin import JpegImageFile
 
     with JpegImageFile(io.BytesIO(data)) as image:
@@ -88,13 +112,11 @@ def _dpi(jfif: tuple[int, int, int] | None) -> tuple[float, float] | None:
     return jfif[1] * scale, jfif[2] * scale
 
 
-def _notes(frame: js.Frame, extras: js.Extras) -> tuple[str, ...]:
-    notes = []
-    if extras.pictures:
-        notes.append("further pictures inside this JPEG (gain map, preview) are not kept")
+def _notes(frame: js.Frame, extras: js.Extras) -> list[str]:
+    notes = list(extras.notes)
     if len(frame.components) == 4 and extras.adobe == 2:
         notes.append("stored as YCCK; written as CMYK, the same colours")
-    return tuple(notes)
+    return notes
 
 
 def _container(
@@ -191,6 +213,10 @@ def _create(path: Path, info: ImageInfo) -> Writer:
             extra=extra,
         )
         _set_density(to, density)
+        behind, base, end = container.get("behind", (b"", None, 0))
+        if behind or base is not None:
+            data = to.read_bytes()
+            to.write_bytes((data if base is None else jb.with_index(data, base, end)) + behind)
 
     return CanvasWriter(path, info, save)
 

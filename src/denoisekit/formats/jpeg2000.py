@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +30,8 @@ _STREAM = b"\xff\x4f\xff\x51"
 _EXIF_UUID = b"JpgTiffExif->JP2"
 _XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _LOSSY_DB = 50
+_COMMENT = 0x64
+"""Second byte of the marker."""
 _INCH = 39.3701  # to a metre, as the writers of this format count
 
 
@@ -62,7 +65,7 @@ def _open(path: Path, axes: str | None) -> Reader:
     size = 1 if head.bits <= 8 else 2
     # The decoder keeps 32 bits a sample beside the result.
     check_fits(path, head.height, head.width, head.samples * (4 + size))
-    metadata, notes = _metadata(path, data, parts, head, raw)
+    metadata, notes = _metadata(path, data, parts, head, start)
     info = picture_info(
         "jpeg2000",
         head.height,
@@ -119,9 +122,10 @@ def _check_complete(data: bytes, start: int, end: int) -> None:
 
 
 def _metadata(
-    path: Path, data: bytes, parts: list[Any], head: Stream, raw: bool
+    path: Path, data: bytes, parts: list[Any], head: Stream, start: int
 ) -> tuple[Metadata, list[str]]:
-    container: dict[str, Any] = {"raw": raw, "lossless": head.lossless}
+    container: dict[str, Any] = {"raw": not parts, "lossless": head.lossless}
+    container["comments"] = _comments(data, start)
     fields: dict[str, Any] = {}
     notes: list[str] = []
     for part in parts:
@@ -129,7 +133,7 @@ def _metadata(
         if part.kind == b"jp2h":
             fields |= _header_fields(path, data, part.start, part.end, container)
         elif part.kind == b"uuid" and body[:16] == _EXIF_UUID:
-            fields["exif"] = exif_block.strip_prefix(body[16:])
+            fields["exif"] = exif_block.strip_prefix(body[16:], notes)
         elif part.kind == b"uuid" and body[:16] == _XMP_UUID:
             fields["xmp"] = body[16:]
         elif part.kind in (b"xml ", b"uuid", b"uinf"):
@@ -214,14 +218,40 @@ def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
         codecformat="j2k" if container.get("raw") else "jp2",
         resolutions=_resolutions(info),
     )
-    return bytes(data) if container.get("raw") else _dressed(bytes(data), info)
+    comments = container.get("comments", ())
+    if container.get("raw"):
+        return _commented(bytes(data), comments)
+    return _dressed(bytes(data), info, comments)
 
 
 def _resolutions(info: ImageInfo) -> int:
     return int(np.clip(int(np.log2(max(1, min(info.height, info.width)))) + 1, 1, 6))
 
 
-def _dressed(data: bytes, info: ImageInfo) -> bytes:
+def _header_segments(data: bytes, start: int) -> Iterator[tuple[int, int]]:
+    """Yield where the segments of a codestream's main header begin and end."""
+    at = start + 2
+    while at + 4 <= len(data) and data[at : at + 2] != b"\xff\x90":
+        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+        yield at, end
+        at = end
+
+
+def _comments(data: bytes, start: int) -> tuple[bytes, ...]:
+    """Return the comments of a codestream, whole segments."""
+    return tuple(data[a:b] for a, b in _header_segments(data, start) if data[a + 1] == _COMMENT)
+
+
+def _commented(stream: bytes, comments: tuple[bytes, ...]) -> bytes:
+    """Return a fresh codestream with these comments instead of the encoder's own."""
+    if not comments:
+        return stream
+    spans = list(_header_segments(stream, 0))
+    kept = [stream[a:b] for a, b in spans if stream[a + 1] != _COMMENT]
+    return stream[:2] + b"".join([*kept, *comments]) + stream[spans[-1][1] :]
+
+
+def _dressed(data: bytes, info: ImageInfo, comments: tuple[bytes, ...]) -> bytes:
     """Put profile, opacity, resolution, EXIF and XMP around a fresh picture."""
     meta, container = info.metadata, info.metadata.container
     out = []
@@ -234,6 +264,8 @@ def _dressed(data: bytes, info: ImageInfo) -> bytes:
             if meta.xmp:
                 out.append(box(b"uuid", _XMP_UUID, meta.xmp))
             out += [box(kind, inside) for kind, inside in container.get("boxes", ())]
+        elif part.kind == b"jp2c":
+            out.append(box(b"jp2c", _commented(body, comments)))
         else:
             out.append(box(part.kind, body))
     return b"".join(out)

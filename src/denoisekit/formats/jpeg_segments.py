@@ -6,15 +6,17 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC = b"ICC_PROFILE\0"
 _EXIF = b"Exif\0\0"
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A marker that ends compressed data."""
 LARGEST = 65533
 """Most bytes that a segment holds."""
 
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def segments(data: bytes) -> Iterator[Segment]:
     """
     at = 2
     while True:
-        match = _MARKER.search(data, at)
+        match = NEXT.search(data, at)
         if match is None:
             raise ValueError("the file ends before the picture does")
         marker, at = data[match.start() + 1], match.end()
@@ -69,7 +71,7 @@ def segments(data: bytes) -> Iterator[Segment]:
 
 def frame_of(data: bytes, found: list[Segment]) -> Frame:
     """Return the only frame header, or raise ValueError."""
-    frames = [s for s in found if s.marker in _FRAMES]
+    frames = [s for s in found if s.marker in FRAMES]
     if len(frames) != 1:
         raise ValueError(f"{len(frames)} frame headers")
     payload = data[frames[0].start : frames[0].end]
@@ -86,7 +88,8 @@ class Extras:
     """What the segments say beside the picture.
 
     ``jfif`` is (unit, x, y) of the density; ``adobe`` the colour transform; ``others``
-    all remaining application segments and comments, whole, in order.
+    all remaining application segments and comments, whole, in order; ``notes`` what is
+    not kept.
     """
 
     icc: bytes | None
@@ -95,15 +98,15 @@ class Extras:
     jfif: tuple[int, int, int] | None
     adobe: int | None
     others: tuple[tuple[int, bytes], ...]
-    pictures: bool
+    notes: tuple[str, ...]
 
 
 def extras_of(data: bytes, found: list[Segment]) -> Extras:
     """Sort the application segments and comments of a file."""
-    icc: list[tuple[int, bytes]] = []
+    icc: dict[int, bytes] = {}
+    pieces, notes = 0, []
     exif = xmp = jfif = adobe = None
     others: list[tuple[int, bytes]] = []
-    pictures = False
     for segment in found:
         marker = segment.marker
         if not (0xE0 <= marker <= 0xEF or marker == 0xFE):
@@ -119,25 +122,31 @@ def extras_of(data: bytes, found: list[Segment]) -> Extras:
         elif marker == 0xE1 and body.startswith(_XMP) and xmp is None:
             xmp = body[len(_XMP) :]
         elif marker == 0xE2 and body.startswith(_ICC) and len(body) > 14:
-            icc.append((body[12], body[14:]))
-        elif marker == 0xE2 and body[:4] == b"MPF\0":
-            pictures = True  # offsets to pictures after the end, which are not kept
+            if icc.setdefault(body[12], body[14:]) != body[14:]:
+                notes.append("a second ICC profile is not kept")
+            pieces = max(pieces, body[13])
         else:
             others.append((marker, body))
-    profile = b"".join(part for _, part in sorted(icc, key=lambda p: p[0])) or None
-    return Extras(profile, exif, xmp, jfif, adobe, tuple(others), pictures)
+    if icc and sorted(icc) != list(range(1, pieces + 1)):
+        icc = {}
+        notes.append("the damaged ICC profile is not kept")
+    profile = b"".join(icc[number] for number in sorted(icc)) or None
+    notes = list(dict.fromkeys(notes))
+    return Extras(profile, exif, xmp, jfif, adobe, tuple(others), tuple(notes))
 
 
 def without_extras(data: bytes, found: list[Segment]) -> bytes:
     """Return the file without metadata, so that the decoder meets only what it needs."""
-    parts, at = [], 0
-    for segment in found:
+    parts = [data[:2]]
+    for segment, after in pairwise(found):
         needed = data[segment.start : segment.start + 5] in (b"JFIF\0", b"Adobe")
         if (0xE0 <= segment.marker <= 0xEF and not needed) or segment.marker == 0xFE:
-            parts.append(data[at : segment.start - 4])
-            at = segment.end
-    parts.append(data[at : found[-1].end])
-    return b"".join(parts)
+            continue
+        # What stands between segments means nothing, unless they are followed by pixels.
+        pixels = segment.marker == 0xDA
+        end = after.start - (2 if after.marker == 0xD9 else 4) if pixels else segment.end
+        parts.append(data[segment.start - 4 : end])
+    return b"".join([*parts, b"\xff\xd9"])
 
 
 def emit(icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:

@@ -18,6 +18,7 @@ from denoisekit.formats import exif as exif_block
 from denoisekit.formats import jxl_header
 from denoisekit.formats.base import Format
 from denoisekit.formats.boxes import box, boxes
+from denoisekit.formats.foreign import FRAMES
 from denoisekit.formats.photo import (
     HeldReader,
     HeldWriter,
@@ -69,7 +70,7 @@ def _open(path: Path, axes: str | None) -> Reader:
 
 def _refuse(path: Path, head: jxl_header.Header) -> None:
     if head.animated:
-        raise InputError(f"{path}: animated JPEG XL is not supported", "extract its frames first")
+        raise InputError(f"{path}: animated JPEG XL is not supported", FRAMES)
     if head.preview or len(head.extra) > 1 or any(kind or mul for kind, mul in head.extra):
         raise InputError(
             f"{path}: JPEG XL with previews, premultiplied opacity or further channels "
@@ -93,7 +94,8 @@ def _parts(data: bytes) -> tuple[bytes, bytes | None, bytes | None, list[str]]:
     """Return the beginning of the codestream, EXIF, XMP, and what is not kept."""
     if not data.startswith(_SIGNATURE):
         return data[:4096], None, None, []
-    stream, exif, xmp, notes = b"", None, None, []
+    stream, exif, xmp = b"", None, None
+    notes: list[str] = []
     for found in boxes(data):
         kind, body = found.kind, data[found.start : min(found.end, found.start + 4096)]
         if kind == b"brob":
@@ -105,7 +107,9 @@ def _parts(data: bytes) -> tuple[bytes, bytes | None, bytes | None, list[str]]:
         elif kind == b"jxlp":
             stream += body[4:] if len(stream) < 4096 else b""
         elif kind == b"Exif" and len(whole) > 4:
-            exif = exif or exif_block.strip_prefix(whole[4 + int.from_bytes(whole[:4], "big") :])
+            exif = exif or exif_block.strip_prefix(
+                whole[4 + int.from_bytes(whole[:4], "big") :], notes
+            )
         elif kind == b"xml ":
             xmp = xmp or whole
         elif kind == b"jbrd":

@@ -16,6 +16,15 @@ import numpy as np
 from denoisekit.errors import InputError, OutputError, UsageError
 from denoisekit.image import ImageInfo, Metadata, Pixels
 
+RECOPY = "copy or download it again; where there is no better copy, save it anew in a viewer"
+BILEVEL = "black and white of 1 bit; written as gray with 8 bits"
+_UNASKED = 96 * 2**20
+"""Memory that any file may take."""
+_EXPANSION = 60_000
+"""Bytes of memory that each byte of a file beyond `_SMALL` may claim."""
+_SMALL = 8192
+_ZEROS = 64
+
 
 class HeldReader:
     """A picture decoded whole at the first `read_rows`."""
@@ -30,6 +39,15 @@ class HeldReader:
     def info(self) -> ImageInfo:
         """What the file holds."""
         return self._info
+
+    def check_memory(self, limit: int) -> None:
+        """Refuse a picture that, with the decoder's copy of it, takes more than the limit."""
+        needed = 2 * self._info.plane_bytes
+        if needed > limit:
+            raise InputError(
+                f"{self._path}: decoding it takes {needed / 2**20:.0f} MiB, more than is allowed",
+                "raise --max-memory, or convert it to tiled TIFF, which is read piece by piece",
+            )
 
     def read_rows(self, plane: int, top: int, bottom: int) -> Pixels:
         """Return a view of rows ``top`` to ``bottom``; see `denoisekit.image.Reader`."""
@@ -152,6 +170,7 @@ def check_fits(path: Path, height: int, width: int, bytes_per_pixel: int) -> Non
     if height < 1 or width < 1:
         raise InputError(f"{path}: damaged: the header says {width} x {height} pixels")
     needed = height * width * bytes_per_pixel
+    check_claim(path, f"{width} x {height} pixels", needed)
     free = psutil.virtual_memory().available
     if needed > free:
         raise InputError(
@@ -159,6 +178,30 @@ def check_fits(path: Path, height: int, width: int, bytes_per_pixel: int) -> Non
             f"{free / 2**30:.1f} GiB of memory are free",
             "if the size is real, convert the file to tiled TIFF, which is read piece by piece",
         )
+
+
+def check_claim(path: Path, pixels: str, needed: int) -> None:
+    """Refuse what would take far more memory than so small a file can be trusted with.
+
+    Some codecs make gigabytes of one colour out of a few bytes. The bound is above the
+    most that deflate makes of a bilevel drawing, with the picture and its copy in memory.
+    """
+    size = path.stat().st_size
+    if needed > _UNASKED + _EXPANSION * max(0, size - _SMALL):
+        raise InputError(
+            f"{path}: claims {pixels}, which take {needed / 2**30:.1f} GiB of memory, "
+            f"in {size} bytes",
+            "if the size is real, convert it to PNG or TIFF, which cannot claim so much",
+        )
+
+
+def check_tail(path: Path, stream: bytes) -> None:
+    """Refuse compressed pixels that end in zeros: where a copy stopped, the rest is zero.
+
+    For codecs that adapt: of a plain area they make a few bytes, never a row of zeros.
+    """
+    if len(stream) > _ZEROS and not any(stream[-_ZEROS:]):
+        raise InputError(f"{path}: the end of the picture is missing", RECOPY)
 
 
 def check_picture(
@@ -253,8 +296,21 @@ def _described(
 _NAMES = {"icc": "the ICC profile", "exif": "EXIF", "xmp": "XMP", "dpi": "the resolution"}
 
 
+def untied(metadata: Metadata) -> tuple[Metadata, list[str]]:
+    """Return metadata that no longer speak of what only the file's own format can hold.
+
+    A reader names these things, with the XMP packet that does without them, as "tied" in
+    the container.
+    """
+    names, xmp = metadata.container.get("tied", ((), metadata.xmp))
+    return replace(metadata, xmp=xmp), list(names)
+
+
 def carried(metadata: Metadata, holds: tuple[str, ...]) -> tuple[Metadata, list[str]]:
     """Return what another format takes over, and the names of what it has no place for."""
+    if metadata.container.get("parts"):
+        raise OutputError("pages of different sizes fit into a TIFF only", "leave out --format")
+    metadata, tied = untied(metadata)
     lost = [name for name in _NAMES if name not in holds and getattr(metadata, name)]
     kept = replace(metadata, container=Metadata().container, **dict.fromkeys(lost))
-    return kept, [_NAMES[name] for name in lost]
+    return kept, tied + [_NAMES[name] for name in lost]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,8 +17,11 @@ import numpy as np
 from denoisekit.errors import InputError
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats import png_chunks as pc
+from denoisekit.formats.animation import AnimationReader, AnimationWriter, animation_info
 from denoisekit.formats.base import Format
+from denoisekit.formats.foreign import FRAMES
 from denoisekit.formats.photo import (
+    BILEVEL,
     HeldReader,
     RowOrder,
     check_axes,
@@ -39,13 +43,16 @@ def _sniff(head: bytes) -> bool:
 
 
 def _open(path: Path, axes: str | None) -> Reader:
+    moving = pc.animation(path)
+    if moving is not None:
+        return _open_animation(path, axes, *moving)
     found = pc.read_chunks(path)
     _check_header(path, found)
     samples = (1 if _gray_palette(found) else _SAMPLES[found.colour_type]) + (
         found.transparency is not None
     )
     check_axes(path, axes, "YX" if samples == 1 else "YXS")
-    small = found.colour_type == 0 and found.depth < 8 and found.transparency is None
+    small = found.colour_type == 0 and found.depth in (2, 4) and found.transparency is None
     check_fits(path, found.height, found.width, 2 * samples * (2 if found.depth == 16 else 1))
     metadata, notes = _metadata(found, samples)
     info = picture_info(
@@ -62,6 +69,23 @@ def _open(path: Path, axes: str | None) -> Reader:
     return HeldReader(path, info, lambda: _decode(path, found, info.bits))
 
 
+def _open_animation(
+    path: Path, axes: str | None, plays: int, times: list[float], bodies: dict[bytes, bytes]
+) -> Reader:
+    from PIL.PngImagePlugin import PngImageFile
+
+    with path.open("rb") as file:
+        width, height, depth = struct.unpack(">IIB", file.read(25)[16:])
+    if depth > 8:
+        raise InputError(f"{path}: animated PNG of 16 bits is not supported", FRAMES)
+    notes = ["an animated PNG; written with full colours and opacity, text is not kept"]
+    icc = pc.read_profile(bodies[b"iCCP"])[1] if b"iCCP" in bodies else None
+    exif = exif_block.strip_prefix(bodies.get(b"eXIf"), notes)
+    metadata = Metadata(icc=icc, exif=exif)
+    info = animation_info(path, axes, "png", (width, height), times, True, metadata, loop=plays)
+    return AnimationReader(path, PngImageFile, replace(info, warnings=tuple(notes)))
+
+
 def _check_header(path: Path, found: pc.Chunks) -> None:
     if found.depth not in _DEPTHS.get(found.colour_type, ()):
         raise InputError(f"{path}: damaged: no PNG has {found.depth} bits of this colour type")
@@ -69,11 +93,6 @@ def _check_header(path: Path, found: pc.Chunks) -> None:
         raise InputError(f"{path}: damaged: two kinds of transparency")
     if found.colour_type == 3 and not found.palette:
         raise InputError(f"{path}: damaged: the palette is missing")
-    if found.depth == 1:
-        raise InputError(
-            f"{path}: a black-and-white picture of 1 bit has no noise to remove",
-            "convert it to gray with 8 bits if you mean it",
-        )
     channels = 1 if found.colour_type in (0, 3) else _SAMPLES[found.colour_type]
     raw = found.height * (found.width * channels * found.depth // 8)
     if raw > found.pixel_bytes * _MOST_DEFLATED:  # no deflate stream expands further
@@ -108,6 +127,8 @@ def _metadata(found: pc.Chunks, samples: int) -> tuple[Metadata, list[str]]:
     notes = list(found.notes)
     if found.colour_type == 3:
         notes.append("a palette picture; written with full colours, not a palette")
+    elif found.depth == 1:
+        notes.append(BILEVEL)
     container: dict[str, Any] = {"chunks": []}
     fields: dict[str, Any] = {}
     for kind, body in found.others:
@@ -116,7 +137,7 @@ def _metadata(found: pc.Chunks, samples: int) -> tuple[Metadata, list[str]]:
             if fields["icc"] is None:
                 notes.append("the damaged ICC profile is not kept")
         elif kind == b"eXIf" and "exif" not in fields:
-            fields["exif"] = exif_block.strip_prefix(body)
+            fields["exif"] = exif_block.strip_prefix(body, notes)
         elif kind == b"iTXt" and "xmp" not in fields and (xmp := pc.read_xmp(body)) is not None:
             fields["xmp"] = xmp
         elif kind == b"pHYs" and len(body) == 9 and body[8] == 1:
@@ -130,11 +151,13 @@ def _metadata(found: pc.Chunks, samples: int) -> tuple[Metadata, list[str]]:
 
 def _adapted(kind: bytes, body: bytes, found: pc.Chunks, samples: int) -> bytes | None:
     """Rewrite the two chunks whose form follows the colour type, where that changes."""
-    if found.colour_type != 3 and found.transparency is None:
+    if found.colour_type != 3 and found.transparency is None and found.depth > 1:
         return body
     colours = samples - (found.transparency is not None)
     if kind == b"sBIT":
         full = 8 if found.depth < 8 else found.depth
+        if found.depth == 1:
+            return bytes([full] * samples)
         return body[:colours] + bytes([full] * (samples - colours))
     if kind == b"bKGD" and found.colour_type == 3 and found.palette is not None:
         colour = found.palette[3 * body[0] : 3 * body[0] + 3] if body else b""
@@ -145,10 +168,14 @@ def _adapted(kind: bytes, body: bytes, found: pc.Chunks, samples: int) -> bytes 
 
 
 def _check(info: ImageInfo) -> ImageInfo:
+    if info.format == "png" and info.metadata.container.get("frames"):
+        return info
     return check_picture(info, "png", "PNG", {"uint8": (2, 4, 8), "uint16": (16,)})
 
 
 def _create(path: Path, info: ImageInfo) -> Writer:
+    if info.metadata.container.get("frames"):
+        return AnimationWriter(path, info, "PNG", {"disposal": 0, "blend": 0})
     return PngWriter(path, info)
 
 

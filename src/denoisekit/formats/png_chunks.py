@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from denoisekit.errors import InputError
+from denoisekit.formats.foreign import FRAMES
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEY = b"XML:com.adobe.xmp"
@@ -75,11 +76,48 @@ def read_chunks(path: Path) -> Chunks:
                 _take(path, found, kind, file, length)
 
 
+def animation(path: Path) -> tuple[int, list[float], dict[bytes, bytes]] | None:
+    """Return an animation's plays, the milliseconds of its frames, and other chunks.
+
+    None where there is none.
+
+    Raises
+    ------
+    InputError
+        Cut off, or with a still picture that is no frame.
+    """
+    end, plays = path.stat().st_size, None
+    times: list[float] = []
+    bodies: dict[bytes, bytes] = {}
+    with path.open("rb") as file:
+        at = file.seek(len(SIGNATURE))
+        while at + 12 <= end:
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if kind == b"IDAT" and plays is None:
+                return None
+            if at + 12 + length > end:
+                break
+            if kind == b"IDAT" and not times:
+                raise InputError(f"{path}: animated PNG with a still picture beside it", FRAMES)
+            if kind == b"IEND":
+                return (plays, times, bodies) if plays is not None else None
+            if kind in (b"acTL", b"fcTL") or (kind not in _PIXEL and length < _INFLATED):
+                body = file.read(length)
+                bodies.setdefault(kind, body)
+                if kind == b"acTL":
+                    plays = int.from_bytes(body[4:8], "big")
+                elif kind == b"fcTL" and length >= 24:
+                    count, parts = struct.unpack_from(">HH", body, 20)
+                    times.append(1000 * count / (parts or 100))
+            at = file.seek(at + 12 + length)
+    raise InputError(f"{path}: the file ends early", "copy or download it again")
+
+
 def _take(path: Path, found: Chunks, kind: bytes, file: BinaryIO, length: int) -> None:
     body = file.read(length)
     sound = zlib.crc32(kind + body) == int.from_bytes(file.read(4), "big")
     if kind in _ANIMATION:
-        raise InputError(f"{path}: animated PNG is not supported", "extract its frames first")
+        raise InputError(f"{path}: animated PNG is not supported", FRAMES)
     if not sound and (kind in _PIXEL or not kind[0] & 0x20):
         raise InputError(f"{path}: damaged: the checksum of {kind!r} is wrong")
     if kind == b"IHDR":

@@ -45,8 +45,9 @@ PHOTOSHOP_LAYERS = 37724
 IMAGEJ_TAGS = frozenset({50838, 50839})
 GDAL_NODATA = 42113
 GEO_TAGS = frozenset({33550, 33922, 34264, 34735, 34736, 34737, 42112, GDAL_NODATA, 50844})
-GENERAL = frozenset({ICC, 33432, 33723, 34377})
-"""Private tags that any program may write: ICC profile, copyright, IPTC, Photoshop resources."""
+GENERAL = frozenset({ICC, 33432, 33723, 34377, *range(34016, 34030)})
+"""Private tags that any program may write, and which hold no positions: ICC profile, copyright,
+IPTC, Photoshop resources, those of TIFF/IT."""
 DESCRIBED = frozenset({DESCRIPTION, 271, 272, ORIENTATION, 305, 306, 315, 33432})
 """Tags of a page that EXIF readers of other formats know as well."""
 

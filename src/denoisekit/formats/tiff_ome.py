@@ -42,6 +42,11 @@ class OmeFacts:
     elsewhere: bool
     bits: int | None
 
+    @property
+    def in_set(self) -> bool:
+        """Whether the planes described are those of several files."""
+        return self.elsewhere or self.files > 1
+
 
 def is_ome(description: bytes) -> bool:
     """Whether an ImageDescription is OME-XML."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from denoisekit.errors import InputError
+from denoisekit.formats.foreign import RAW, refusal
+from denoisekit.formats.photo import BILEVEL, check_claim
 from denoisekit.formats.tiff_axes import Geometry, aligned, renamed
 from denoisekit.formats.tiff_layout import (
     COLORMAP,
@@ -22,6 +24,7 @@ from denoisekit.formats.tiff_layout import (
     PHOTOSHOP_LAYERS,
     PIXEL_LAYOUT,
     POSITIONS,
+    WRITTEN_ANEW,
     Kind,
     Layout,
     kept,
@@ -29,7 +32,16 @@ from denoisekit.formats.tiff_layout import (
     reshaped,
 )
 from denoisekit.formats.tiff_ome import OmeFacts, is_ome, ome_alone, ome_facts
-from denoisekit.formats.tiff_pages import YCBCR, check_block, check_numbers, choose, page_data
+from denoisekit.formats.tiff_pages import (
+    YCBCR,
+    Several,
+    check_block,
+    check_numbers,
+    choose,
+    page_data,
+    told_of_holes,
+)
+from denoisekit.formats.tiff_ragged import MOST_PAGES, RaggedReader
 from denoisekit.formats.tiff_read import (
     Source,
     TiffReader,
@@ -43,21 +55,44 @@ from denoisekit.formats.tiff_tags import (
     read_directory,
     read_header,
 )
-from denoisekit.image import Colour, ImageInfo
+from denoisekit.image import Colour, ImageInfo, Reader
 
 OWN_KINDS: dict[str, Kind] = {"shaped": "shaped", "ome": "ome", "imagej": "imagej"}
 OWN_KINDS |= {"uniform": "plain", "generic": "plain", "nih": "plain"}
 RAW_TAGS = frozenset({33421, 33422, 50706})
 """Pattern of a colour filter, and the version of DNG."""
+RAW_COLOURS = (32803, 34892)
+"""Photometric interpretations: under a colour filter, linear raw."""
+OF_SET = (
+    "one file of an OME-TIFF set: its own planes are denoised; with all files of the set in one "
+    "output folder, under their names, the set opens as before"
+)
 DAMAGED = "open it in an image viewer to see whether it is damaged, or export it again"
 
 
-def open_tiff(path: Path, axes: str | None) -> TiffReader:
+def open_tiff(path: Path, axes: str | None) -> Reader:
     """Open a TIFF (see `denoisekit.formats.base.Format`)."""
+    try:
+        return _open_pages(path, axes, None)
+    except Several as several:
+        if axes is not None or not 1 < len(several.pages) <= MOST_PAGES:
+            raise
+        pages = several.pages
+        reader = RaggedReader(len(pages), lambda n: _open_pages(path, None, pages[n]))
+        if not reader.alike:
+            reader.close()
+            raise
+        info = reader.info
+        check_claim(path, f"an image of {info.shape}", info.planes * info.plane_bytes)
+        return reader
+
+
+def _open_pages(path: Path, axes: str | None, page: int | None) -> TiffReader:
+    """Open the image that all pages are, or one page."""
     file = path.open("rb")
     try:
         with quiet():
-            return _open(path, file, axes)
+            return _open(path, file, axes, page)
     except (ArithmeticError, AttributeError, LookupError, TypeError, struct.error) as error:
         file.close()
         raise InputError(f"{path}: damaged: the directory makes no sense", DAMAGED) from error
@@ -77,7 +112,7 @@ class _Chain:
     codes: frozenset[int]
 
 
-def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
+def _open(path: Path, file: IO[bytes], axes: str | None, page: int | None) -> TiffReader:
     import tifffile
 
     chain = _read_chain(path, file)
@@ -90,7 +125,9 @@ def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
             raise InputError(
                 f"{path}: NDPI slides cannot be read", "export the slide as OME-TIFF first"
             )
-        series, notes = choose(path, tif)
+        if any(int(page.photometric) in RAW_COLOURS for page in _first_pages(tif)):
+            raise _is_raw(path)
+        series, notes = choose(path, tif, page)
         key = series.keyframe
         check_numbers(path, key, series)
         geometry = aligned(series.axes, series.shape, key.shaped)
@@ -104,7 +141,7 @@ def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
         key.init_decode()
         unused = len(chain.offsets) - len(directories)
         vendor = series.kind not in OWN_KINDS
-        if unused > 0 and len(tif.series) == 1 and len(directories) > 1:
+        if page is None and unused > 0 and len(tif.series) == 1 and len(directories) > 1:
             notes.append(f"{unused} pages that are not part of the image will not be written")
     kind = OWN_KINDS.get(series.kind, "plain")
     if series.kind == "mmstack" and ome is not None:
@@ -115,11 +152,20 @@ def _open(path: Path, file: IO[bytes], axes: str | None) -> TiffReader:
     if PHOTOSHOP_LAYERS in chain.codes:
         notes.append("Photoshop layers hold the noisy picture and will not be written")
     notes += _lost_children(chain)
+    described = chain.first.text(DESCRIPTION)
+    if is_ome(described) and ome_facts(described).in_set:
+        notes.append(OF_SET)
+    if not vendor:
+        notes += _lost_tags(directories, chain.size)
     colours = None
     if key.photometric == 3 and kind in ("plain", "shaped"):
         colours = tuple(_colour_table(path, key, d) for d in directories)
         notes.append("the palette's colours will be written as RGB")
+    elif np.dtype(key.dtype).kind == "b":
+        notes.append(BILEVEL)
     info = _describe(path, series, geometry, colours, ome)
+    check_claim(path, f"an image of {info.shape}", info.planes * info.plane_bytes)
+    notes += told_of_holes(pages)
     layout = _layout(chain, series, kind, info, directories, vendor, colours is not None)
     single = len(getattr(series, "_pages", ())) == 1 and geometry.pages > 1
     layout = replace(layout, single=single and len(chain.offsets) == 1)
@@ -147,20 +193,28 @@ def _read_chain(path: Path, file: IO[bytes]) -> _Chain:
 
 
 def _is_raw(path: Path) -> InputError:
-    return InputError(f"{path}: a camera's raw file", "develop it to TIFF, PNG or JPEG first")
+    return refusal(path, RAW)
+
+
+def _first_pages(tif: Any) -> Iterator[Any]:
+    """Yield the first page and those below it, where raw photos keep the sensor's values."""
+    for page in tif.pages[:1]:
+        yield page
+        yield from page.pages or ()
 
 
 def _ome_of(path: Path, chain: _Chain) -> OmeFacts | None:
-    """Return what the file's OME-XML says, None where there is none that can be used."""
+    """Return what the file's OME-XML says; None where there is none that can be used.
+
+    What a file of a set says is about the set: it is carried as it is, and the file's
+    own planes are an ordinary stack.
+    """
     description = chain.first.text(DESCRIPTION)
     if not is_ome(description):
         return None
     facts = ome_facts(description)
-    if facts.elsewhere or facts.files > 1:
-        raise InputError(
-            f"{path}: one of several files of an OME-TIFF set",
-            "put the set into one file first, for example with bfconvert",
-        )
+    if facts.in_set:
+        return None
     if facts.images > 1:
         raise InputError(
             f"{path}: holds {facts.images} images",
@@ -194,12 +248,28 @@ def _lost_children(chain: _Chain) -> list[str]:
     return ["damaged EXIF or GPS data will not be written"] if lost else []
 
 
+def _lost_tags(directories: list[Directory], size: int) -> list[str]:
+    """Name the private tags that are left behind because they may be positions."""
+    lost = set()
+    for page in directories:
+        stay = {tag.code for tag in kept(page, vendor=False, size=size).tags}
+        lost |= {tag.code for tag in page.tags} - stay - WRITTEN_ANEW - {PHOTOSHOP_LAYERS}
+    names = ", ".join(map(str, sorted(lost)[:8]))
+    return [f"TIFF tags that may be positions in the old file are not kept: {names}"] * bool(lost)
+
+
 def _colour_table(path: Path, key: Any, page: Directory) -> npt.NDArray[Any]:
     values = page.numbers(COLORMAP)
     if len(values) != 3 * 2**key.bitspersample or math.prod(key.shaped[:2]) != 1:
         raise InputError(f"{path}: the palette is damaged", "save it as RGB first")
     table = np.array(values, np.uint16).reshape(3, -1).T
-    return (table if key.dtype.itemsize == 2 else table >> 8).astype(key.dtype)
+    return (table if key.dtype.itemsize == 2 else table >> 8).astype(_sample_type(key))
+
+
+def _sample_type(key: Any) -> np.dtype[Any]:
+    """Return the type that samples are read as: one bit as 0 and 255."""
+    dtype = np.dtype(key.dtype).newbyteorder("=")
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype
 
 
 def _describe(
@@ -210,8 +280,8 @@ def _describe(
     ome: OmeFacts | None,
 ) -> ImageInfo:
     key = series.keyframe
-    axes, shape, dtype = geometry.axes, geometry.shape, np.dtype(key.dtype).newbyteorder("=")
-    bits = key.bitspersample if dtype.kind == "u" else None
+    axes, shape, dtype = geometry.axes, geometry.shape, _sample_type(key)
+    bits = key.bitspersample if np.dtype(key.dtype).kind == "u" else None
     if ome is not None and ome.bits is not None and dtype.kind in "iu":
         bits = ome.bits
     bits = bits if bits and 0 < bits < dtype.itemsize * 8 else None
@@ -275,7 +345,7 @@ def _layout(
     if photometric in (2, YCBCR) and info.samples < 3:
         photometric = 1
     tile = (key.tilelength, key.tilewidth) if key.is_tiled else None
-    bits = key.bitspersample if np.dtype(key.dtype).kind != "f" else info.dtype.itemsize * 8
+    bits = key.bitspersample if np.dtype(key.dtype).kind in "iu" else info.dtype.itemsize * 8
     return Layout(
         kind=kind,
         order=chain.header.order,

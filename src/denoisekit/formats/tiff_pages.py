@@ -19,17 +19,36 @@ YCBCR = 6
 JPEG = frozenset({6, 7, 33007, 34892})
 
 
-def choose(path: Path, tif: Any) -> tuple[Any, list[str]]:
-    """Return the one series of pages that is the image, and what is said of the others."""
+class Several(InputError):
+    """Pages that are not one stack; ``pages`` are those that are not small copies."""
+
+    def __init__(self, message: str, hint: str, pages: list[int]) -> None:
+        super().__init__(message, hint)
+        self.pages = pages
+
+
+def choose(path: Path, tif: Any, page: int | None) -> tuple[Any, list[str]]:
+    """Return the one series of pages that is the image, and what is said of the others.
+
+    With ``page``, that page alone.
+    """
+    if page is not None:
+        import tifffile
+
+        one = tif.pages[page].aspage()
+        return tifffile.TiffPageSeries([one], one.shape, one.dtype, one.axes, kind="generic"), []
     if not tif.series:
         raise InputError(f"{path}: holds no image", "the file is damaged or empty")
     series, notes = tif.series[0], []
     others = [s for s in tif.series[1:] if not _aside(s, series)]
     if others:
         shapes = ", ".join("×".join(map(str, s.shape)) for s in [series, *others][:4])
-        raise InputError(
+        pages = [p.index for p in tif.pages if not p.aspage().subfiletype & 0b101]
+        raise Several(
             f"{path}: holds {len(others) + 1} images of different kinds ({shapes})",
-            "split it into one file an image first",
+            "split it into one file an image first, for example with tiffsplit, and join the "
+            "results with tiffcp",
+            pages,
         )
     if len(series.levels) > 1:
         notes.append("the smaller copies of the image (pyramid) will not be written")
@@ -53,9 +72,9 @@ def check_numbers(path: Path, key: Any, series: Any) -> None:
     what = ""
     if key.dtype is None:
         what = f"samples of {key.bitspersample} bits cannot be read"
-    elif key.dtype.kind == "b" or key.bitspersample == 1:
-        what = "black-and-white pictures of one bit cannot be denoised"
-    elif key.dtype.kind not in "iuf" or not isinstance(key.bitspersample, int):
+    elif key.dtype.kind == "b" and key.shaped[0] * key.shaped[4] > 1:
+        what = "several samples of one bit cannot be denoised"
+    elif key.dtype.kind not in "iufb" or not isinstance(key.bitspersample, int):
         what = f"{key.dtype.name} samples cannot be denoised"
     elif np.dtype(series.dtype) != key.dtype:
         what = "values need a conversion"
@@ -98,10 +117,18 @@ def _check_places(page: PageData, segments: int, size: int) -> None:
         raise ValueError("strips or tiles are missing")
     offsets = np.asarray(page.offsets[:segments], np.float64)
     counts = np.asarray(page.counts[:segments], np.float64)
-    if (counts <= 0).any() or (offsets <= 0).any():
+    if ((counts <= 0) != (offsets <= 0)).any() or not counts.any():
         raise ValueError("a strip or tile is empty")
     if (offsets + counts > size).any():
         raise ValueError("the file ends early")
+
+
+def told_of_holes(pages: Sequence[PageData]) -> list[str]:
+    """Say how many strips or tiles were never written: sparse files leave them out."""
+    holes = sum(not count for page in pages for count in page.counts)
+    whole = sum(len(page.counts) for page in pages)
+    text = f"{holes} of {whole} strips or tiles are not in the file: taken as empty"
+    return [text] if holes else []
 
 
 def check_block(path: Path, key: Any) -> None:

@@ -16,8 +16,12 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from denoisekit.formats import jpeg_whole
 from denoisekit.formats.tiff_axes import Geometry, Spot
 from denoisekit.image import ImageInfo, Pixels
+
+JPEG, OPEN_ENDED = (7, 33007), (2, 3, 4, 22610, 34934)
+"""Compression tags of codecs that make something of what is not there: JPEG; CCITT, JPEG XR."""
 
 
 @contextmanager
@@ -91,6 +95,9 @@ class TiffReader:
         with quiet():
             parts = [self._part(s, top, bottom) for s in self._source.geometry.spots(plane)]
             rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+            if rows.dtype.kind == "b":
+                whole = 1 if self._source.colours is not None else 255
+                rows = rows.view(np.uint8) * np.uint8(whole)
             if self._source.colours is not None:
                 table = self._source.colours[min(plane, len(self._source.colours) - 1)]
                 rows = table[np.minimum(rows[..., 0], len(table) - 1)]
@@ -160,16 +167,37 @@ class TiffReader:
             block[:, left : left + tile.shape[1]] = tile
         return block
 
+    def _hole(self, segment: int) -> Pixels:
+        """Return what stands for a strip or tile that is not in the file."""
+        key = self._source.key
+        _, _, shape = key.decode(None, segment)
+        return np.full(shape[1:], key.nodata, key.dtype)
+
     def _decode(self, page: int, segment: int) -> Pixels:
         """Return one strip or tile, (rows, columns, samples)."""
         key, data = self._source.key, self._source.pages[page]
+        if not data.counts[segment]:
+            return self._hole(segment)
         self._file.seek(data.offsets[segment])
         stored = self._file.read(data.counts[segment])
         if len(stored) < data.counts[segment] or not stored:
             raise ValueError("the file ends early")
-        pixels, _, _ = key.decode(
-            stored, segment, jpegtables=data.jpegtables, jpegheader=key.jpegheader
+
+        def decode(stored: bytes) -> Pixels:
+            pixels, _, _ = key.decode(
+                stored, segment, jpegtables=data.jpegtables, jpegheader=key.jpegheader
+            )
+            if pixels is not None and key.dtype.kind == "b":
+                pixels = pixels.astype(bool, copy=False)
+            if pixels is None or pixels.dtype != key.dtype or pixels.ndim != 4:
+                raise ValueError("a strip or tile holds other data than the file says")
+            return np.asarray(pixels[0])
+
+        pixels = decode(stored)
+        salt = dict.fromkeys(JPEG, jpeg_whole.salted) | dict.fromkeys(
+            OPEN_ENDED, jpeg_whole.appended
         )
-        if pixels is None or pixels.dtype != key.dtype or pixels.ndim != 4:
-            raise ValueError("a strip or tile holds other data than the file says")
-        return np.asarray(pixels[0])
+        salted = salt.get(int(key.compression))
+        if salted and jpeg_whole.ends_early(stored, pixels, decode, salted):
+            raise ValueError("a strip or tile ends early")
+        return pixels

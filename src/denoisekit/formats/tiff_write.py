@@ -45,20 +45,26 @@ COLOURS = {2: 3, 5: 4, 6: 3, 8: 3, 9: 3, 10: 3}
 class TiffWriter:
     """A TIFF in the making (see `denoisekit.image.Writer`)."""
 
-    def __init__(self, path: Path, info: ImageInfo, layout: Layout) -> None:
+    def __init__(
+        self, path: Path, info: ImageInfo, layout: Layout, pointer: int | None = None
+    ) -> None:
+        # Where the file says what follows; pages are put behind those that are there.
+        self._path, self._pointer = path, pointer
         self._info, self._layout = info, layout
         self._coding = choose_coding(layout, info)
         self._step = _segment_rows(layout, info, self._coding)
         self._direct = self._coding.plain and layout.tile is None
         wanted = layout.single or layout.kind == "imagej"
-        self._front = self._direct and wanted and info.plane_bytes < CLASSIC_LIMIT
-        self._big = layout.big or (not self._front and self._bound() > CLASSIC_LIMIT)
+        alone = pointer is None
+        self._front = self._direct and wanted and info.plane_bytes < CLASSIC_LIMIT and alone
+        over = alone and not self._front and self._bound() > CLASSIC_LIMIT
+        self._big = layout.big or over
         self._next = (0, 0)
         # (position, length) of the encoded segments: by plane, then by separate sample.
         self._places: list[list[list[tuple[int, int]]]] = []
         self._held: Pixels | None = None
         self._encoders: ThreadPoolExecutor | None = None
-        self._file: IO[bytes] = path.open("wb")
+        self._file: IO[bytes] = path.open("wb" if alone else "r+b")
         self._start()
 
     def write_rows(self, plane: int, top: int, rows: Pixels) -> None:
@@ -82,8 +88,15 @@ class TiffWriter:
         if self._front:
             self._finish_front()
         else:
-            self._write_directories(range(self._info.planes), 8 if self._big else 4)
+            first = 8 if self._big else 4
+            pointer = first if self._pointer is None else self._pointer
+            self._write_directories(range(self._info.planes), pointer)
         self._file.flush()
+
+    def followed_by(self, info: ImageInfo, layout: Layout) -> TiffWriter:
+        """Close this finished writer; return one that puts its pages behind."""
+        self.close()
+        return TiffWriter(self._path, info, layout, self._last)
 
     def close(self) -> None:
         """Release everything (see `denoisekit.image.Writer`)."""
@@ -105,6 +118,11 @@ class TiffWriter:
         return self._info.planes * (inflated + tables) + tags
 
     def _start(self) -> None:
+        if self._pointer is not None:
+            end = self._file.seek(0, os.SEEK_END)
+            self._data = -(-end // 16) * 16
+            self._file.write(bytes(self._data - end))
+            return
         order, mark = self._layout.order, b"II" if self._layout.order == "<" else b"MM"
         if self._big:
             self._file.write(mark + struct.pack(order + "HHHQ", 43, 8, 0, 16))
@@ -201,8 +219,9 @@ class TiffWriter:
         for plane in planes:
             directory = self._directory(plane)
             data = bytearray(pack_directory(directory, self._big, at))
+            self._last = next_pointer_at(directory, self._big, at)
             if plane != planes[-1]:
-                place = next_pointer_at(directory, self._big, at) - at
+                place = self._last - at
                 struct.pack_into(order + offset, data, place, at + len(data))
             self._file.write(data)
             at += len(data)

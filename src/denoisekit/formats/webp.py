@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from denoisekit.errors import InputError
 from denoisekit.formats import exif as exif_block
+from denoisekit.formats.animation import AnimationReader, AnimationWriter, animation_info
 from denoisekit.formats.base import Format
 from denoisekit.formats.photo import (
     HeldReader,
@@ -28,6 +29,7 @@ from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
 if TYPE_CHECKING:
     from PIL import Image
 
+_ANIMATED = (b"VP8X", b"ANIM")
 _KNOWN = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP "}
 
 
@@ -54,14 +56,19 @@ def _open(path: Path, axes: str | None) -> Reader:
     found: dict[bytes, tuple[int, int]] = {}
     for kind, start, end in _chunks(data):
         found.setdefault(kind, (start, end))
-    if b"ANIM" in found or b"ANMF" in found:
-        raise InputError(f"{path}: animated WebP is not supported", "extract its frames first")
     bodies = {
         kind: data[slice(*found[kind])] for kind in (b"ICCP", b"EXIF", b"XMP ") & found.keys()
     }
+    if b"ANIM" in found or b"ANMF" in found:
+        return _open_animation(path, axes, data, bodies)
     width, height, alpha, lossless = _frame(data, found)
     check_axes(path, axes, "YXS")
     check_fits(path, height, width, 2 * (3 + alpha))
+    notes = [
+        f"the WebP chunk {kind.decode('ascii', 'backslashreplace')} is not kept"
+        for kind in found.keys() - _KNOWN
+    ]
+    exif = exif_block.strip_prefix(bodies.get(b"EXIF"), notes)
     info = picture_info(
         "webp",
         height,
@@ -71,16 +78,42 @@ def _open(path: Path, axes: str | None) -> Reader:
         alpha=alpha,
         metadata=Metadata(
             icc=bodies.get(b"ICCP"),
-            exif=exif_block.strip_prefix(bodies.get(b"EXIF", b"")),
+            exif=exif,
             xmp=bodies.get(b"XMP "),
             container=MappingProxyType({"lossless": lossless}),
         ),
-        warnings=tuple(
-            f"the WebP chunk {kind.decode('ascii', 'backslashreplace')} is not kept"
-            for kind in found.keys() - _KNOWN
-        ),
+        warnings=tuple(notes),
     )
     return HeldReader(path, info, lambda: _decode(data, alpha))
+
+
+def _open_animation(
+    path: Path, axes: str | None, data: bytes, bodies: dict[bytes, bytes]
+) -> Reader:
+    from PIL.WebPImagePlugin import WebPImageFile
+
+    frames = [(start, end) for kind, start, end in _chunks(data) if kind == b"ANMF"]
+    head = {kind: data[start:end] for kind, start, end in _chunks(data) if kind in _ANIMATED}
+    if not frames or len(head) < 2 or any(end - start < 24 for start, end in frames):
+        raise ValueError("the animation is damaged")
+    flags, sides = head[b"VP8X"][0], head[b"VP8X"][4:10]
+    notes: list[str] = []
+    info = animation_info(
+        path,
+        axes,
+        "webp",
+        (1 + int.from_bytes(sides[:3], "little"), 1 + int.from_bytes(sides[3:], "little")),
+        [int.from_bytes(data[start + 12 : start + 15], "little") for start, _ in frames],
+        bool(flags & 0x10),
+        Metadata(
+            icc=bodies.get(b"ICCP"),
+            exif=exif_block.strip_prefix(bodies.get(b"EXIF"), notes),
+            xmp=bodies.get(b"XMP "),
+        ),
+        loop=int.from_bytes(head[b"ANIM"][4:6], "little"),
+        lossless=all(b"VP8 " != data[start + 16 : start + 20] != b"ALPH" for start, _ in frames),
+    )
+    return AnimationReader(path, WebPImageFile, replace(info, warnings=tuple(notes)))
 
 
 def _frame(data: bytes, found: dict[bytes, tuple[int, int]]) -> tuple[int, int, bool, bool]:
@@ -107,6 +140,8 @@ def _decode(data: bytes, alpha: bool) -> Pixels:
 
 
 def _check(info: ImageInfo) -> ImageInfo:
+    if info.format == "webp" and info.metadata.container.get("frames"):
+        return info
     return check_picture(
         info,
         "webp",
@@ -121,6 +156,11 @@ def _check(info: ImageInfo) -> ImageInfo:
 def _create(path: Path, info: ImageInfo) -> Writer:
     meta = info.metadata
     lossless = meta.container.get("lossless", True)
+    if meta.container.get("frames"):
+        options = {"lossless": lossless, "quality": 50 if lossless else 95, "method": 2}
+        # Frames that build on others would be rounded where opacity is partial.
+        whole = {"kmin": 0, "kmax": 1, "exact": True, "alpha_quality": 100}
+        return AnimationWriter(path, info, "WEBP", options | whole)
 
     def save(canvas: Image.Image, to: Path) -> None:
         canvas.save(

@@ -1,0 +1,173 @@
+"""HEIC: 8, 10 and 12 bits a sample, gray or RGB, with or without opacity.
+
+Read and written by pillow-heif, an extra: the libraries inside it are under LGPL and GPL.
+A lossless file stays lossless; a lossy one is written at quality 95 in its own chroma
+layout, or without loss where there is opacity, which must come back exactly.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from denoisekit.errors import InputError, OutputError
+from denoisekit.formats import avif_boxes as ab
+from denoisekit.formats import exif as exif_block
+from denoisekit.formats.base import Format
+from denoisekit.formats.photo import (
+    HeldReader,
+    HeldWriter,
+    check_axes,
+    check_fits,
+    check_picture,
+    check_tail,
+    picture_info,
+)
+from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
+
+_INSTALL = "it can be read and written after pip install 'denoisekit[heif]'"
+SUFFIXES = (".heic", ".heif", ".hif")
+_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")
+_QUALITY = 95
+_COLOUR = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
+
+
+def missing() -> bool:
+    """Tell whether the library that reads HEIC is not installed."""
+    return importlib.util.find_spec("pillow_heif") is None
+
+
+def _sniff(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in _BRANDS
+
+
+def _open(path: Path, axes: str | None) -> Reader:
+    if missing():
+        raise InputError(f"{path}: is a HEIC picture", _INSTALL)
+    data = path.read_bytes()
+    found = ab.parse(data)
+    check_tail(path, found.payload)
+    picture = _picture(_unturned(data))
+    kind, _, depth = picture.mode.partition(";")
+    samples = {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4}.get(kind)
+    if samples == 4 and _is_gray(found):
+        samples = 2
+    bits = int(depth or 8)
+    if samples is None or bits not in (8, 10, 12):
+        raise InputError(
+            f"{path}: HEIC of kind {picture.mode} is not supported", "convert it to PNG"
+        )
+    width, height = picture.size
+    check_axes(path, axes, "YX" if samples == 1 else "YXS")
+    check_fits(path, height, width, 12 + 2 * samples * (1 if bits == 8 else 2))
+    notes = [f"{what} inside this HEIC is not kept" for what in dict.fromkeys(found.others)]
+    exif = exif_block.strip_prefix(found.exif, notes)
+    code = ab.colour_code(found.nclx)
+    container: dict[str, Any] = {
+        "chroma": picture.info.get("chroma") or 444,
+        "colour": (*code, found.nclx[10] >> 7) if code and found.nclx else None,
+        # Beside a profile nothing says it; cameras halve the chroma.
+        "lossless": code[2] == 0 if code else picture.info.get("chroma") == 444,
+    }
+    info = picture_info(
+        "heif",
+        height,
+        width,
+        samples,
+        "uint8" if bits == 8 else "uint16",
+        alpha=samples in (2, 4),
+        bits=None if bits == 8 else bits,
+        metadata=Metadata(
+            icc=found.icc,
+            # The container's orientation counts; other formats know that of EXIF alone.
+            exif=exif_block.with_orientation(exif, found.orientation),
+            xmp=found.xmp,
+            container=MappingProxyType(container),
+        ),
+        warnings=tuple(notes),
+    )
+    return HeldReader(path, info, lambda: _decode(_unturned(data), samples))
+
+
+def _is_gray(found: ab.Picture) -> bool:
+    """Tell from the codec's configuration whether there is no chroma."""
+    return found.config[16:17] != b"" and found.config[16] & 3 == 0
+
+
+def _picture(data: bytes) -> Any:
+    import pillow_heif
+
+    file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
+    return file[file.primary_index]
+
+
+def _unturned(data: bytes) -> bytes:
+    """Return the file with its turns and mirrors made turns by nothing: pixels stay as stored."""
+    changed = bytearray(data)
+    for kind, body in ab.properties(data):
+        if kind in (b"irot", b"imir"):
+            changed[body - 4 : body + 1] = b"irot\0"
+    return bytes(changed)
+
+
+def _decode(data: bytes, samples: int) -> Pixels:
+    picture = _picture(data)
+    width, height = picture.size
+    # Rows may be longer than the picture.
+    rows = np.asarray(picture).reshape(height, -1, len(picture.mode.partition(";")[0]))
+    # Gray with opacity may come as RGB with opacity.
+    return np.ascontiguousarray(rows[:, :width, :: 3 if samples == 2 < rows.shape[2] else 1])
+
+
+def _check(info: ImageInfo) -> ImageInfo:
+    if missing():
+        raise OutputError("HEIC cannot be written here", _INSTALL)
+    depths = {"uint8": (8,), "uint16": (10, 12)}
+    return check_picture(info, "heif", "HEIC", depths, longest=16384, holds=("icc", "exif", "xmp"))
+
+
+def _create(path: Path, info: ImageInfo) -> Writer:
+    return HeldWriter(path, info, lambda pixels: _encode(pixels, info))
+
+
+def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
+    import pillow_heif
+
+    meta, container = info.metadata, info.metadata.container
+    lossless = container.get("lossless", True) or info.alpha
+    primaries, transfer, matrix, full = container.get("colour") or (1, 13, 6, 1)
+    if lossless:
+        matrix, full = 0, 1
+    elif matrix == 0:
+        matrix = 6
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[info.samples]
+    extra = {"icc_profile": meta.icc, "exif": meta.exif, "xmp": meta.xmp}
+    out = io.BytesIO()
+    pillow_heif.encode(
+        mode if info.bits is None else f"{mode};{info.bits}",
+        (info.width, info.height),
+        np.ascontiguousarray(pixels).tobytes(),
+        out,
+        quality=-1 if lossless else _QUALITY,
+        chroma=444 if lossless else container.get("chroma", 444),
+        bit_depth=info.bits or 8,
+        **dict(zip(_COLOUR, (primaries, transfer, matrix, full), strict=True)),
+        **{name: value for name, value in extra.items() if value},
+    )
+    return out.getvalue()
+
+
+HEIF = Format(
+    id="heif",
+    title="HEIC",
+    suffixes=SUFFIXES,
+    sniff=_sniff,
+    open=_open,
+    create=_create,
+    check=_check,
+)
