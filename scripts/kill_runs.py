@@ -202,11 +202,15 @@ def enter(top: Path, folder: Path) -> None:
 
 def begin(arguments: list[str], log: Path) -> int:
     """Run the command line in a process forked from this one."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # while Python itself forks
     process = os.fork()
     if process:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return process
     code = 99
     try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, 1)
         os.dup2(file, 2)

@@ -376,6 +376,22 @@ def test_ctrl_c_while_it_is_being_loaded_shows_no_traceback():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interruption_that_python_must_ignore_comes_again():
+    program = (
+        "import os, signal, sys, time\n"
+        "from denoisekit.cli import app as frame\n"
+        "class Gone:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "def wait():\n    gone = Gone()\n    del gone\n    time.sleep(60)\n"
+        "frame.app.command('wait')(wait)\n"
+        "sys.argv = ['denoisekit', 'wait']\nframe.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_the_exit_code_of_an_interruption_is_ours_wherever_it_came(tmp_path):
     (tmp_path / "begin.py").write_text(
         "import os, runpy, signal, sys\n"

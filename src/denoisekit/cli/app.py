@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn, cast
@@ -239,10 +240,23 @@ def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal'
     raise KeyboardInterrupt
 
 
+def _come_again(lost: Any) -> None:
+    """Repeat an interruption that came where Python can only ignore it, as in a ``__del__``."""
+    known = hasattr(signal, "pthread_kill") and isinstance(lost.exc_value, KeyboardInterrupt)
+    if not known or not _asked:
+        sys.__unraisablehook__(lost)
+        return
+    # From another thread and later: at once, it would be lost in here.
+    timer = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, _asked[-1]))
+    timer.daemon = True
+    timer.start()
+
+
 def main() -> NoReturn:
     """Entry point of the ``denoisekit`` command."""
     shared.begin()
     render.prepare()
+    sys.unraisablehook = _come_again
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # SIGHUP: the terminal has gone; Windows has none
         number = getattr(signal, name, None)
         # By itself Python ends at once there, and leaves half-written files. What is ignored,
