@@ -16,22 +16,20 @@ import time
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from denoisekit.auto import Chooser
 from denoisekit.bench.material import Material
 from denoisekit.bench.protocols import find_protocol
-from denoisekit.choosing.giving import give_back
-from denoisekit.choosing.tally import Tally
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.image import Pixels
-from denoisekit.options import Options
+from denoisekit.options import Options, Strength
 from denoisekit.pictures import find_files
 from denoisekit.pipeline import load, on_unit
 from denoisekit.tiling import Floats
 
 Row = dict[str, float]
 FULL, AUTO = "{} 1", "{} auto"
+STRENGTHS: dict[str, Strength] = {FULL: 1.0, AUTO: "auto"}
 
 
 def parse() -> argparse.Namespace:
@@ -47,19 +45,6 @@ def eight_bit(pixels: Floats) -> Floats:
     """Return a picture as a file of 8 bits would give it back."""
     rounded: Floats = (np.rint(pixels.clip(0, 1) * 255) / 255).astype(np.float32)
     return rounded
-
-
-def given_back(noisy: Floats, denoised: Floats) -> Floats:
-    """Return what the strength auto makes of a result of the strength 1."""
-    bands = give_back(
-        [(0, denoised)],
-        lambda top, bottom: noisy[top:bottom],
-        noisy.shape[:2],
-        torch.device("cpu"),
-        Tally(),
-        colour=True,
-    )
-    return np.concatenate([rows for _, rows in bands])
 
 
 def by_itself(chooser: Chooser, noisy: Floats) -> tuple[Floats, dict[str, float]]:
@@ -78,17 +63,13 @@ def measure(chooser: Chooser, noisy: Floats, clean: Floats) -> tuple[Row, dict[s
     psnr = find_protocol("srgb").measure
     row: Row = {"noisy": psnr(clean, noisy)["psnr"]}
     for denoiser in chooser.candidates:
-        name, plain = denoiser.weights.id, on_unit(denoiser)
-        plain.options = replace(plain.options, strength=1.0)
-        times = [time.process_time()]
-        full = plain(noisy, axes="YXS")
-        times.append(time.process_time())
-        auto = given_back(noisy, full)
-        times.append(time.process_time())
-        row[FULL.format(name)] = psnr(clean, full)["psnr"]
-        row[f"{FULL.format(name)} seconds"] = times[1] - times[0]
-        row[AUTO.format(name)] = psnr(clean, auto)["psnr"]
-        row[f"{AUTO.format(name)} seconds"] = times[2] - times[0]
+        name, way = denoiser.weights.id, on_unit(denoiser)
+        for text, strength in STRENGTHS.items():
+            way.options = replace(way.options, strength=strength)
+            began = time.process_time()
+            denoised = way(noisy, axes="YXS")
+            row[f"{text.format(name)} seconds"] = time.process_time() - began
+            row[text.format(name)] = psnr(clean, denoised)["psnr"]
     began = time.process_time()
     denoised, estimates = by_itself(chooser, noisy)
     row["auto seconds"] = time.process_time() - began

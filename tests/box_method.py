@@ -46,7 +46,7 @@ class Box:
             spoilt = Box.hook(self, noisy)
             if spoilt is not None:
                 return spoilt
-        padded = torch.nn.functional.pad(noisy, (1, 1, 1, 1))
+        padded = torch.nn.functional.pad(noisy, (1, 1, 1, 1), mode="replicate")
         return self.weight * torch.nn.functional.avg_pool2d(padded, 3, 1)
 
 

@@ -7,9 +7,11 @@ import torch
 from denoisekit.choosing import spectrum
 from denoisekit.choosing.noise import Noise
 
-DOUBT = 2.5
+DOUBT = 1.7
 """What was taken away counts as picture where it is this many times the noise's variance, in
-the mean of neighbouring blocks and frequencies: noise alone rarely is."""
+the mean of neighbouring blocks and frequencies: noise alone rarely is. (Tuned on training
+photographs with simulated noise: with 2.5 `sdap.camera` gains 0.1 dB less, and makes a picture
+worse; with 1.4 it gains no more.)"""
 
 
 def picture_share(removed: torch.Tensor, brightness: torch.Tensor, noise: Noise) -> torch.Tensor:

@@ -14,18 +14,17 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from denoisekit.choosing import spectrum
+from denoisekit.choosing import spectrum, structure
 from denoisekit.choosing.gain import picture_share
 from denoisekit.choosing.noise import Noise, brightness_of, measure, sample
-from denoisekit.choosing.structure import noise_share
 from denoisekit.tiling import reflect_index
 
 Floats = npt.NDArray[np.float32]
 Rows = Callable[[int, int], Floats]
 
-RIM = 64
+RIM = 128
 """Pixels around a box that its result depends on."""
-BOX = 128, 512
+BOX = 256, 512
 """Rows and columns of the picture that are worked on at once."""
 REGION = 64
 """Side of the regions whose mean is kept."""
@@ -172,16 +171,19 @@ def _noise_in(
     noisy: torch.Tensor, removed: torch.Tensor, what: Restoring, noise: Noise | None
 ) -> torch.Tensor:
     """Return what of the removed is noise, without the rim; (C, h, w) with a rim of `RIM`."""
-    core = slice(RIM, -RIM), slice(RIM, -RIM)
-    share = noise_share(removed) if what.structure else None
-    if noise is None:
-        inner = removed[:, *core]
-        return inner if share is None else inner * share
-    near = RIM - 2 * spectrum.STEP
-    wide = slice(near, -near), slice(near, -near)
-    picture = picture_in(noisy[:, *wide], (noisy - removed)[:, *wide], noise)
-    inner = removed[:, *core] - picture
-    return inner if share is None else inner * share
+    # Texture first: what is left is as strong as the noise, and a pattern only where the
+    # noise could not be measured for it.
+    near = RIM - structure.SIDE - 2 * spectrum.STEP
+    if noise is not None:
+        wide = slice(near, -near), slice(near, -near)
+        picture = picture_in(noisy[:, *wide], (noisy - removed)[:, *wide], noise)
+    near = RIM - structure.SIDE
+    left = removed[:, near:-near, near:-near]
+    if noise is not None:
+        left = left - picture
+    inside = slice(structure.SIDE, -structure.SIDE)
+    inner = left[:, inside, inside]
+    return inner * structure.noise_share(left) if what.structure else inner
 
 
 def picture_in(noisy: torch.Tensor, denoised: torch.Tensor, noise: Noise) -> torch.Tensor:
