@@ -143,8 +143,8 @@ def _applying(shop: Workshop, objective: Objective, started: Network | None) -> 
     likely = _likely(shop, objective, middle(objective.widths), middle(WIDTHS))
     means = seconds_of_means(shop.channels) * _pixels(shop, likely)
     once = means + _once(shop, likely)
-    # The second network's result, alone and with those means, says how strong the noise is.
-    before = 2 * shop.material.noisy[:, 0].size / (shop.info.height * shop.info.width)
+    # The second network's result says how strong the noise is.
+    before = shop.material.noisy[:, 0].size / (shop.info.height * shop.info.width)
     planned = plan_applying(once, shop.info, total, before=before, offset=offset)
     applying = with_deciding(planned, choices * once * boxes, total)
     if applying.draws > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -23,11 +23,13 @@ from denoisekit.training.step import Trainee
 
 Weights = dict[str, torch.Tensor]
 
-PACE_STEPS = 9
-"""Steps by which the speed of the machine is judged; the slowest of them does not count."""
+PACE_STEPS = 9, 30
+"""First and last steps by which the speed of the machine is judged; the slowest do not count. Few
+last ones would end a fit for a moment in which another program was busy."""
 
-LATEST = 4.0
-"""Most that a machine is taken to have become slower: the rest is chance."""
+LATEST = 2.0
+"""Most that a machine is taken to have become slower: beside one other program. More is chance, and
+what is left out at the end makes up for it."""
 
 LOOKS = 8
 """How often a network is judged while it learns, at most."""
@@ -83,22 +85,27 @@ class Pace:
 
     def __init__(self) -> None:
         self._first: list[float] = []
-        self._last: deque[float] = deque(maxlen=PACE_STEPS)
+        self._last: deque[float] = deque(maxlen=PACE_STEPS[1])
 
     def add(self, seconds: float) -> None:
         """Take the time of a step."""
-        if len(self._first) < PACE_STEPS:
+        if len(self._first) < PACE_STEPS[0]:
             self._first.append(seconds)
         self._last.append(seconds)
 
     @property
     def late(self) -> float:
         """How many times as long as at first they take now; 1 where they do not take longer."""
-        if len(self._first) < PACE_STEPS:
+        if len(self._last) < PACE_STEPS[1]:
             return 1.0
         # Means: where another program has the processor in turns, medians would not tell.
-        first, last = sum(sorted(self._first)[:-1]), sum(sorted(self._last)[:-1])
+        first, last = (_mean_but_slowest(taken) for taken in (self._first, self._last))
         return max(1.0, min(LATEST, last / max(first, 1e-9)))
+
+
+def _mean_but_slowest(taken: Collection[float]) -> float:
+    kept = sorted(taken)[: len(taken) - max(1, len(taken) // 10)]
+    return sum(kept) / len(kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ QUICK = 0.05
 HARDLY = 0.3
 """Part of the noise that a network has to take away, for another to learn from it."""
 
-MEASURED = 128
+MEASURED = 256
 """Side of the box by which the time of non-local means is measured."""
 
 CURVE = "similar.curve"

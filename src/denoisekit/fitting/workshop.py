@@ -169,6 +169,8 @@ class Workshop:
         on_look : callable, optional
             Called after every look.
         """
+        from denoisekit.fitting.learner import LATEST
+
         judge, before = self._judge(network, judged), self.steps
 
         def tell(step: int, score: float | None, better: bool) -> bool:
@@ -178,7 +180,7 @@ class Workshop:
             return self.stopped
 
         best = learner.run(span, judge, _best(network), tell)
-        self.late *= learner.late
+        self.late = min(LATEST, self.late * learner.late)
         return Network(network.method, network.config, best.weights, network.name, best.score)
 
     def first_score(self, network: Network) -> float:
