@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ from hypothesis import settings
 settings.register_profile("quick", max_examples=50)
 settings.register_profile("thorough", max_examples=500)
 settings.load_profile("quick")
+
+# A script that starts us in the background has it ignored, and so would all that we start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(os.environ.get("DENOISEKIT_SHARED", Path(__file__).parents[2] / "shared"))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from denoisekit.methods.base import Limits
+from denoisekit.signal import Channel, Signal, View
 
 
 def assert_limits_are_true(
@@ -82,3 +83,10 @@ def assert_limits_are_true(
                     f"align={limits.align} is more than needed along {axis}: "
                     f"tiles at offset {limits.align // prime} are right too"
                 )
+
+
+def view_of(reader, scale):
+    """Return how a network sees a reader's rows with a given range, without looking into them."""
+    channel = Channel(scale, (scale.low + scale.high) / 2)
+    signal = Signal((channel,), measured=False, absent=(), spikes=False, grey=False, remove=True)
+    return View(reader, signal)

@@ -38,12 +38,13 @@ def _measure(
     channels = config["channels"]
     noisy = torch.rand(1, channels, side, side)
     method.denoise(torch.rand(1, channels, 64, 64), draws=Draws())
-    before = _peak()
+    before = peak()
     method.denoise(noisy, draws=Draws())
-    print(json.dumps([_peak() - before, _peak()]))  # noqa: T201
+    print(json.dumps([peak() - before, peak()]))  # noqa: T201
 
 
-def _peak() -> int:
+def peak() -> int:
+    """Return the most bytes that this process ever held."""
     # Linux counts what the parent held at the fork into ru_maxrss, but not into VmHWM.
     status = Path("/proc/self/status")
     if not status.exists():

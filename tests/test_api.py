@@ -1,4 +1,4 @@
-"""The two functions of the library."""
+"""The three functions of the library."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import box_method
 import denoisekit
@@ -83,9 +85,95 @@ def test_files(box, tmp_path):
         denoisekit.denoise(Path("none.png"), **box)
 
 
-@pytest.mark.parametrize("function", [denoisekit.load, denoisekit.denoise])
+@pytest.mark.parametrize("given", [(0, 255), [0.0, 255.0], np.array([0, 255]), "0,255"])
+def test_a_range_of_two_numbers(box, tmp_path, given):
+    noisy = noise(9, 8, dtype="f4")
+    expected = denoisekit.denoise(noisy, range="0,255", **box)
+    assert (denoisekit.denoise(noisy, range=(0, 100), **box) != expected).any()
+    np.testing.assert_array_equal(denoisekit.denoise(noisy, range=given, **box), expected)
+    np.testing.assert_array_equal(denoisekit.load(range=given, **box)(noisy), expected)
+
+
+@pytest.mark.parametrize("given", [(1, 0), (1,), (0, 1, 2), ("a", "b"), 5, (0, float("nan"))])
+def test_what_is_no_range(box, given):
+    for call in (denoisekit.load, lambda **how: denoisekit.denoise(noise(9, 8), **how)):
+        with pytest.raises(UsageError, match="range"):
+            call(range=given, **box)
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), torch.device("cpu", 0)])
+def test_devices_of_torch(box, device):
+    denoiser = denoisekit.load(device=device, **box)
+    assert denoiser.device.type == "cpu"
+    noisy = noise(9, 8)
+    expected = denoiser(noisy)
+    np.testing.assert_array_equal(denoisekit.denoise(noisy, device=device, **box), expected)
+
+
+def test_a_device_that_is_not_here(box):
+    with pytest.raises(UsageError, match="xpu"):
+        denoisekit.load(device=torch.device("xpu"), **box)
+
+
+def test_amounts_as_texts(box):
+    assert denoisekit.load(max_memory="4GiB", **box).options.max_memory == 4 * 2**30
+    with pytest.raises(UsageError, match="not an amount of memory"):
+        denoisekit.load(max_memory="much", **box)
+
+
+def test_weights_by_path(box):
+    denoiser = denoisekit.load(**{**box, "weights": Path(box["weights"])})
+    np.testing.assert_array_equal(denoiser(noise(9, 8)), denoisekit.load(**box)(noise(9, 8)))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `fit_single` asks of a fit: its image and options."""
+    heard = []
+
+    def fit(reader, options, on_look):
+        heard.append((reader.info, reader.read_rows(0, 0, reader.info.height), options))
+
+    monkeypatch.setattr("denoisekit.api.fit", fit)
+    return heard
+
+
+def test_a_fit_takes_what_denoise_takes(asked, tmp_path):
+    noisy = noise(9, 8, 3)
+    np.save(tmp_path / "a.npy", noisy)
+    for given in (noisy, tmp_path / "a.npy", str(tmp_path / "a.npy"), Image.fromarray(noisy)):
+        denoisekit.fit_single(given)
+        np.testing.assert_array_equal(asked[-1][1], noisy)
+    denoisekit.fit_single(torch.from_numpy(noisy).permute(2, 0, 1))
+    np.testing.assert_array_equal(asked[-1][1], noisy)
+    denoisekit.fit_single(noisy, axes="YXC")
+    assert (asked[-1][0].axes, asked[-1][0].planes) == ("CYX", 3)
+    with (tmp_path / "a.npy").open("rb") as file, pytest.raises(UsageError, match="not an array"):
+        denoisekit.fit_single(file)
+
+
+def test_how_a_fit_is_asked_for(asked):
+    denoisekit.fit_single(
+        noise(9, 8),
+        seconds="1m30s",
+        range=(1, 250),
+        device=torch.device("cpu"),
+        max_memory="1GiB",
+        start=Path("w.safetensors"),
+    )
+    options = asked[-1][2]
+    assert (options.seconds, options.range, options.device) == (90, "1.0,250.0", "cpu")
+    assert (options.max_memory, options.start) == (2**30, "w.safetensors")
+    denoisekit.fit_single(noise(9, 8), seconds=20)
+    assert asked[-1][2].seconds == 20
+    for seconds in ("soon", "", "-3s", "2s", 2):
+        with pytest.raises(UsageError):
+            denoisekit.fit_single(noise(9, 8), seconds=seconds)
+
+
+@pytest.mark.parametrize("function", [denoisekit.load, denoisekit.denoise, denoisekit.fit_single])
 def test_every_parameter_is_documented_and_typed(function):
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, localns={"torch": torch})
     for name in inspect.signature(function).parameters:
         assert name in hints
         assert name in function.__doc__.partition("Returns")[0]

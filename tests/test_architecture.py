@@ -34,28 +34,32 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nets": set(),
     "methods": {"nets"},
     "device": {"geometry", "methods"},
-    "weights": {"methods"},
+    "weights": {"methods", "ranges"},
     "extremes": {"image"},
     "ranges": {"extremes", "image"},
-    "options": {"methods", "ranges"},
+    "masks": set(),
+    "signal": {"draws", "estimate", "extremes", "image", "masks", "ranges"},
+    "options": {"methods", "ranges", "signal"},
     "inference": {"device", "draws", "methods", "tiling"},
-    "plane": {"choosing", "draws", "image", "ranges", "tiling"},
-    "pipeline": {"device", "formats", "image", "inference", "methods", "options", "plane"}
-    | {"choosing", "ranges", "tiling", "weights"},
+    "plane": {"choosing", "draws", "image", "inference", "signal", "tiling"},
+    "interop": {"formats", "image"},
+    "pipeline": {"device", "image", "inference", "interop", "methods", "options", "plane"}
+    | {"choosing", "ranges", "signal", "tiling", "weights"},
     "export_forms": set(),
     "exporting": {"draws", "export_forms", "methods", "weights"},
-    "timing": {"device", "image", "methods", "pipeline"},
-    "auto": {"choosing", "image", "options", "pipeline", "plane", "ranges", "tiling", "weights"},
+    "timing": {"device", "image", "methods", "options", "pipeline", "weights"},
+    "auto": {"choosing", "image", "interop", "options", "pipeline", "plane", "signal", "tiling"}
+    | {"weights"},
     "overlap": {"formats", "image"},
     "batch": {"formats", "image", "options", "overlap", "pipeline", "plane"},
     "outputs": {"formats"},
     "arrays": {"formats", "image"},
-    "pictures": {"arrays", "formats", "image", "outputs", "ranges"},
-    "noise": {"batch", "formats", "image", "ranges"},
+    "pictures": {"arrays", "formats", "image", "outputs", "ranges", "signal"},
+    "noise": {"batch", "formats", "image", "ranges", "signal"},
     "training": {"device", "formats", "image", "methods", "noise", "options", "outputs", "pictures"}
     | {"pipeline", "ranges", "weights"},
     "fitting": {"device", "draws", "estimate", "formats", "image", "inference", "methods"}
-    | {"nets", "options", "pipeline", "plane", "ranges", "training", "weights"},
+    | {"nets", "options", "pipeline", "plane", "ranges", "signal", "training", "weights"},
     "baselines": set(),
     "bench": {"arrays", "baselines", "device", "formats", "image", "methods", "noise", "options"}
     | {"pictures", "pipeline", "ranges", "weights"},
@@ -72,13 +76,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"pipeline", "ranges", "timing", "weights"},
     "choosing": {"tiling"},
-    "api": {"auto", "batch", "fitting", "formats", "image", "options", "outputs", "pipeline"}
-    | {"weights"},
+    "api": {"auto", "batch", "device", "fitting", "formats", "interop", "options", "outputs"}
+    | {"pipeline", "training.threads", "weights"},
     "__init__": {"api"},
     "cli": {"auto", "bench", "choosing", "comparing", "pictures"}
     | {"batch", "device", "estimate", "exporting", "fitting", "formats", "image"}
     | {"inference", "methods", "noise", "options", "outputs", "pipeline", "ranges", "timing"}
-    | {"report", "training", "weights"},
+    | {"report", "signal", "training", "weights"},
     "__main__": {"cli"},
 }
 EVERYONE = {"_version", "atomic", "errors"}
@@ -86,7 +90,7 @@ EVERYONE = {"_version", "atomic", "errors"}
 TORCH_AT_THE_TOP = re.compile(
     r"nets/.*|weights/checkpoint\.py|methods/(pd|\w+_objective)\.py"
     r"|training/(cost|loop|run|step)\.py|fitting/(learner|losses|refining)\.py"
-    r"|choosing/(spectrum|noise|gain|giving)\.py"
+    r"|choosing/(spectrum|noise|gain|restoration|structure)\.py"
 )
 
 

@@ -6,14 +6,17 @@ import errno
 import faulthandler
 import os
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import box_method
 from denoisekit import overlap
+from denoisekit.atomic import Claim, part_stem
 from denoisekit.batch import Job, run_batch
-from denoisekit.errors import InputError, OutOfMemory, OutputError
+from denoisekit.errors import InputError, InternalError, OutOfMemory, OutputError, OutputTaken
 from denoisekit.formats import raw_array
 from denoisekit.options import Options
 from denoisekit.pipeline import Denoiser
@@ -97,19 +100,42 @@ def test_a_network_never_runs_far_ahead_of_a_slow_writer(jobs, monkeypatch):
     stood: list[int] = []
     monkeypatch.setattr(raw_array.NpyWriter, "write_rows", slow)
     monkeypatch.setattr(box_method.Box, "hook", count)
-    list(run_batch(jobs[:1], box(tile=4)))
+    list(run_batch(jobs[:1], box(tile=4, range="dtype")))
     assert stood == [4 * 5]
     assert len(calls) == 16 * 5
 
 
+def test_two_runs_share_the_work_where_existing_files_are_skipped(jobs):
+    jobs = [replace(job, skip=True) for job in jobs]
+    theirs = run_batch(jobs, box(tile=4))
+    first = next(theirs)
+    claim = Claim(jobs[3].target)  # a third run is at work on it
+    ours = list(run_batch(jobs, box(tile=4)))
+    claim.close()
+    rest = list(theirs)
+    assert all(outcome.error is None for outcome in [first, *ours, *rest])
+    done = [outcome.job.target.name for outcome in [first, *ours, *rest] if outcome.report]
+    assert sorted(done) == ["0.npy", "1.npy", "2.npy", "3.npy", "4.npy"]
+    assert ours[0].report is None
+    assert results(jobs) == sorted(done)
+
+
+def test_without_skipping_a_file_of_another_run_is_that_files_error(jobs):
+    claim = Claim(jobs[2].target)
+    outcomes = list(run_batch(jobs, box(tile=4)))
+    claim.close()
+    assert [o.error is None for o in outcomes] == [True, True, False, True, True]
+    assert isinstance(outcomes[2].error, OutputTaken)
+
+
 @pytest.mark.parametrize("tile", [4, 0])
 def test_a_full_disk_in_mid_write_is_that_files_error(jobs, monkeypatch, tile):
-    real = raw_array.NpyWriter.write_rows
+    real, full = raw_array.NpyWriter.write_rows, part_stem(Path("1.npy"))
     monkeypatch.setattr(
         raw_array.NpyWriter,
         "write_rows",
         lambda self, plane, top, rows: (
-            fail(errno.ENOSPC) if "1.npy" in self._file.name else real(self, plane, top, rows)
+            fail(errno.ENOSPC) if full in self._file.name else real(self, plane, top, rows)
         ),
     )
     outcomes = list(run_batch(jobs, box(tile=tile)))
@@ -130,15 +156,33 @@ def test_a_full_disk_at_the_flush_is_that_files_error(jobs, monkeypatch):
     assert results(jobs) == []
 
 
-def test_a_bug_in_a_writer_is_not_called_a_users_error(jobs, monkeypatch):
-    def broken(self, plane, top, rows):
-        raise KeyError("oops")
+@pytest.mark.parametrize("tile", [4, 0])
+@pytest.mark.parametrize("bug", [KeyError("oops"), AttributeError("oops")])
+def test_a_bug_is_reported_with_its_file_and_the_rest_is_done(jobs, monkeypatch, bug, tile):
+    real = raw_array.NpyWriter.write_rows
 
+    def broken(self, plane, top, rows):
+        if "1.npy" in self._file.name:
+            raise bug
+        real(self, plane, top, rows)
+
+    def opened(path, axes):
+        if path.name == "3.npy":
+            raise bug
+        return opening(path, axes)
+
+    opening = overlap.open_image
     monkeypatch.setattr(raw_array.NpyWriter, "write_rows", broken)
-    for tile in (4, 0):
-        with pytest.raises(KeyError):
-            list(run_batch(jobs, box(tile=tile)))
-    assert results(jobs) == []
+    monkeypatch.setattr(overlap, "open_image", opened)
+    outcomes = list(run_batch(jobs, box(tile=tile)))
+    errors = [outcome.error for outcome in outcomes]
+    assert [type(error) for error in errors] == [
+        type(None), InternalError, type(None), InternalError, type(None)
+    ]  # fmt: skip
+    assert errors[1].message.startswith(f"{jobs[1].source}: this is a bug")
+    assert str(bug) in errors[1].message
+    assert errors[1].__cause__ is bug
+    assert results(jobs) == ["0.npy", "2.npy", "4.npy"]
 
 
 def test_memory_that_runs_out_is_that_files_error(jobs, monkeypatch):
@@ -153,18 +197,17 @@ def test_memory_that_runs_out_is_that_files_error(jobs, monkeypatch):
     assert [type(o.error) for o in outcomes] == [OutOfMemory, type(None)]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("at", [1, 5, 20])
-def test_an_interruption_leaves_no_partial_file(jobs, monkeypatch, error, at):
+def test_an_interruption_leaves_no_partial_file(jobs, monkeypatch, at):
     calls = []
 
     def stop(self, tile):
         calls.append(1)
         if len(calls) == at:
-            raise error
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(box_method.Box, "hook", stop)
-    with pytest.raises(error):
+    with pytest.raises(KeyboardInterrupt):
         list(run_batch(jobs, box(tile=8)))
     for name in results(jobs):
         assert not name.endswith(".part")

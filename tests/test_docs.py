@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import denoisekit
+from denoisekit.cli.app import MEANT
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,24 +34,24 @@ def test_the_command_reference_is_current():
     assert current == script.page(), "run python scripts/make_cli_docs.py"
 
 
-def test_ci_runs_the_readme_commands_as_they_stand_and_in_order():
-    _, development = blocks(README)
-    lines = CI.splitlines()
-    assert development[-1] == "pytest"
-    places = [lines.index(command) for command in development]
-    assert places == sorted(places)
+def test_ci_runs_the_readme_line_as_it_stands():
+    (line,) = blocks(README)[1]
+    assert line.endswith(" && pytest")
+    assert f"{line} || exit 1" in CI.splitlines()
 
 
 def test_both_readme_recipes_install_the_same_torch():
-    use, development = blocks(README)
-    assert use[:3] == development[:3]
+    (use,), (development,) = blocks(README)
+    begin = "python3 -m venv .venv && . .venv/bin/activate && pip install torch==2.13.0 "
+    assert use.startswith(begin)
+    assert development.startswith(begin)
     quickstart = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
-    assert blocks(quickstart)[0] == use[:4]
+    assert blocks(quickstart)[0] == [use]
 
 
 def test_the_readme_example_is_what_ci_denoises():
-    use, _ = blocks(README)
-    example = use[-1].removeprefix("denoisekit denoise ")
+    (use,), _ = blocks(README)
+    example = use.rpartition(" && denoisekit denoise ")[2]
     assert (ROOT / example).is_file()
     assert f"example=$PWD/{example}" in CI
 
@@ -73,7 +74,8 @@ def test_commands_and_options_in_the_documents_exist():
         text = page.read_text(encoding="utf-8")
         ours = re.sub(r"(?:`|^)(?:python|pip|mkdocs) (?:\\\n|[^`\n])*", "", text, flags=re.M)
         options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
-        assert options - {"--index-url", "--nproc-per-node"} <= known_options, page.name
+        others = {"--extra-index-url", "--nproc-per-node", *MEANT}
+        assert options - others <= known_options, page.name
         inline = re.findall(r"`denoisekit ([a-z][a-z-]*(?: [a-z]+)?)", text)
         lines = [line for block in blocks(text) for line in block]
         typed = [

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from denoisekit import exporting
 from denoisekit.cli import app as frame
 from denoisekit.draws import Draws
-from denoisekit.errors import OutputError, UsageError, WeightsError
+from denoisekit.errors import OutputError, UsageError, WeightsError, pip_install
 from denoisekit.export_forms import FACTS_FILE, FORMS
 from denoisekit.exporting import export, look_up
 from denoisekit.methods import get_method
@@ -188,7 +188,7 @@ def test_missing_package_is_told_with_the_command_that_installs_it(tmp_path, mon
     )
     with pytest.raises(UsageError, match="not installed: onnxscript") as caught:
         written(STUDENT, tmp_path / "x.onnx", "onnx")
-    assert caught.value.hint == "pip install 'denoisekit[export]'"
+    assert caught.value.hint == pip_install("export")
     written(STUDENT, tmp_path / "x.pt", "torchscript")
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from denoisekit.errors import OutputError, UsageError
-from denoisekit.outputs import Naming, Source, check_free, find_sources, name_outputs
+from denoisekit.formats import check_output
+from denoisekit.outputs import Naming, Source, find_sources, name_outputs
 
 
 def touch(root: Path, *names: str) -> None:
@@ -142,8 +143,8 @@ def test_nothing_there_is_an_error_of_that_name(tmp_path, name):
 
 def test_free_names(tmp_path):
     touch(tmp_path, "a.png")
-    check_free(tmp_path / "b.png", overwrite=False)
-    check_free(tmp_path / "a.png", overwrite=True)
+    check_output(tmp_path / "b.png", overwrite=False)
+    check_output(tmp_path / "a.png", overwrite=True)
     for path, overwrite in ((tmp_path / "a.png", False), (tmp_path, True)):
         with pytest.raises(OutputError):
-            check_free(path, overwrite=overwrite)
+            check_output(path, overwrite=overwrite)

@@ -15,9 +15,9 @@ from denoisekit.errors import InputError, UsageError
 from denoisekit.image import ImageInfo
 from denoisekit.ranges import (
     Range,
+    fill_absent,
     fill_nonfinite,
     from_unit,
-    narrow_warning,
     parse_range,
     resolve_range,
     to_unit,
@@ -99,7 +99,7 @@ def test_nonsense_is_refused_with_a_hint(text):
         ([1e300, 1e300], "float64", None, (1e300, math.nextafter(1e300, math.inf))),
     ],
 )
-def test_auto(values, dtype, bits, expected):
+def test_auto_is_nominal_where_that_is_asked_for_photographs(values, dtype, bits, expected):
     low, high = found("auto", stack(values, dtype, bits=bits))
     np.testing.assert_allclose((low, high), expected, rtol=1e-7)
     assert low < high
@@ -255,7 +255,7 @@ def test_extreme_floats_stay_finite_on_the_way_in():
 def test_the_input_is_left_as_it_was():
     rows = np.array([[[np.nan], [3.0]]], np.float32)
     before = rows.copy()
-    filled, _ = fill_nonfinite(rows)
+    filled = fill_nonfinite(rows)
     to_unit(filled, Range(0, 2))
     from_unit(filled, Range(0, 2), stack([0], "float32").info)
     np.testing.assert_array_equal(rows, before)
@@ -264,68 +264,32 @@ def test_the_input_is_left_as_it_was():
 # --- values that are not finite ----------------------------------------------------------
 
 
-def test_holes_take_the_nearest_value_of_their_row_and_channel():
+def test_holes_mirror_what_lies_beside_them():
     n, i = np.nan, np.inf
-    rows = np.array([[n, 1, n, n, -i, 5, n], [9, n, 8, 7, 7, 7, 7], [n] * 7], float)
+    rows = np.array([[n, n, 1, 2, 3, n, n], [9, n, 8, n, -i, 7, n], [n] * 7], float)
     rows = np.stack([rows, np.zeros_like(rows)], -1)
-    filled, mask = fill_nonfinite(rows, fallback=4)
-    assert filled[0, :, 0].tolist() == [1, 1, 1, 1, 5, 5, 5]
-    assert filled[1, :, 0].tolist() == [9, 9, 8, 7, 7, 7, 7]
+    filled = fill_absent(rows, ~np.isfinite(rows), fallback=4)
+    assert filled[0, :, 0].tolist() == [3, 2, 1, 2, 3, 2, 1]
+    # The nearest where the mirrored one is a hole as well, or lies outside.
+    assert filled[1, :, 0].tolist() == [9, 9, 8, 8, 7, 7, 7]
     assert filled[2, :, 0].tolist() == [4] * 7
     assert (filled[..., 1] == 0).all()
-    assert (mask == ~np.isfinite(rows)).all()
+    alone = np.full((1, 30, 1), n)
+    alone[0, 0] = 6
+    assert fill_absent(alone, np.isnan(alone), 2)[0, :, 0].tolist() == [6] * 9 + [2] * 21
 
 
 @given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)))
 def test_filling_changes_holes_alone_and_does_not_depend_on_the_band(rows):
-    filled, mask = fill_nonfinite(rows)
+    filled = fill_nonfinite(rows)
     assert np.isfinite(filled).all()
     finite = np.isfinite(rows)
     assert np.array_equal(filled[finite], rows[finite])
-    if mask is None:
-        assert filled is rows
-        assert finite.all()
-    else:
-        assert np.array_equal(mask, ~finite)
-    alone = [fill_nonfinite(rows[i : i + 1])[0] for i in range(len(rows))]
+    assert filled is rows or not finite.all()
+    alone = [fill_nonfinite(rows[i : i + 1]) for i in range(len(rows))]
     assert np.array_equal(np.concatenate(alone), filled)
 
 
 def test_integers_have_no_holes():
     rows = np.ones((2, 2, 1), np.uint8)
-    assert fill_nonfinite(rows) == (rows, None)
-
-
-# --- a range hardly used ---------------------------------------------------------------------
-
-
-def test_a_narrow_image_is_told():
-    reader = stack(np.arange(100, 2066), "uint16")
-    assert (
-        narrow_warning(Range(0, 65535), reader)
-        == "only 3 % of the range is used; consider --range percentile"
-    )
-    assert narrow_warning(Range(0, 4095), reader) is None
-    assert narrow_warning(Range(100, 2065), reader) is None
-    assert "0.06 %" in narrow_warning(Range(0, 65535), stack([3, 42], "uint16"))
-
-
-def test_a_constant_image_gets_no_advice():
-    assert narrow_warning(Range(0, 65535), stack([3, 3], "uint16")) is None
-    assert narrow_warning(Range(0, 1), stack([np.nan, np.nan], "float32")) is None
-
-
-def test_only_some_rows_are_looked_at():
-    class Tall(Stack):
-        rows = 0
-
-        def read_rows(self, plane, top, bottom):
-            assert 0 <= top < bottom <= self.info.height
-            self.rows += bottom - top
-            return super().read_rows(plane, top, bottom)
-
-    pixels = np.zeros((1, 5000, 2, 1), np.uint16)
-    pixels[0, -1] = 60_000
-    reader = Tall(pixels)
-    assert narrow_warning(Range(0, 65535), reader) is None
-    assert reader.rows == 1024
+    assert fill_nonfinite(rows) is rows

@@ -73,11 +73,35 @@ def test_attention_costs_more_in_a_large_call(monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
     cheap = slow().network.seconds_per_pixel(256)
     attentive = slow({"net": "box", "pair": 1e3}).network.seconds_per_pixel(256)
-    # Both calibrations took a second on 32x32 pixels; only one grows with what it sees.
-    assert cheap == pytest.approx(1 / 32**2)
+    # Both calibrations took a second on 64x64 pixels; only one grows with what it sees.
+    assert cheap == pytest.approx(1 / 64**2)
     flop = 18e6
-    growth = (flop + 1e3 * 256**2) / (flop + 1e3 * 32**2)
-    assert attentive == pytest.approx(growth / 32**2)
+    growth = (flop + 1e3 * 256**2) / (flop + 1e3 * 64**2)
+    assert attentive == pytest.approx(growth / 64**2)
+
+
+def test_a_slow_call_now_and_then_is_not_believed(monkeypatch):
+    now, sizes = [0.0], []
+
+    def hook(self, tile):
+        pixels = tile.shape[-1] * tile.shape[-2]
+        setting_up = pixels not in sizes
+        sizes.append(pixels)
+        disturbed = len(sizes) % 3 == 0
+        now[0] += pixels * 1e-6 * (5 if disturbed else 1) + 20 * setting_up
+
+    monkeypatch.setattr(box_method.Box, "hook", hook)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    assert slow().network.seconds_per_pixel(1024) == pytest.approx(1e-6)
+    # Large enough to stand for large calls, and no larger: it takes less than a second.
+    assert 200 <= max(sizes) ** 0.5 < 1024
+    assert len(sizes) <= 12
+
+
+def test_what_takes_the_time_of_a_method_needs_no_weights():
+    denoiser = timing.untrained(METHODS[0])
+    assert denoiser.info.id == METHODS[0].id
+    assert denoiser.network.seconds_per_pixel(32) > 0
 
 
 def test_cheaper_ways_are_named_with_their_time(monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from einops import rearrange
 
-from denoisekit.errors import InputError, UsageError, did_you_mean
+from denoisekit.errors import InputError, UsageError, did_you_mean, pip_install
 from denoisekit.formats.guard import reading
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.image import ImageInfo, Pixels, Reader
@@ -155,5 +155,5 @@ def _choose(path: Path, name: str | None, names: list[str]) -> str:
 def _missing(package: str, path: Path) -> UsageError:
     return UsageError(
         f"{path}: the package {package} is needed to read it",
-        f"pip install {package}, or pip install 'denoisekit[train]'",
+        f"pip install {package}, or {pip_install('train')}",
     )

@@ -10,10 +10,11 @@ import numpy as np
 
 from denoisekit.choosing.renoised import SIDE, SMALLEST, decibels, errors, places
 from denoisekit.errors import WeightsError
-from denoisekit.image import ImageInfo, Pixels, Reader
-from denoisekit.pipeline import Denoiser, Report, denoise_array, load, on_unit
+from denoisekit.image import ImageInfo, Reader
+from denoisekit.interop import Array, denoise_array
+from denoisekit.pipeline import Denoiser, Report, load, on_unit
 from denoisekit.plane import WriteRows
-from denoisekit.ranges import fill_nonfinite, parse_range, resolve_range, to_unit
+from denoisekit.signal import View
 from denoisekit.tiling import Floats
 from denoisekit.weights import load_manifest, weights_present
 
@@ -48,7 +49,7 @@ class Chooser:
         self.default, self.options = default, default.options
         self._missed: list[str] = []
 
-    def __call__(self, noisy: Pixels, *, axes: str | None = None) -> Pixels:
+    def __call__(self, noisy: Array, *, axes: str | None = None) -> Array:
         """Denoise an array; see `Denoiser`."""
         return denoise_array(self.run, noisy, axes)
 
@@ -113,7 +114,7 @@ class Chooser:
     def _boxes(self, reader: Reader) -> Iterator[Floats]:
         """Yield boxes spread over an image, (h, w, 3) on 0..1."""
         image = reader.info
-        scale = resolve_range(parse_range(self.options.range), reader)
+        view = View(reader, self.default.signal(reader))
         pixels = image.height * image.width * image.planes
         tried = int(SHARE * pixels / (2 * len(self.candidates) * SIDE**2))
         count = min(max(tried, 1), BOXES)
@@ -121,5 +122,4 @@ class Chooser:
         for index in range(planes):
             plane = (2 * index + 1) * image.planes // (2 * planes)
             for rows, columns in places(image.height, image.width, count // planes):
-                box = reader.read_rows(plane, rows.start, rows.stop)[:, columns, :3]
-                yield to_unit(fill_nonfinite(box)[0], scale)
+                yield np.ascontiguousarray(view.unit(plane, rows.start, rows.stop)[:, columns])

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from denoisekit.errors import DenoisekitError, OutOfMemory
-from denoisekit.formats import find_format, open_image
+from denoisekit.atomic import Claim
+from denoisekit.errors import DenoisekitError, OutputTaken, as_error
+from denoisekit.formats import claim_output, find_format, open_image
 from denoisekit.image import ImageInfo, Reader
 from denoisekit.options import Options
 from denoisekit.overlap import AHEAD_BYTES, Ahead, Sink
@@ -54,6 +55,8 @@ class Job:
         What the axes are, where the user knows better than the file.
     overwrite : bool
         Whether an existing target may be replaced.
+    skip : bool
+        Whether it is no error that the target is there, or that another run writes it.
     """
 
     source: Path
@@ -61,11 +64,12 @@ class Job:
     format: str
     axes: str | None = None
     overwrite: bool = False
+    skip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended: with a report, or with an error.
+    """How a job ended: with a report, with an error, or with neither, because it was skipped.
 
     Attributes
     ----------
@@ -79,7 +83,7 @@ class Outcome:
     report : Report or None
         What was done.
     error : DenoisekitError or None
-        Why not.
+        Why not; a bug is an `InternalError`.
     """
 
     job: Job
@@ -124,7 +128,7 @@ def run_batch(
 ) -> Iterator[Outcome]:
     """Denoise files; yield how each ended, in order.
 
-    An error of one file does not stop the others. Closing the iterator, or an
+    No error of one file, expected or not, stops the others. Closing the iterator, or an
     exception in it, leaves no partial file.
 
     Parameters
@@ -153,8 +157,8 @@ def run_batch(
         for index, job in enumerate(jobs):
             try:
                 reader = ahead.take(index)
-            except DenoisekitError as error:
-                current = _settled(Outcome(job, error=error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
+                current = _settled(Outcome(job, error=as_error(error, job.source)))
             else:
                 if written and reader.info.plane_bytes > AHEAD_BYTES:
                     wait([written])
@@ -182,12 +186,14 @@ def _denoise(
     began = time.perf_counter()
     image = reader.info
     sink = Sink()
+    claim: Claim | None = None
     writing: Future[None] | None = None
     try:
         target = target_info(image, job.format)
+        claim = claim_output(job.target, overwrite=job.overwrite)
         held = 0 if find_format(job.format).streams else 2 * target.plane_bytes
         reader.read_rows(0, 0, 1)  # what it decodes as a whole is held from here on
-        writing = behind.submit(sink.write_all, job.target, target, job.overwrite)
+        writing = behind.submit(sink.write_all, claim, target, job.overwrite)
         report = denoiser.run(
             reader,
             sink.put,
@@ -195,25 +201,31 @@ def _denoise(
             reserved=held,
         )
         sink.finish()
-    except Exception as error:  # noqa: BLE001 - raised again unless it is a file's own
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
         sink.abort()
         # Where the writer failed first, its error is the one that explains.
         cause = (writing.exception() if writing else None) or error
-        if isinstance(cause, MemoryError):
-            cause = OutOfMemory(f"{job.source}: not enough memory", "try a smaller --max-memory")
-        if isinstance(cause, DenoisekitError):
-            return _settled(Outcome(job, error=cause))
-        raise cause from None
+        if not isinstance(cause, Exception):
+            raise cause from None
+        return _settled(_failed(Outcome(job), as_error(cause, job.source)))
     except BaseException:  # an interruption: the writer must not wait for more rows
         sink.abort()
         raise
     finally:
         reader.close()
+        if claim and not writing:  # who writes lets go of it too
+            claim.close()
     notes = tuple(dict.fromkeys((*report.warnings, *target.warnings)))
     report = replace(report, warnings=notes)
     megapixels = image.planes * image.height * image.width / 1e6
     outcome = Outcome(job, time.perf_counter() - began, megapixels, report)
     return _when_written(writing, outcome)
+
+
+def _failed(outcome: Outcome, error: DenoisekitError) -> Outcome:
+    """Return how a job ended that failed, or that need not be done."""
+    needless = outcome.job.skip and isinstance(error, OutputTaken)
+    return replace(outcome, report=None, error=None if needless else error)
 
 
 def _settled(outcome: Outcome) -> Future[Outcome]:
@@ -229,8 +241,8 @@ def _when_written(writing: Future[None], outcome: Outcome) -> Future[Outcome]:
         error = finished.exception()
         if error is None:
             done.set_result(outcome)
-        elif isinstance(error, DenoisekitError):
-            done.set_result(replace(outcome, report=None, error=error))
+        elif isinstance(error, Exception):
+            done.set_result(_failed(outcome, as_error(error, outcome.job.source)))
         else:
             done.set_exception(error)
 

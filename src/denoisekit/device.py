@@ -9,6 +9,7 @@ tiles are tried.
 from __future__ import annotations
 
 import math
+import os
 import platform
 import re
 import subprocess
@@ -38,7 +39,50 @@ CALL_BYTES = 160 * 2**20
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def resolve_device(name: str) -> torch.device:
+_threads_lost = False
+"""Whether this process was forked off one that had torch, whose threads it does not have."""
+
+
+def _note_fork() -> None:
+    global _threads_lost
+    _threads_lost = "torch" in sys.modules
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def settle_after_fork(device: torch.device | None = None) -> None:
+    """Go on with one thread in a process that was forked off.
+
+    A fork copies the thread that calls it and no other, and GNU OpenMP then waits for the
+    others without end. Several such processes keep all processors busy anyhow.
+
+    Parameters
+    ----------
+    device : torch.device, optional
+        Where a network lies that was loaded before, perhaps in the process forked from.
+
+    Raises
+    ------
+    UsageError
+        The network lies on a GPU, which a process forked off cannot reach.
+    """
+    global _threads_lost
+    if not _threads_lost:
+        return
+    import torch
+
+    if device is not None and device.type != "cpu":
+        raise UsageError(
+            f"a process that was forked off cannot use {device}",
+            "start it by spawn: multiprocessing.get_context('spawn')",
+        )
+    torch.set_num_threads(1)
+    _threads_lost = False
+
+
+def resolve_device(name: str | torch.device) -> torch.device:
     """Return the torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises
@@ -48,9 +92,11 @@ def resolve_device(name: str) -> torch.device:
     """
     import torch
 
+    settle_after_fork()
+    name = str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    match = re.fullmatch(r"cpu|mps|cuda(?::([0-9]+))?", name)
+    match = re.fullmatch(r"cpu(?::0)?|mps(?::0)?|cuda(?::([0-9]+))?", name)
     if match is None:
         raise UsageError(
             f"there is no device '{name}'", did_you_mean(name, ("auto", "cpu", "cuda", "mps"))
@@ -131,15 +177,27 @@ def choose_precision(device: torch.device, requested: str) -> str:
 
 
 def available_memory() -> int:
-    """Return the bytes this process may still take: free memory, or what its container leaves."""
+    """Return the bytes this process may still take: free, or left by its container or limit."""
     import psutil
 
     free = int(psutil.virtual_memory().available)
+    if (most := address_space()) is not None:
+        free = min(free, most - int(psutil.Process().memory_info().vms))
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     try:
         return min(free, int(limit.read_text()) - int(used.read_text()))
     except (OSError, ValueError):  # not Linux, no container, or "max"
         return free
+
+
+def address_space() -> int | None:
+    """Return the bytes of address space that ``ulimit -v`` allows; None: no limit is known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def used_memory() -> int:

@@ -13,7 +13,7 @@ Their ratio tells which kind it is. Numpy only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +127,36 @@ def estimate_noise_rows(
     )
 
 
+def estimate_noise_boxes(
+    boxes: Sequence[Floats], known: Sequence[npt.NDArray[np.bool_]]
+) -> NoiseEstimate | None:
+    """Estimate the noise of an image from some parts of it.
+
+    Parameters
+    ----------
+    boxes : sequence of numpy.ndarray
+        (h, w, C) each, as in `estimate_noise`; those with a side shorter than `PATCH` do not
+        count.
+    known : sequence of numpy.ndarray
+        Same shapes: what of them was measured.
+
+    Returns
+    -------
+    NoiseEstimate or None
+        As `estimate_noise`.
+    """
+    patches, whole = [], []
+    for box, mask in zip(boxes, known, strict=True):
+        for top in sample_tops(box.shape[0]):
+            for left in sample_tops(box.shape[1]):
+                place = slice(top, top + PATCH), slice(left, left + PATCH)
+                patches.append(box[place].transpose(2, 0, 1))
+                whole.append(bool(mask[place].all()))
+    if any(whole):
+        patches = [patch for patch, good in zip(patches, whole, strict=True) if good]
+    return _estimate(np.stack(patches).astype(np.float32)) if patches else None
+
+
 def _estimate(patches: Floats) -> NoiseEstimate:
     """Estimate from (N, C, `PATCH`, `PATCH`)."""
     count, channels = patches.shape[:2]
@@ -225,5 +255,7 @@ def _noise_of(covariance: Floats) -> tuple[Floats, Floats]:
     pooled = by_channel.mean(1)
     pooled = pooled - max(0.0, float(pooled[-2:].mean()))
     correlation = pooled / max(float(pooled[0]), NOTHING)
+    # What is left of the picture can make it larger than a correlation may be.
+    correlation = correlation.clip(-1.0, 1.0)
     correlation[0] = 1.0
     return noise, correlation

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ from typing import TYPE_CHECKING
 from denoisekit._version import __version__
 from denoisekit.atomic import write_whole
 from denoisekit.draws import Draws
-from denoisekit.errors import OutputError, UsageError, WeightsError, did_you_mean
+from denoisekit.errors import OutputError, UsageError, WeightsError, did_you_mean, pip_install
 from denoisekit.export_forms import FORMS
 from denoisekit.methods import all_methods, get_method
 from denoisekit.methods.base import MethodInfo, Settings, Traits
-from denoisekit.weights import LoadedWeights, is_path, load_manifest
+from denoisekit.weights import LoadedWeights, file_of, is_path, load_manifest
 from denoisekit.weights.advice import find_weights, guesses
 from denoisekit.weights.header import read_header
 
@@ -170,9 +171,9 @@ def check(method: MethodInfo, traits: Traits, path: Path, *, kind: str, overwrit
     if missing:
         raise UsageError(
             f"writing {kind} needs packages that are not installed: {', '.join(missing)}",
-            "pip install 'denoisekit[export]'",
+            pip_install("export"),
         )
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path} exists already", "add --overwrite, or give another name")
 
 
@@ -196,7 +197,7 @@ def look_up(name: str) -> Source:
         return Source(get_method(entry.method), entry.licence, entry.bytes or 0)
     from denoisekit.weights.checkpoint import read_state, shapes_of
 
-    path = Path(name)
+    path = file_of(name)
     shapes = shapes_of(read_state(path))
     header = read_header(path) or {}
     if "method" in header:

@@ -73,6 +73,8 @@ class ImageInfo:
     bits : int or None
         Significant bits of an integer sample, where the file says so (12 bits
         kept in uint16); None: all bits of the dtype.
+    nodata : float or None
+        Value that says "nothing was measured here", where the file names one.
     metadata : Metadata
         What travels with the pixels.
     warnings : tuple of str
@@ -86,6 +88,7 @@ class ImageInfo:
     colour: Colour = "gray"
     alpha: bool = False
     bits: int | None = None
+    nodata: float | None = None
     metadata: Metadata = Metadata()
     warnings: tuple[str, ...] = ()
 

@@ -27,18 +27,62 @@ STUDY_SIDES = (512, 256)
 """Side of the boxes in which an image is shown to a method that studies it: the larger the
 better, because their borders take part, but at least one must fit in memory."""
 
-CALIBRATION_SECONDS = 0.5
-"""How long a network call must at least take for its speed to be believed."""
+CALIBRATION_CALL = 0.12
+"""Seconds that a network call must take for its speed to be believed: shorter ones are small,
+and cost up to three times as much a pixel as the large calls that they stand for."""
 
-CALIBRATION_LIMIT = 4.0
-"""How long one may take at most: then even the first call, which also sets up, must do."""
+CALIBRATION_SIDE = 64
+"""Side of the first calls, about: at 32 SS-BSN costs 2.5 times as much a pixel, at 64 1.4."""
+
+CALIBRATION_CALLS = 3
+"""Calls whose median counts: another program may have had the processor in one of them."""
+
+CALIBRATION_SECONDS = 1.0
+"""Seconds of calls after which those there are must do."""
 
 _FULL = ("can't allocate memory", "out of memory", "_ALLOC_FAILED")
 """What torch and its libraries say in a RuntimeError when memory is used up."""
 
 
+class Telling:
+    """Hears how far one image is, and what its user should know.
+
+    Parameters
+    ----------
+    on_work : callable, optional
+        Called with the pixels that have gone through the network, also from within a tile
+        where the method tells how far it is.
+
+    Attributes
+    ----------
+    work : float
+        Those pixels.
+    warnings : list of str
+        A line each.
+    """
+
+    def __init__(self, on_work: Callable[[float], None] | None = None) -> None:
+        self.work = 0.0
+        self.warnings: list[str] = []
+        self._on_work = on_work
+
+    def warn(self, text: str) -> None:
+        """Take a line for the report of the image."""
+        self.warnings.append(text)
+
+    def part(self, pixels: float) -> None:
+        """Hear that so many pixels of a tile under way are done."""
+        if self._on_work is not None:
+            self._on_work(self.work + pixels)
+
+    def done(self, pixels: float) -> None:
+        """Hear that a tile is done."""
+        self.work += pixels
+        self.part(0.0)
+
+
 class Network:
-    """A method's network on a device.
+    """A method's network on a device. Serves several threads at once.
 
     Parameters
     ----------
@@ -52,16 +96,6 @@ class Network:
         Where that is.
     precision : str
         Of the network.
-    warn : callable
-        Takes what the user should know.
-
-    Attributes
-    ----------
-    on_work : callable
-        Called with the pixels that have gone through the network since `work` was last
-        set to 0, also from within a tile where the method tells how far it is.
-    work : float
-        Those pixels.
     """
 
     def __init__(
@@ -71,18 +105,17 @@ class Network:
         prepare: Callable[[str], LoadedMethod],
         device: torch.device,
         precision: str,
-        warn: Callable[[str], None],
     ) -> None:
         self.scale, self.traits = scale, traits
         self.device, self.precision = device, precision
-        self._prepare, self._warn = prepare, warn
+        self._prepare = prepare
         self._method = prepare(precision)
         self._exact: LoadedMethod | None = None
         self._too_large: int | None = None
-        self.work = 0.0
-        self.on_work: Callable[[float], None] = _nobody
 
-    def __call__(self, noisy: Floats, draws: Draws, context: Any = None) -> Floats:
+    def __call__(
+        self, noisy: Floats, draws: Draws, context: Any = None, telling: Telling | None = None
+    ) -> Floats:
         """Denoise one tile.
 
         Parameters
@@ -93,6 +126,8 @@ class Network:
             The tile's random numbers.
         context : object, optional
             What `study` returned for the image.
+        telling : Telling, optional
+            Hears of it.
 
         Returns
         -------
@@ -106,9 +141,9 @@ class Network:
         DenoisekitError
             The network returns values that are not numbers, in fp32 too.
         """
-        denoised = self._finite(noisy, draws, context)
-        self.work += noisy.shape[1] * noisy.shape[2]
-        self.on_work(self.work)
+        telling = telling or Telling()
+        denoised = self._finite(noisy, draws, context, telling)
+        telling.done(noisy.shape[1] * noisy.shape[2])
         return denoised
 
     def study(self, rows: Callable[[int, int], Any], plan: Plan, seed: int, pixels: int) -> Any:
@@ -141,15 +176,15 @@ class Network:
         """Measure what a pixel of a call of this side costs here, with smaller ones."""
         return seconds_per_pixel(self._method, self.traits, self.device, side)
 
-    def _finite(self, noisy: Floats, draws: Draws, context: Any) -> Floats:
-        denoised = self._fitting(self._method, noisy, draws, context)
+    def _finite(self, noisy: Floats, draws: Draws, context: Any, telling: Telling) -> Floats:
+        denoised = self._fitting(self._method, noisy, draws, context, telling)
         if np.isfinite(denoised).all():
             return denoised
         if self.precision != "fp32":
-            self._warn(f"a tile overflowed in {self.precision} and was computed again in fp32")
+            telling.warn(f"a tile overflowed in {self.precision} and was computed again in fp32")
             if self._exact is None:
                 self._exact = self._prepare("fp32")
-            denoised = self._fitting(self._exact, noisy, draws, context)
+            denoised = self._fitting(self._exact, noisy, draws, context, telling)
             if np.isfinite(denoised).all():
                 return denoised
         raise DenoisekitError(
@@ -157,16 +192,18 @@ class Network:
             "check the weights with denoisekit weights verify, and --range",
         )
 
-    def _fitting(self, method: LoadedMethod, noisy: Floats, draws: Draws, context: Any) -> Floats:
+    def _fitting(
+        self, method: LoadedMethod, noisy: Floats, draws: Draws, context: Any, telling: Telling
+    ) -> Floats:
         """Run the network, on parts of the tile where the whole does not fit in memory."""
         pixels = noisy.shape[1] * noisy.shape[2]
         if self._too_large is None or pixels < self._too_large:
-            denoised = self._attempt(method, noisy, draws, context)
+            denoised = self._attempt(method, noisy, draws, context, telling)
             # Only here, with the failed attempt's error gone, is its memory free again.
             if denoised is not None:
                 return denoised
             self._too_large = pixels
-        self._warn("out of memory: went on with smaller tiles")
+        telling.warn("out of memory: went on with smaller tiles")
         plan = smaller_plan(noisy.shape[1], noisy.shape[2], self.traits.limits)
         if plan is None:
             raise OutOfMemory(
@@ -182,7 +219,7 @@ class Network:
             context = self.study(rows, plan, draws.seed, math.prod(plan.largest_read))
 
         def run(part: Floats, place: Draws) -> Floats:
-            return self._fitting(method, part, place, context)
+            return self._fitting(method, part, place, context, telling)
 
         denoised = np.empty_like(noisy)
         for top, band in run_tiled(run, rows, plan, draws=draws):
@@ -190,13 +227,13 @@ class Network:
         return denoised
 
     def _attempt(
-        self, method: LoadedMethod, noisy: Floats, draws: Draws, context: Any
+        self, method: LoadedMethod, noisy: Floats, draws: Draws, context: Any, telling: Telling
     ) -> Floats | None:
         """Run the network on the whole tile; None: not enough memory."""
         import torch
 
         try:
-            return self._forward(method, noisy, draws, context)
+            return self._forward(method, noisy, draws, context, telling)
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
@@ -204,13 +241,15 @@ class Network:
             torch.cuda.empty_cache()
         return None
 
-    def _forward(self, method: LoadedMethod, noisy: Floats, draws: Draws, context: Any) -> Floats:
-        before, pixels = self.work, noisy.shape[1] * noisy.shape[2]
+    def _forward(
+        self, method: LoadedMethod, noisy: Floats, draws: Draws, context: Any, telling: Telling
+    ) -> Floats:
+        pixels = noisy.shape[1] * noisy.shape[2]
         denoised = method.denoise(
             self._to_device(noisy),
             draws=draws,
             context=context,
-            on_part=lambda part: self.on_work(before + part * pixels),
+            on_part=lambda part: telling.part(part * pixels),
         )
         if self.scale != 1:
             denoised = denoised / self.scale
@@ -226,14 +265,13 @@ class Network:
         return tile if self.scale == 1 else tile * self.scale
 
 
-def _nobody(_work: float) -> None:
-    """Hear of progress where nobody asked for it."""
-
-
 def seconds_per_pixel(
     method: LoadedMethod, traits: Traits, device: torch.device, side: int
 ) -> float:
     """Measure what a pixel costs a method on a device, with small images.
+
+    Takes less than a second on a machine that is not busy. The first call at any size is not
+    believed: it also pays for what the libraries set up, which can take seconds.
 
     Parameters
     ----------
@@ -246,24 +284,37 @@ def seconds_per_pixel(
     side : int
         Of the call to tell the cost of.
     """
-    import torch
-
     grid = traits.limits.multiple_of
     largest = max(grid, side // grid * grid)
-    small = min(largest, max(grid, 32 // grid * grid))
-    warm = False
-    while True:
-        noisy = torch.zeros((1, traits.channels, small, small), device=device)
-        began = time.perf_counter()
-        method.denoise(noisy, draws=Draws()).cpu()  # copying back waits for a GPU to finish
-        seconds = time.perf_counter() - began
-        believed = warm and (seconds > CALIBRATION_SECONDS or small == largest)
-        if believed or seconds > CALIBRATION_LIMIT:
-            break
-        # The first call of all also pays for what the libraries set up.
-        small, warm = min(2 * small, largest) if warm else small, True
+    small = min(largest, max(grid, CALIBRATION_SIDE // grid * grid))
+    call = _timed_call(method, traits.channels, device)
+    call(small)
+    taken = [call(small)]
+    while taken[0] < CALIBRATION_CALL and small < largest:
+        small = min(2 * small, largest)
+        call(small)
+        taken = [call(small)]
+    while len(taken) < CALIBRATION_CALLS and sum(taken) < CALIBRATION_SECONDS:
+        taken.append(call(small))
+    seconds = sorted(taken)[(len(taken) - 1) // 2]
     growth = traits.flop(side * side) / traits.flop(small * small)
     return seconds / (small * small) * growth
+
+
+def _timed_call(
+    method: LoadedMethod, channels: int, device: torch.device
+) -> Callable[[int], float]:
+    """Return what denoises noise of a side, and returns how many seconds that took."""
+    import torch
+
+    def call(side: int) -> float:
+        noise = np.random.default_rng(0).random((1, channels, side, side), np.float32)
+        noisy = torch.from_numpy(noise).to(device)
+        began = time.perf_counter()
+        method.denoise(noisy, draws=Draws()).cpu()  # copying back waits for a GPU to finish
+        return time.perf_counter() - began
+
+    return call
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 from denoisekit.errors import UsageError
 from denoisekit.methods import get_method
 from denoisekit.ranges import parse_range
+from denoisekit.signal import HOT_PIXELS, HotPixels
 
 Strength = float | Literal["auto"]
 """A blend with the input, or one that follows from the picture."""
@@ -30,7 +32,7 @@ class Options:
     strength : float, 'auto' or None
         Blend with the input: 1 is the method's result, 0 exactly the input. ``auto``: the
         method's result, with what it took away and was not noise; see
-        `denoisekit.choosing.giving`. None: as suits the weights.
+        `denoisekit.choosing.restoration`. None: as suits the weights.
     self_ensemble : bool
         Average the results of the eight flips and rotations: eight times the work.
     settings : mapping of str to object
@@ -46,6 +48,9 @@ class Options:
         Most bytes to hold; None: a part of what is free.
     range : str
         How file values become the method's 0..1; see `denoisekit.ranges.parse_range`.
+    hot_pixels : {'auto', 'remove', 'keep'}
+        What becomes of hot and dead pixels; ``auto``: removed from photographs, kept in
+        measured data.
     """
 
     method: str = DEFAULT_METHOD
@@ -59,6 +64,7 @@ class Options:
     tile: int | None = None
     max_memory: int | None = None
     range: str = "auto"
+    hot_pixels: HotPixels = "auto"
 
     def __post_init__(self) -> None:
         if self.strength is not None:
@@ -71,6 +77,10 @@ class Options:
             raise UsageError(f"a seed of {self.seed} makes no sense", "it is 0 or a whole number")
         get_method(self.method).choose(self.settings)
         parse_range(self.range)
+        if self.hot_pixels not in HOT_PIXELS:
+            raise UsageError(
+                f"hot pixels '{self.hot_pixels}' makes no sense", "write auto, remove or keep"
+            )
 
 
 def check_strength(strength: Strength) -> None:
@@ -86,3 +96,24 @@ def check_strength(strength: Strength) -> None:
             raise UsageError(f"strength '{strength}' is not a number", "or write auto")
     elif not 0 <= strength <= 1:
         raise UsageError(f"strength {strength} is not between 0 and 1")
+
+
+def parse_time(text: str) -> float:
+    """Return the seconds of ``90m``, ``12h``, ``1h30m``, ``2d`` or a number of seconds.
+
+    Raises
+    ------
+    UsageError
+        It is no time.
+    """
+    match = re.fullmatch(
+        r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text.strip().lower()
+    )
+    try:
+        parts = [float(part or 0) for part in match.groups()] if match else []
+    except ValueError:
+        parts = []
+    seconds = sum(part * unit for part, unit in zip(parts, (86400, 3600, 60, 1), strict=False))
+    if not seconds > 0:
+        raise UsageError(f"'{text}' is not a time", "write for instance 90m, 12h or 2d")
+    return seconds

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from denoisekit.errors import InputError, OutputError, UsageError
+from denoisekit.errors import InputError, UsageError
 from denoisekit.formats import FORMATS, find_format, heif
 from denoisekit.formats.foreign import counted, kind_named
 
@@ -63,6 +64,12 @@ class Naming:
     format: str | None = None
     default: str = SUFFIX
 
+    def __post_init__(self) -> None:
+        if self.suffix and any(sign in self.suffix for sign in "/\\\0"):
+            raise UsageError(
+                f"--suffix {self.suffix} is no part of a name", "folders are named with -o"
+            )
+
     @property
     def file(self) -> Path | None:
         """The file that `output` names; None: a folder, or nothing.
@@ -72,7 +79,7 @@ class Naming:
         UsageError
             It looks like the name of a picture in a format that cannot be written.
         """
-        if self.output is None or self.output.is_dir():
+        if self.output is None or os.path.isdir(self.output):  # noqa: PTH112 - no permission: no
             return None
         suffix = self.output.suffix.lower()
         if suffix in UNWRITTEN:
@@ -100,6 +107,27 @@ class Naming:
                 "leave --format out: the name of the output is enough",
             )
         return wanted
+
+
+def check_ending(output: Path | None) -> None:
+    """Refuse an output for one file whose ending looks like that of a format, and is of none.
+
+    Raises
+    ------
+    UsageError
+        ``z.unknown``. A folder that is there may be called so, and one that is not like
+        ``out.v2``.
+    """
+    if output is None or os.path.isdir(output):  # noqa: PTH112 - no permission: no
+        return
+    suffix = output.suffix.lower()
+    looks = re.fullmatch(r"\.[a-z][a-z0-9]{1,9}", suffix) and not re.fullmatch(r"\.v\d+", suffix)
+    if looks and suffix not in _known_suffixes() | UNWRITTEN:
+        raise UsageError(
+            f"{output}: no format is known that ends in {suffix}",
+            f"choose from {' '.join(sorted(_known_suffixes()))}; for a folder of that name, "
+            "make it first",
+        )
 
 
 def find_sources(
@@ -140,10 +168,11 @@ def _expand(name: str, recursive: bool, ours: str, output: Path | None) -> Itera
     path = Path(name)
     try:
         if path.is_dir():
-            files = [
-                Source(file, file.parent.relative_to(path))
-                for file in _walk(path, recursive, output)
-            ]
+            found, closed = _walk(path, recursive, output)
+            yield from (Source(Path(error.filename), error=_unreadable(error)) for error in closed)
+            if closed and not found:
+                return
+            files = [Source(file, file.parent.relative_to(path)) for file in found]
         elif not path.exists() and glob.has_magic(name):
             # A name with brackets may be a file's own; only otherwise is it a pattern.
             matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns too
@@ -152,9 +181,8 @@ def _expand(name: str, recursive: bool, ours: str, output: Path | None) -> Itera
             yield Source(path)
             return
     except OSError as error:  # a loop of links, a name too long, no permission
-        yield Source(
-            path, error=InputError(f"cannot read {name}: {error.strerror}", "check the name")
-        )
+        error.filename = name
+        yield Source(path, error=_unreadable(error))
         return
     if not files:
         what = "no image in the folder" if path.is_dir() else "no file matches"
@@ -172,13 +200,24 @@ def _expand(name: str, recursive: bool, ours: str, output: Path | None) -> Itera
             yield source
 
 
-def _walk(folder: Path, recursive: bool, output: Path | None) -> list[Path]:
-    """Return the image files of a folder by name; links are followed, loops are not."""
+def _unreadable(error: OSError) -> InputError:
+    return InputError(
+        f"cannot read {os.fsdecode(error.filename)}: {error.strerror}",
+        "check the name and its permissions",
+    )
+
+
+def _walk(folder: Path, recursive: bool, output: Path | None) -> tuple[list[Path], list[OSError]]:
+    """Return the image files of a folder by name, and which folders cannot be looked into.
+
+    Links are followed, loops are not.
+    """
+    closed: list[OSError] = []
     known = _known_suffixes()
     files: list[Path] = []
     top = os.path.realpath(folder)
     seen = {os.path.realpath(output)} - {top} if output else set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=closed.append, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
@@ -188,7 +227,7 @@ def _walk(folder: Path, recursive: bool, output: Path | None) -> list[Path]:
             folders.clear()
         folders.sort()
         files += [Path(parent, n) for n in sorted(names) if Path(n).suffix.lower() in known]
-    return [file for file in files if not file.name.startswith(".")]
+    return [file for file in files if not file.name.startswith(".")], closed
 
 
 def left_out(inputs: Sequence[str], *, recursive: bool = False) -> list[str]:
@@ -292,17 +331,3 @@ def _name(source: Source, naming: Naming, format_of: Callable[[Source], str]) ->
 def _identity(path: Path) -> str:
     """Return what tells whether two names are one file, also for a file not yet there."""
     return os.path.normcase(os.path.join(os.path.realpath(path.parent), path.name))  # noqa: PTH118
-
-
-def check_free(output: Path, *, overwrite: bool) -> None:
-    """Refuse an output that exists, unless it may be overwritten.
-
-    Raises
-    ------
-    OutputError
-        It exists.
-    """
-    if output.is_dir():
-        raise OutputError(f"{output} is a folder", "give another name with -o")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output} exists already", "add --overwrite or --skip-existing")

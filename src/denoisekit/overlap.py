@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from denoisekit.errors import DenoisekitError, OutputError
+from denoisekit.atomic import Claim
+from denoisekit.errors import OutputError
 from denoisekit.formats import create_image, open_image
 from denoisekit.image import ImageInfo, Pixels, Reader
 
@@ -51,7 +52,7 @@ class Ahead:
         coming, self._coming = self._coming, None
         try:
             reader = coming.result() if coming else self._open(*self._files[index])
-        except DenoisekitError:
+        except Exception:
             self._go_on(index + 1)
             raise
         if reader.info.plane_bytes <= AHEAD_BYTES:
@@ -119,10 +120,10 @@ class Sink:
                 continue
         raise _Aborted
 
-    def write_all(self, path: Path, target: ImageInfo, overwrite: bool) -> None:
-        """Write the file; runs in a thread of its own."""
+    def write_all(self, claim: Claim, target: ImageInfo, overwrite: bool) -> None:
+        """Write the file whose place is claimed; runs in a thread of its own."""
         try:
-            with create_image(path, target, overwrite=overwrite) as writer:
+            with create_image(claim.path, target, overwrite=overwrite, claim=claim) as writer:
                 while (item := self._pull()) is not None:
                     writer.write_rows(*item)
         except _Aborted:

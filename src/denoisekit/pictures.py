@@ -14,7 +14,8 @@ from denoisekit.errors import UsageError
 from denoisekit.formats import open_image
 from denoisekit.image import ImageInfo, Metadata, Reader
 from denoisekit.outputs import find_sources
-from denoisekit.ranges import Range, parse_range, resolve_range
+from denoisekit.ranges import Range, parse_range
+from denoisekit.signal import nominal_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def look_into(files: Sequence[File], range: str = "auto") -> list[Picture]:
     for file in files:
         reader = file.open()
         try:
-            scale = resolve_range(spec, reader)
+            scale = nominal_scale(spec, reader)
             # What only a writer needs stays out: there may be very many pictures.
             info = replace(reader.info, metadata=Metadata(container={}))
         finally:

@@ -6,29 +6,40 @@ written by planes and row bands.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from denoisekit.choosing.tally import Tally, held_bytes
 from denoisekit.device import (
     choose_plan,
     choose_precision,
     resolve_device,
+    settle_after_fork,
     tile_memory,
 )
-from denoisekit.image import ImageInfo, Pixels, Reader
-from denoisekit.inference import Network
+from denoisekit.image import ImageInfo, Reader
+from denoisekit.inference import Network, Telling
+from denoisekit.interop import Array, denoise_array
 from denoisekit.methods import LoadedMethod, MethodInfo, get_method
 from denoisekit.options import Options, Strength
-from denoisekit.plane import Plane, WriteRows
-from denoisekit.ranges import narrow_warning, parse_range, resolve_range
-from denoisekit.tiling import Plan, plan_tiles
+from denoisekit.plane import Run, WriteRows
+from denoisekit.ranges import parse_range
+from denoisekit.signal import ROWS, Signal, View, channel_of, find_signal
+from denoisekit.tiling import Floats, Plan, plan_tiles
 from denoisekit.weights import LoadedWeights, load_weights
+
+METER = "aprrd.camera"
+"""Weights that ship, and take away hardly anything but noise."""
+METER_SIDE, METER_BOXES, METER_PLANES = 256, 6, 3
+"""Side of the boxes in which noise is measured, most of them, and most planes of a channel."""
+METER_LEAST = 32
+"""Shortest side of an image whose noise is measured."""
+CLEAN = 0.98
+"""Part of what was taken away that was given back, from which on there was no noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,8 @@ class Report:
         File values taken for black and white.
     warnings : tuple of str
         What the user should know.
+    notes : tuple of str
+        What was found in the image and done about it, where it is not plain.
     returned : float or None
         With the strength ``auto``: the part of what the network took away, in squares, that
         was no noise and was given back.
@@ -59,6 +72,7 @@ class Report:
     tiles: int
     range: tuple[float, float]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     returned: float | None = None
     weights: str = ""
     weights_sha256: str = ""
@@ -92,7 +106,8 @@ class Denoiser:
     """
 
     def __init__(self, info: MethodInfo, weights: LoadedWeights, options: Options) -> None:
-        if options.range == "auto" and "range" in weights.config:
+        self.own_range = options.range == "auto" and "range" in weights.config
+        if self.own_range:
             options = replace(options, range=weights.config["range"])
         self.info, self.weights, self.options = info, weights, options
         self.offset: tuple[float, ...] = tuple(weights.config.get("offset", ()))
@@ -100,11 +115,7 @@ class Denoiser:
         self.precision = choose_precision(self.device, options.precision)
         self.settings = info.choose(options.settings)
         self.traits = info.traits(weights.config, self.settings)
-        self._warnings: list[str] = []
-        self.tally = Tally()
-        self.network = Network(
-            info.scale, self.traits, self._prepared, self.device, self.precision, self.warn
-        )
+        self.network = Network(info.scale, self.traits, self._prepared, self.device, self.precision)
 
     def _prepared(self, precision: str) -> LoadedMethod:
         method = self.info.build(self.weights.config, self.settings)
@@ -112,27 +123,34 @@ class Denoiser:
         method.prepare(self.device, precision)
         return method
 
-    def __call__(self, noisy: Pixels, *, axes: str | None = None) -> Pixels:
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made anew where it arrives: what a device holds and networks in their fast form stay.
+        return _made_anew, (self.info.id, self.weights, self.options)
+
+    def __call__(self, noisy: Array, *, axes: str | None = None) -> Array:
         """Denoise an array.
 
         Parameters
         ----------
-        noisy : numpy.ndarray
-            Any number type and any axes.
+        noisy : array
+            Of numpy, masked or not, torch, xarray or dask, or a PIL image; any number type and
+            any axes. See `denoisekit.denoise` for how each is understood.
         axes : str, optional
-            A letter an axis, ending in ``YX`` or ``YXS`` (S: colour samples). None:
-            ``YXS`` where the last axis of at least three is 3 or 4 long, otherwise the
-            last two are Y and X.
+            A letter an axis, in any order: ``Y`` and ``X``, ``S`` for colour samples, any
+            other for axes whose planes are denoised apart. Default: what the array says, or
+            a guess from its shape.
 
         Returns
         -------
-        numpy.ndarray
-            Same shape and dtype.
+        array
+            Of the same kind, shape and dtype.
 
         Raises
         ------
         InputError
             Not an image: complex, bool, empty, too few axes.
+        UsageError
+            The axes do not fit, or it is the name of a file.
         """
         return denoise_array(self.run, noisy, axes)
 
@@ -184,37 +202,67 @@ class Denoiser:
         Report
             What was done.
         """
+        settle_after_fork(self.device)
         image = reader.info
-        self._warnings = list(image.warnings)
-        scale = resolve_range(parse_range(self.options.range), reader)
-        if warning := narrow_warning(scale, reader):
-            self._warnings.append(warning)
-        auto = self.strength == "auto"
-        if auto:
-            reserved += held_bytes(image.height, image.width, image.samples - image.alpha)
-            self.tally = Tally()
+        signal = self.signal(reader)
+        reserved += self._window_bytes(image)
         plan = self.plan(image.height, image.width, reserved)
         share = image.height * image.width / (plan.read_pixels * self.passes(image))
-        self.network.work = 0.0
-        self.network.on_work = lambda work: on_progress(work * share) if on_progress else None
+        telling = Telling(on_progress and (lambda work: on_progress(work * share)))
+        telling.warnings += image.warnings
+        run = Run(self, reader, signal, plan, telling)
         studied = self._study_pixels(plan, reserved)
+        noises: dict[int, Any] = {}
         for plane in range(image.planes):
-            Plane(self, reader, plane, scale).run(plan, write, studied)
-        unique = tuple(dict.fromkeys(self._warnings))
-        returned = self.tally.share if auto else None
+            channel = channel_of(image, plane)
+            if channel not in noises:
+                noises[channel] = self._noises(reader, signal, channel)
+            for top, rows in run.bands(plane, studied, noises[channel]):
+                write(plane, top, rows)
         return Report(
             plan.tile,
             plan.count,
-            (scale.low, scale.high),
-            unique,
-            returned,
+            (signal.scale.low, signal.scale.high),
+            tuple(dict.fromkeys(telling.warnings)),
+            tuple(_notes(run)),
+            run.restored.share if self.strength == "auto" else None,
             self.weights.id,
             self.weights.sha256,
         )
 
-    def warn(self, text: str) -> None:
-        """Add a line to the report of the image under way."""
-        self._warnings.append(text)
+    def signal(self, reader: Reader) -> Signal:
+        """Return what of an image's values is signal."""
+        options = self.options
+        spec = parse_range(options.range)
+        return find_signal(spec, reader, options.hot_pixels, own_range=self.own_range)
+
+    def _window_bytes(self, image: ImageInfo) -> int:
+        """Return what is held of an image beside its tiles: some rows, noisy and denoised."""
+        row = image.width * image.samples * (8 + image.dtype.itemsize)
+        return row * min(image.height, 8 * ROWS)
+
+    def _noises(self, reader: Reader, signal: Signal, channel: int) -> Any:
+        """Measure the noise that texture is told from, on what the meter takes away."""
+        image = reader.info
+        known = self.weights.id == METER or min(image.height, image.width) < METER_LEAST
+        if self.strength != "auto" or known:
+            return None
+        from denoisekit.choosing.restoration import measure_noise
+
+        meter = _meter(str(self.device))
+        axes = "YXS" if self.in_colour(image) else "QYX"
+
+        def pairs() -> Iterator[tuple[Floats, Floats]]:
+            for noisy in _boxes(reader, signal, channel):
+                seen = noisy if axes == "YXS" else np.ascontiguousarray(noisy.transpose(2, 0, 1))
+                denoised = meter(seen, axes=axes)
+                yield noisy, denoised if axes == "YXS" else denoised.transpose(1, 2, 0)
+
+        return measure_noise(pairs(), self.device, colour=self.in_colour(image))
+
+    def in_colour(self, image: ImageInfo) -> bool:
+        """Return whether an image's channels are red, green and blue."""
+        return image.colour == "rgb"
 
     def _study_pixels(self, plan: Plan, reserved: int) -> int:
         """Return how much of an image fits in one call: as much as its tiles, or memory, allow."""
@@ -235,30 +283,61 @@ class Denoiser:
         return turns * (1 if self.direct(image) else image.samples - image.alpha)
 
 
+def _notes(run: Run) -> Iterator[str]:
+    """Say what was found in an image and done about it."""
+    signal, restored = run.signal, run.restored
+    if line := signal.line():
+        yield line
+    if wrong := run.view.hot + run.view.dead:
+        done = "removed" if signal.remove else "left as they are"
+        yield f"{wrong} hot or dead pixels, {done} (see --hot-pixels)"
+    if run.view.masked:
+        yield "values that are no measurement were left as they are"
+    if run.strength == "auto" and restored.share >= CLEAN:
+        yield "there is no noise to speak of: the picture is as it was"
+
+
+@cache
+def _meter(device: str) -> Denoiser:
+    """Return what takes away hardly anything but noise, to measure that."""
+    return load(
+        Options(weights=METER, strength=1.0, device=device, range="0,1"), allow_download=False
+    )
+
+
+def _boxes(reader: Reader, signal: Signal, channel: int) -> Iterator[Floats]:
+    """Yield boxes spread over a channel of an image, (h, w, C) on 0..1."""
+    image, view = reader.info, View(reader, signal)
+    planes = [p for p in range(image.planes) if channel_of(image, p) == channel]
+    side = min(METER_SIDE, image.height), min(METER_SIDE, image.width)
+    room = image.height // side[0], image.width // side[1]
+    count = min(METER_PLANES, len(planes))
+    down = min(room[0], max(1, round((METER_BOXES / count * room[0] / room[1]) ** 0.5)))
+    across = min(room[1], max(1, METER_BOXES // (count * down)))
+    for index in range(count):
+        plane = planes[(2 * index + 1) * len(planes) // (2 * count)]
+        for top in _amid(image.height, side[0], down):
+            rows = view.unit(plane, top, top + side[0])
+            for left in _amid(image.width, side[1], across):
+                yield np.ascontiguousarray(rows[:, left : left + side[1]])
+
+
+def _amid(length: int, side: int, count: int) -> list[int]:
+    """Return where boxes begin amid equal shares of a length."""
+    return [((2 * i + 1) * length // count - side) // 2 for i in range(count)]
+
+
+def _made_anew(method: str, weights: LoadedWeights, options: Options) -> Denoiser:
+    return Denoiser(get_method(method), weights, options)
+
+
 def on_unit(denoiser: Denoiser) -> Denoiser:
     """Return the same denoiser for arrays on 0..1, to try it on parts of an image."""
-    other = copy.copy(denoiser)
+    other = Denoiser.__new__(Denoiser)  # with the same network, which copy.copy would make anew
+    vars(other).update(vars(denoiser))
     other.options = replace(denoiser.options, range="0,1")
+    other.own_range = False
     return other
-
-
-def denoise_array(
-    run: Callable[[Reader, WriteRows], object], noisy: Pixels, axes: str | None
-) -> Pixels:
-    """Denoise an array with what denoises open images; see `Denoiser.__call__`."""
-    from denoisekit.formats.raw_array import ArrayReader
-
-    noisy = np.asarray(noisy)
-    reader = ArrayReader(noisy, axes)
-    info = reader.info
-    denoised = np.empty((info.planes, info.height, info.width, info.samples), info.dtype)
-
-    def write(plane: int, top: int, rows: Pixels) -> None:
-        denoised[plane, top : top + len(rows)] = rows
-
-    run(reader, write)
-    # Another byte order than the machine's is kept too.
-    return denoised.reshape(noisy.shape).astype(noisy.dtype, copy=False)
 
 
 def load(

@@ -1,4 +1,4 @@
-"""One plane of an image: file values to 0..1, through the network, and back."""
+"""One image on its way: file values to 0..1, through the network, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from einops import repeat
 
 from denoisekit.draws import Draws
 from denoisekit.image import Pixels, Reader
-from denoisekit.ranges import Range, fill_nonfinite, from_unit, to_unit
+from denoisekit.inference import Telling
+from denoisekit.signal import Signal, View
 from denoisekit.tiling import Floats, Plan, run_tiled
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ WriteRows = Callable[[int, int, Pixels], None]
 """``write(plane, top, rows)``, as `denoisekit.image.Writer.write_rows`."""
 
 
-class Plane:
-    """One plane on its way.
+class Run:
+    """An image being denoised: all state that is the image's and not the denoiser's.
 
     Parameters
     ----------
@@ -29,88 +30,97 @@ class Plane:
         What denoises it.
     reader : Reader
         The noisy image.
-    plane : int
-        Which of its planes.
-    scale : Range
-        File values of black and white.
+    signal : Signal
+        What of its values is signal.
+    plan : Plan
+        How a plane is cut.
+    telling : Telling
+        Hears of progress and of what the user should know.
     """
 
-    def __init__(self, denoiser: Denoiser, reader: Reader, plane: int, scale: Range) -> None:
-        self.denoiser, self.reader, self.plane, self.scale = denoiser, reader, plane, scale
-        self.info = reader.info
-        self.colours = self.info.samples - self.info.alpha
-        self.strength = denoiser.strength
-        self.contexts: list[Any] = [None] * self.colours
+    def __init__(
+        self, denoiser: Denoiser, reader: Reader, signal: Signal, plan: Plan, telling: Telling
+    ) -> None:
+        from denoisekit.choosing.restoration import LAG, Restored
 
-    def run(self, plan: Plan, write: WriteRows, studied: int) -> None:
-        """Denoise it and hand its rows over, in order.
+        self.denoiser, self.info, self.signal, self.plan = denoiser, reader.info, signal, plan
+        self.telling = telling
+        self.view = View(reader, signal, LAG + plan.largest_read[0])
+        self.colours = self.view.colours
+        self.strength = denoiser.strength
+        self.restored = Restored()
+        # A fit keeps the mean by itself, or was told not to.
+        self.means = signal.measured and not denoiser.own_range
+
+    def bands(self, plane: int, studied: int, noises: Any) -> Iterator[tuple[int, Pixels]]:
+        """Yield the denoised rows of a plane, in order, as the file keeps them.
 
         Parameters
         ----------
-        plan : Plan
-            How it is cut.
-        write : callable
-            Takes the rows.
+        plane : int
+            Which.
         studied : int
             Most pixels to show at once to a method that wants to see all of it.
+        noises : tuple of Noise or None
+            What texture is told from, see `denoisekit.choosing.restoration.Restoring`.
         """
         if self.strength == 0:
-            self._copy(plan, write)
+            for band in self.plan.bands():
+                bottom = min(band.core_bottom, self.plan.height)
+                yield band.core_top, self.view.raw(plane, band.core_top, bottom)
             return
         options = self.denoiser.options
+
+        def unit(top: int, bottom: int) -> Floats:
+            return self.view.unit(plane, top, bottom)
+
+        contexts = self._contexts(unit, studied)
+
+        def tile(noisy: Floats, draws: Draws) -> Floats:
+            return self._tile(noisy, draws, contexts)
+
         draws = Draws(options.seed)
-        if self.denoiser.traits.studies and plan.count > 1:
-            self._study(plan, studied)
-        bands = run_tiled(self._tile, self._unit, plan, draws=draws, ensemble=options.self_ensemble)
-        if self.strength == "auto":
-            bands = self._with_picture(bands)
-        for top, band in bands:
-            write(self.plane, top, self._file_values(top, band))
+        bands = run_tiled(tile, unit, self.plan, draws=draws, ensemble=options.self_ensemble)
+        auto = self.strength == "auto"
+        if auto or self.means:
+            settled = ((top, self.view.settled(plane, top, band)) for top, band in bands)
+            bands = self._restored(settled, unit, noises, structure=auto)
+        strength = 1.0 if self.strength == "auto" else self.strength
+        for top, denoised in bands:
+            yield top, self.view.file_values(plane, top, denoised, strength)
 
-    def _with_picture(self, bands: Iterator[tuple[int, Floats]]) -> Iterator[tuple[int, Floats]]:
+    def _restored(
+        self, bands: Iterator[tuple[int, Floats]], unit: Any, noises: Any, *, structure: bool
+    ) -> Iterator[tuple[int, Floats]]:
         """Give back what was taken away and was not noise."""
-        from denoisekit.choosing.giving import give_back
+        from denoisekit.choosing.restoration import Restoring, restore
 
-        denoiser, size = self.denoiser, (self.info.height, self.info.width)
-        colour = denoiser.direct(self.info) and self.colours == 3
-        return give_back(bands, self._unit, size, denoiser.device, denoiser.tally, colour=colour)
+        size = (self.info.height, self.info.width)
+        what = Restoring(
+            structure, noises, self.signal.measured, self.denoiser.in_colour(self.info)
+        )
+        return restore(bands, unit, size, self.denoiser.device, what, self.restored)
 
-    def _study(self, plan: Plan, pixels: int) -> None:
+    def _contexts(self, unit: Callable[[int, int], Floats], studied: int) -> list[Any]:
         """Show the whole plane to a method that wants to see it, for each of its passes."""
         denoiser = self.denoiser
+        if not denoiser.traits.studies or self.plan.count == 1:
+            return [None] * self.colours
         channels = denoiser.traits.channels
 
         def one(index: int) -> Callable[[int, int], Floats]:
             def rows_of_one(top: int, bottom: int) -> Floats:
-                return repeat(self._unit(top, bottom)[..., index], "h w -> h w c", c=channels)
+                return repeat(unit(top, bottom)[..., index], "h w -> h w c", c=channels)
 
             return rows_of_one
 
-        views = (
-            [self._unit] if denoiser.direct(self.info) else [one(i) for i in range(self.colours)]
-        )
-        self.contexts = [
-            denoiser.network.study(view, plan, denoiser.options.seed, pixels) for view in views
+        views = [unit] if denoiser.direct(self.info) else [one(i) for i in range(self.colours)]
+        return [
+            denoiser.network.study(view, self.plan, denoiser.options.seed, studied)
+            for view in views
         ]
 
-    def _copy(self, plan: Plan, write: WriteRows) -> None:
-        for band in plan.bands():
-            bottom = min(band.core_bottom, plan.height)
-            # A copy, because a reader may hand out the same buffer again.
-            write(self.plane, band.core_top, np.array(self._read(band.core_top, bottom)))
-
-    def _read(self, top: int, bottom: int) -> Pixels:
-        return self.reader.read_rows(self.plane, top, bottom)
-
-    def _unit(self, top: int, bottom: int) -> Floats:
-        """Return rows for the network: (n, W, C) float32 on 0..1, finite."""
-        rows = self._read(top, bottom)[..., : self.colours]
-        filled, holes = fill_nonfinite(rows)
-        if holes is not None:
-            self.denoiser.warn("pixels that are not numbers were left as they are")
-        return to_unit(filled, self.scale)
-
-    def _tile(self, noisy: Floats, draws: Draws) -> Floats:
+    def _tile(self, noisy: Floats, draws: Draws, contexts: list[Any]) -> Floats:
         """Fit the image's channels to the network's.
 
         Colour goes through as it is. Any other channel goes through on its own: it is
@@ -119,32 +129,14 @@ class Plane:
         denoiser = self.denoiser
         channels = denoiser.traits.channels
         if denoiser.direct(self.info):
-            return self._lifted(denoiser.network(noisy, draws, self.contexts[0]))
+            return self._lifted(denoiser.network(noisy, draws, contexts[0], self.telling))
         denoised = np.empty_like(noisy)
         for index, channel in enumerate(noisy):
             repeated = repeat(channel, "h w -> c h w", c=channels)
-            result = denoiser.network(repeated, draws, self.contexts[index])
+            result = denoiser.network(repeated, draws, contexts[index], self.telling)
             denoised[index] = self._lifted(result).mean(0)
         return denoised
 
     def _lifted(self, denoised: Floats) -> Floats:
         offset = self.denoiser.offset
         return denoised + np.array(offset, np.float32)[:, None, None] if offset else denoised
-
-    def _file_values(self, top: int, band: Floats) -> Pixels:
-        """Return denoised rows as the file keeps them, with the input's alpha and holes."""
-        info = self.info
-        floats = info.dtype.kind == "f"
-        whole = self.strength in (1, "auto")
-        if whole and not info.alpha and not floats:
-            return from_unit(band, self.scale, info)
-        noisy = self._read(top, top + len(band))
-        rows = np.array(noisy)
-        colour = noisy[..., : self.colours]
-        filled, holes = fill_nonfinite(colour)
-        if self.strength != "auto" and self.strength < 1:
-            unit = to_unit(filled, self.scale)
-            band = unit + np.float32(self.strength) * (band - unit)
-        denoised = from_unit(band, self.scale, info)
-        rows[..., : self.colours] = denoised if holes is None else np.where(holes, colour, denoised)
-        return rows

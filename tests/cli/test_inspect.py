@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from denoisekit import inference, timing
 from denoisekit.cli import app as frame
-from denoisekit.cli import inspect
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(inspect, "_seconds_per_pixel", lambda method: 1e-5)
+    monkeypatch.setattr(inference, "seconds_per_pixel", lambda *_: 1e-5)
+    monkeypatch.setattr(timing, "TRIFLE", 0.0)
 
 
 def facts(capsys, *arguments):

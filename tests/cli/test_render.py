@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from denoisekit.cli import render
+from denoisekit.errors import printable
 
 
 class Terminal(io.StringIO):
@@ -83,8 +84,34 @@ def test_json_refuses_what_json_cannot_hold(bad):
 def test_a_name_that_the_stream_cannot_show_is_escaped(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii", write_through=True))
+    render.prepare()
     render.out("夜.png")
     assert raw.getvalue().strip() == b"\\u591c.png"
+
+
+EVIL = "a\n\x1b[31m\x9b\u202e\udcff.png"
+SHOWN = "a\\n\\x1b[31m\\x9b\\u202e\\xff.png"
+
+
+def test_no_name_reaches_the_terminal_as_more_than_text(capsys, monkeypatch, screen):
+    render.out(EVIL)
+    render.err(EVIL)
+    render.table(("",), [(EVIL,)])
+    assert capsys.readouterr() == (f"{SHOWN}\n{SHOWN}\n", f"{SHOWN}\n")
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", screen)
+    with render.progress(EVIL, 1.0, "MP") as bar:
+        bar.describe(EVIL)
+        bar.note(EVIL)
+        bar.update(1.0)
+    render.table(("",), [(EVIL,)])
+    assert screen.getvalue().count(SHOWN) >= 3
+    assert not any(part in screen.getvalue() for part in ("a\n", "\x1b[31m\x9b", "\u202e"))
+
+
+def test_printable_keeps_what_people_write():
+    text = "夜\u3000a\u202fb \U0001f468\u200d\U0001f469 שלום é\\n.png"
+    assert printable(text) == text
 
 
 def test_closed_streams_are_no_error(monkeypatch):
@@ -124,6 +151,19 @@ def test_plain_progress_speaks_every_ten_seconds_with_the_time_left(monkeypatch,
         "b.png: 75 % (75.0 of 100.0 MP), about 17 s left\n"
         "done with a\n",
     )
+
+
+def test_a_terminal_that_goes_away_stops_no_work(monkeypatch, screen):
+    def gone(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", screen)
+    with render.progress("a.png", 2.0, "MP") as bar:
+        bar.update(1.0)
+        monkeypatch.setattr(screen, "write", gone)
+        bar.note("not seen")
+        bar.fail("not seen either")
+        bar.update(2.0)
 
 
 def test_short_work_needs_no_line(capsys):

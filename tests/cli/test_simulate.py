@@ -71,6 +71,9 @@ def test_fractions_are_numbers(run):
     picture("a.png")
     _, out, _ = run("a.png", "--camera", "gaussian", "--sigma", "25/255", "--json")
     assert json.loads(out)["sigma"] == 25 / 255
+    _, out, err = run("a.png", "--camera", "gaussian", "--sigma", "25", "--json", "--overwrite")
+    assert json.loads(out)["sigma"] == 25 / 255
+    assert "note: --sigma 25 is taken as 25/255" in err
     assert (pixels_of("a_noisy.png") - 128).std() == pytest.approx(25, rel=0.05)
 
 
@@ -178,6 +181,7 @@ def test_gray_is_not_for_cameras_and_the_rest_goes_on(run):
         (("--camera", "phone", "--gain", "nan"), "gain nan makes no sense"),
         (("--camera", "gaussian", "--sigma", "x"), "--sigma x is not a number"),
         (("--camera", "gaussian", "--sigma", "1/0"), "--sigma 1/0 is not a number"),
+        (("--camera", "gaussian", "--sigma", "300"), "wider than from black to white"),
         (("--camera", "gaussian", "--seed", "-1"), "seed"),
         (("--camera", "phone", "--range", "5,1"), "range '5,1'"),
         (("--camera", "phone", "--overwrite", "--skip-existing"), "exclude each other"),

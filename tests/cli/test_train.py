@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -11,9 +12,11 @@ import threading
 import numpy as np
 import pytest
 
+from denoisekit import atomic
+from denoisekit.atomic import claimed
 from denoisekit.cli.app import run
-from denoisekit.cli.shared import parse_time
 from denoisekit.errors import UsageError
+from denoisekit.options import parse_time
 from denoisekit.training import cost
 
 
@@ -110,6 +113,45 @@ def test_times(text, seconds):
 def test_what_is_no_time(text):
     with pytest.raises(UsageError):
         parse_time(text)
+
+
+def test_two_runs_do_not_work_in_one_folder(folder, capsys):
+    out = folder / "run"
+    out.mkdir()
+    with claimed(out / "run"):  # what a run holds from its first moment on
+        assert run(["train", "aprrd", str(folder), "--out", str(out), *SMALL]) == 1
+        assert f"{out}: another run is working there" in capsys.readouterr().err
+        assert [path.suffix for path in out.iterdir()] == [".part"]
+    assert run(["train", "aprrd", str(folder), "--out", str(out), *SMALL]) == 0
+    with claimed(out / "run"):
+        capsys.readouterr()
+        assert run(["train", "--resume", str(out)]) in (1, 2)
+    assert not list(out.rglob("*.part"))
+
+
+def test_what_a_killed_run_left_in_a_folder_does_not_hinder_a_new_one(folder):
+    out = folder / "run"
+    out.mkdir()
+    with claimed(out / "other") as claim:
+        name = claim.part
+    name.touch()
+    assert run(["train", "aprrd", str(folder), "--out", str(out), *SMALL]) == 0
+    assert not list(out.rglob("*.part"))
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(folder, monkeypatch, capsys):
+    out = folder / "run"
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "_probe", full)
+        assert run(["train", "aprrd", str(folder), "--out", str(out), *SMALL]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert not out.exists()
+    assert run(["train", "aprrd", str(folder / "none"), "--out", str(out), *SMALL]) == 1
+    assert not out.exists()
 
 
 def test_an_interrupted_run_saves_its_state_and_goes_on(folder, capsys):

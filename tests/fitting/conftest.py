@@ -13,7 +13,7 @@ from denoisekit.fitting import learner
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Measure no longer than needed, with one thread: the networks are tiny."""
-    monkeypatch.setattr(inference, "CALIBRATION_SECONDS", 0.0)
+    monkeypatch.setattr(inference, "CALIBRATION_CALL", 0.0)
     monkeypatch.setattr(learner, "MEASURED", 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ import tifffile
 from PIL import Image
 
 from denoisekit.cli.app import run
+from denoisekit.cli.fit_single import _learned as learned
+from denoisekit.fitting import FitOptions
+from denoisekit.options import Options
 from processes import launch
 
 SMALL = ("--steps", "2", "--width", "4", "--start", "none", "--device", "cpu")
@@ -122,7 +126,7 @@ def test_interrupted_once_it_writes_the_best_so_far(folder):
     log = folder / "log"
     process = launch(fit_until_stopped, folder, log=log, OMP_NUM_THREADS="1")
     # The output's place is taken when the work begins, and the handler is there before.
-    while process.is_alive() and not list(folder.glob("*photo_denoised*")):
+    while process.is_alive() and not list(folder.glob(".denoisekit-*")):
         time.sleep(0.01)
     time.sleep(0.5)
     assert process.pid is not None
@@ -134,3 +138,33 @@ def test_interrupted_once_it_writes_the_best_so_far(folder):
     assert "Traceback" not in said
     with Image.open(folder / "photo_denoised.png") as image:
         assert image.size == (70, 64)
+
+
+def fit(objective, start, steps, strength="auto", ensemble=True):
+    """What a fit tells of itself."""
+    options = Options(self_ensemble=ensemble)
+    denoiser = SimpleNamespace(options=options, strength=strength)
+    return SimpleNamespace(
+        objective=objective,
+        start=start,
+        steps=steps,
+        denoiser=denoiser,
+        options=FitOptions(seconds=10.0),
+    )
+
+
+def test_what_was_learned_is_said_and_what_would_help():
+    start = "aprrd.camera"
+    assert learned(fit("pairs", "", 30)) == "learned by pairs, 30 steps"
+    told = learned(fit("distilled", start, 30))
+    assert told == "learned by distilled, which began with aprrd.camera, 30 steps"
+    told = learned(fit(start, start, 0))
+    assert told == (
+        "there was no time to learn: aprrd.camera was applied as it is, averaged over flips and "
+        "turns and fine texture given back; more time lets it learn this image: --time 60s"
+    )
+    told = learned(fit(start, start, 90, strength=1.0, ensemble=False))
+    assert told == (
+        "what was learned in 90 steps was no better: aprrd.camera was applied as it is; "
+        "more time lets it learn this image: --time 60s"
+    )

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 import denoisekit
@@ -22,6 +23,7 @@ from denoisekit.methods import get_method
 from denoisekit.ranges import Range
 from denoisekit.training.state import write_weights
 from denoisekit.training.step import fresh
+from helpers import view_of
 
 
 def fitted(noisy, axes=None, **options):
@@ -157,19 +159,78 @@ def test_it_stops_when_asked_and_the_best_so_far_is_there(picture):
     assert all(later.seconds >= before.seconds for before, later in pairwise(seen))
 
 
-def test_a_network_that_has_not_learned_the_image_is_refused(picture):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_where_no_time_is_left_to_learn_the_best_without_is_written(picture, channels):
+    clean, noisy = picture(height=96, width=96, channels=channels)
+    options = FitOptions(start="none", seconds=5)
+    found = fit(ArrayReader(noisy, None), options, None, began=-1e9)
+    assert not found.learned
+    assert found.objective in found.warning
+    assert found.facts["learned"] is False
+    assert error(found.denoiser(noisy), clean) < 0.5 * error(noisy, clean)
+
+
+def test_a_fit_that_comes_to_no_numbers_falls_back_too(picture, monkeypatch):
     _, noisy = picture(height=64, width=64)
-    with pytest.raises(DenoisekitError, match="did not learn the image yet"):
-        fit(ArrayReader(noisy, None), FitOptions(start="none", seconds=5), None, began=-1e9)
+    monkeypatch.setattr("denoisekit.fitting.learner.Learner.step", lambda *_: float("nan"))
+    found = fit(ArrayReader(noisy, None), FitOptions(start="none", seconds=6))
+    assert not found.learned
+    assert np.isfinite(found.denoiser(noisy)).all()
+
+
+def stars(size=160):
+    """Return a dark sky with few bright points, without and with noise: uint16."""
+    draw = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size]
+    sky = 1000.0 + 0.5 * x
+    for _ in range(12):
+        row, column, peak = *draw.uniform(4, size - 4, 2), 20000 * draw.random() ** 4
+        sky += peak * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 3)
+    noisy = draw.poisson(sky) + 15 * draw.standard_normal(sky.shape)
+    return sky, noisy.clip(0, 65535).round().astype(np.uint16)
+
+
+def test_nothing_that_dims_stars_is_written_where_nothing_was_learned():
+    clean, noisy = stars()
+    found = fit(ArrayReader(noisy, None), FitOptions(start="none", seconds=5), None, began=-1e9)
+    assert not found.learned
+    bright = clean > 3000
+    total = [float(image[bright].sum(dtype=np.float64)) for image in (noisy, found.denoiser(noisy))]
+    assert total[1] == pytest.approx(total[0], rel=0.021)
+
+
+def test_a_sky_is_learned_although_stars_reach_far_above_it():
+    clean, noisy = stars()
+    found = fitted(noisy, steps=150, width=16)
+    scale = [float(number) for number in found.denoiser.options.range.split(",")]
+    assert scale[1] < 2000
+    denoised = found.denoiser(noisy)
+    dark = clean < 1200
+    before, after = (np.square(p.astype(float) - clean)[dark].mean() for p in (noisy, denoised))
+    assert after < 0.3 * before
+    bright = clean > 5000
+    assert abs(denoised.astype(float) - clean)[bright].mean() < 2 * np.sqrt(clean[bright]).mean()
 
 
 def test_a_network_that_learned_no_more_than_an_average_is_not():
     noisy = np.random.default_rng(5).normal(0.5, 0.1, (64, 64)).astype(np.float32)
     found = fitted(noisy, steps=60, range="0,1")
-    material = gather(ArrayReader(noisy, None), Range(0.0, 1.0))
+    material = gather(view_of(ArrayReader(noisy, None), Range(0.0, 1.0)))
     reach = measure_noise(material).reach
     _, held = hold_out(material, reach, BOXES, 0)
     assert found.score > held.averaged(reach + 1) - 1
+
+
+@pytest.mark.shared
+def test_the_noise_of_a_star_field_goes_and_its_sky_stays(shared):
+    noisy = tifffile.imread(shared / "cases" / "starfield_uint16.tif")
+    found = fitted(noisy, steps=400, width=16)
+    removed = noisy.astype(float) - found.denoiser(noisy)
+    sky = noisy < 1300
+    assert abs(removed[sky].mean()) < 2
+    # Its noise is 25: most of it is taken away, and no more.
+    assert 17 < removed[sky].std() < 28
+    assert abs(removed[noisy > 3000].mean()) < 0.01 * noisy[noisy > 3000].mean()
 
 
 def test_a_photograph_gets_what_was_no_noise_back_and_nothing_else_does(picture):

@@ -8,6 +8,7 @@ import pytest
 from denoisekit.fitting.material import LEAST, PIXELS, Material, gather, hold_out
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.ranges import Range
+from helpers import view_of
 
 UNIT = Range(0.0, 1.0)
 
@@ -34,13 +35,13 @@ class Watched:
 
 def test_a_small_image_is_kept_whole():
     image = np.random.default_rng(0).random((70, 90, 3), np.float32)
-    material = gather(ArrayReader(image, None), UNIT)
+    material = gather(view_of(ArrayReader(image, None), UNIT))
     np.testing.assert_array_equal(material.noisy, image.transpose(2, 0, 1)[None])
 
 
 def test_of_a_long_stack_a_bounded_part_is_kept_from_all_along_it():
     stack = Watched((200, 512, 512), "TYX")
-    material = gather(stack, UNIT)
+    material = gather(view_of(stack, UNIT))
     assert material.noisy.size <= PIXELS
     assert stack.most <= 256 * 512
     assert len(stack.planes) >= 60
@@ -50,24 +51,24 @@ def test_of_a_long_stack_a_bounded_part_is_kept_from_all_along_it():
 def test_of_a_large_image_parts_reach_all_borders():
     image = np.zeros((3000, 3000), np.uint8)
     image[0, :] = image[-1, :] = image[:, 0] = image[:, -1] = 255
-    noisy = gather(ArrayReader(image, None), Range(0, 255)).noisy
+    noisy = gather(view_of(ArrayReader(image, None), Range(0, 255))).noisy
     for edge in (noisy[:, 0, 0], noisy[:, 0, -1], noisy[:, 0, :, 0], noisy[:, 0, :, -1]):
         assert (edge == 1).all(1).any()
 
 
 def test_opacity_is_left_out_and_other_channels_are_taken_apart():
     image = np.arange(5, dtype=np.uint8) * np.ones((80, 80, 1), np.uint8)
-    rgba = gather(ArrayReader(image[..., 1:], "YXS"), UNIT).noisy
+    rgba = gather(view_of(ArrayReader(image[..., 1:], "YXS"), UNIT)).noisy
     assert rgba.shape[1] == 3
     assert rgba.max() == 3
-    each = gather(ArrayReader(image, "YXS"), UNIT).noisy
+    each = gather(view_of(ArrayReader(image, "YXS"), UNIT)).noisy
     assert sorted(float(part.max()) for part in each) == [0, 1, 2, 3, 4]
     assert all(np.ptp(part) == 0 for part in each)
 
 
 def test_tiny_images_are_mirrored_and_holes_are_filled():
     image = np.array([[0.25, np.nan], [0.5, 0.75]], np.float32)
-    noisy = gather(ArrayReader(image, None), UNIT).noisy
+    noisy = gather(view_of(ArrayReader(image, None), UNIT)).noisy
     assert noisy.shape == (1, 1, LEAST, LEAST)
     assert set(np.unique(noisy)) <= {0.25, 0.5, 0.75}
 

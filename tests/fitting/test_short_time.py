@@ -75,6 +75,8 @@ def shop(correlated=False):
         applied=lambda network, ensemble: NOISY.mean((2, 3), keepdims=True) + 0 * NOISY,
         judged=lambda network: FIRST,
         span=lambda until, share: until,
+        left=lambda: 100.0,
+        late=1.0,
         learn=learn,
     )
 
@@ -127,3 +129,49 @@ def test_the_rate_of_a_plain_network_rises_first_and_falls_then():
     assert 0 < rates[0] < 0.2 * rates[3]
     assert sorted(rates[:4]) == rates[:4]
     assert sorted(rates[3:], reverse=True) == rates[3:]
+
+
+def test_a_fit_ends_sooner_where_steps_begin_to_take_longer(clock):
+    def steps(slower_after):
+        class Slowing(Learner):
+            def __init__(self):
+                self.late = 1.0
+
+            def step(self, step, progress):
+                clock.seconds += 0.1 if clock.seconds < slower_after else 0.2
+                return 0.0
+
+            def weights(self):
+                return {}
+
+        clock.seconds = 0.0
+        learner = Slowing()
+        span = Span(0.0, 20.0, ending=4.0)
+        judge = SimpleNamespace(score=lambda weights: 20.0)
+        learner.run(span, judge, None, lambda *_: False)
+        return clock.seconds, learner.late
+
+    assert steps(math.inf) == pytest.approx((20.0, 1.0), abs=0.2)
+    # What takes 4 s when quiet takes 8 now.
+    assert steps(5.0) == pytest.approx((16.0, 2.0), abs=0.4)
+
+
+@pytest.mark.parametrize(
+    ("left", "late", "draws"),
+    [
+        (20.0, 1.0, 8),
+        (10.0, 1.0, 6),
+        (5.0, 1.0, 1),
+        (4.4, 1.0, 0),
+        (20.0, 4.0, 1),
+        (math.inf, 9, 8),
+    ],
+)
+def test_noise_is_drawn_as_often_as_there_is_time_for(left, late, draws):
+    applying = plan.Applying(4.0 + 8 * 1.0, ensemble=False, draws=8, draw=1.0)
+    assert applying.drawn(left, late) == draws
+
+
+def test_flips_are_left_out_where_no_time_is_left_for_them():
+    assert plan.has_turns(1.0, 30.0, 1.0)
+    assert not plan.has_turns(1.0, 15.0, 1.0)

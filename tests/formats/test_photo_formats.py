@@ -287,7 +287,13 @@ def test_jpeg_2000_in_other_colours_is_refused(tmp_path):
         ((9, 11, 3), "YXS", "rgb", False),
         ((9, 11, 4), "YXS", "rgb", True),
         ((3, 9, 11), "QYX", "gray", False),
-        ((2, 9, 3), "QYX", "gray", False),
+        ((2, 9, 3), "YXS", "rgb", False),
+        ((9, 11, 1), "YXS", "gray", False),
+        ((9, 11, 2), "YXS", "channels", False),
+        ((2, 9, 11, 3), "QYXS", "rgb", False),
+        ((2, 9, 11, 4), "QYXS", "rgb", True),
+        ((41, 40, 5), "YXS", "channels", False),
+        ((41, 39, 5), "QYX", "gray", False),
         ((2, 5, 9, 11), "QQYX", "gray", False),
     ],
 )
@@ -308,7 +314,7 @@ def test_array_axes_are_overridden(tmp_path):
     assert np.array_equal(np.load(tmp_path / "b.npy"), bands)
 
 
-@pytest.mark.parametrize("axes", ["YX", "ZYXS", "YXZ", "XYS", "YYX", "Y2X", ""])
+@pytest.mark.parametrize("axes", ["YX", "ZYXS", "YZS", "XSS", "YYX", "Y2X", ""])
 def test_axes_that_do_not_fit(tmp_path, axes):
     np.save(tmp_path / "a.npy", np.zeros((9, 11, 5), np.float32))
     with pytest.raises(UsageError) as caught:
@@ -349,7 +355,7 @@ def test_nan_and_infinity_pass(tmp_path):
     [
         np.zeros((9, 9), bool),
         np.zeros((9, 9), complex),
-        np.zeros((9, 9), np.int64),
+        np.zeros((9, 9), "M8[s]"),
         np.zeros((9, 9), "U3"),
         np.zeros((9, 9), [("a", "u1")]),
         np.zeros(9),

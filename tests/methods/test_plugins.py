@@ -50,7 +50,7 @@ def run(folder, program):
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder / "src")},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "src"), *sys.path])},
         capture_output=True,
         text=True,
         check=False,
@@ -182,6 +182,46 @@ def test_every_fault_is_told_and_none_is_fatal(packages, capsys):
     assert "train it" in capsys.readouterr().out
     assert frame.run(["doctor"]) == 0
     assert "kit-raises" in capsys.readouterr().out
+
+
+def test_a_plugin_that_ends_the_program(packages, capsys):
+    packages("kit-good", GOOD, mine="mine")
+    packages("kit-gone", "import os; os._exit(0)", gone="INFO")
+    packages("kit-killed", "import os; os.abort()", killed="INFO")
+    packages("kit-stops", "class Stop(BaseException): pass\nraise Stop('\x1b[2J')", stops="INFO")
+    methods, failures = load_plugins()
+    assert [method.id for method in methods] == ["mine"]
+    told = {failure.name: failure.reason for failure in failures}
+    assert told["gone"] == "its import ends the program (0)"
+    assert "ends the program" in told["killed"]
+    assert told["stops"].startswith("Stop: ")
+    assert frame.run(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "kit-gone" in out
+    assert "\x1b" not in out
+    assert frame.run(["methods"]) == 0
+    err = capsys.readouterr().err
+    assert "warning: the plugin 'gone' of kit-gone 1.0 is left out: its import ends" in err
+    assert len(err.splitlines()) == 3
+
+
+def test_a_plugin_that_hangs(packages, monkeypatch):
+    # Alone, so that no busy machine makes a sound one late.
+    monkeypatch.setattr(plugins, "IMPORT_SECONDS", 0.5)
+    packages("kit-hangs", "while True: pass", hangs="INFO")
+    methods, (failure,) = load_plugins()
+    assert methods == ()
+    assert failure.reason == "its import takes more than 0.5 s"
+
+
+def test_a_broken_plugin_does_not_matter_to_what_it_has_no_part_in(packages, capsys, tmp_path):
+    packages("kit-hangs", "while True: pass", hangs="INFO")
+    np.save(tmp_path / "a.npy", np.zeros((8, 8), np.uint8))
+    assert frame.run(["--help"]) == 0
+    assert frame.run(["denoise", str(tmp_path / "a.npy"), "--weights", "aprrd.camera"]) == 0
+    assert frame.run(["methods", "ssbsn"]) == 0
+    assert installed_plugins.cache_info().currsize == 0
+    capsys.readouterr()
 
 
 def test_a_plugin_without_weights_says_what_to_do(packages, capsys, tmp_path):

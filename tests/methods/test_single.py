@@ -80,3 +80,25 @@ def test_a_pyramid_begins_as_the_identity():
     method.prepare(torch.device("cpu"), "fp32")
     noisy = torch.rand(1, 2, 16, 24)
     assert torch.equal(method.denoise(noisy, draws=Draws()), noisy)
+
+
+@pytest.mark.parametrize("net", ["plain", "pyramid"])
+def test_a_bent_network_sees_values_beyond_white_as_logarithms(net):
+    config = {**INFO.config, "net": net, "channels": 1, "width": 4, "pd": 1, "residual": True}
+    one, bent = (INFO.build({**config, "bent": b}, {}) for b in (False, True))
+    draw = torch.Generator().manual_seed(0)
+    state = {k: torch.randn(v, generator=draw) / 4 for k, v in one.shapes().items()}
+    near = torch.rand((1, 1, 32, 32), generator=draw)
+    results = []
+    for loaded in (one, bent):
+        loaded.load(state)
+        loaded.prepare(torch.device("cpu"), "fp32")
+        results.append([loaded.denoise(x, draws=Draws()) for x in (near, 1000 * near)])
+    torch.testing.assert_close(results[0][0], results[1][0])
+    removed = [(1000 * near - far).abs().max() for _, far in results]
+    assert removed[1] < 0.02 * removed[0]
+
+
+def test_files_that_do_not_say_are_not_bent():
+    config = {key: value for key, value in INFO.config.items() if key != "bent"}
+    assert INFO.build(config, {}).shapes() == INFO.build(INFO.config, {}).shapes()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from denoisekit.errors import InputError, UsageError
-from denoisekit.noise import CAMERAS, choose_strength, prepare, simulate
+from denoisekit.noise import CAMERAS, choose_strength, in_full, noise_of, prepare, simulate
 from denoisekit.noise.camera import PHONE, draw_settings, photograph
 from denoisekit.noise.sources import Detector, draw_detector
 from denoisekit.noise.statistics import measure_noise
@@ -233,3 +233,23 @@ def test_simulated_noise_is_near_that_of_real_pairs(shared, camera, pattern, pai
     np.testing.assert_allclose(*both("along_rows"), atol=0.15)
     np.testing.assert_allclose(*both("between_colours"), atol=0.25)
     np.testing.assert_allclose(*both("deviation"), rtol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "sigma"),
+    [("25", 25 / 255), ("25/255", 25 / 255), ("0.1", 0.1), ("1", 1), ("255", 1), ("2", 2 / 255)],
+)
+def test_a_sigma_above_1_is_of_8_bits(text, sigma):
+    clean = flat(0.5)
+    wanted = simulate(clean, "gaussian", rng(), sigma=sigma)
+    found = noise_of(f"gaussian:{text}")(clean, rng())
+    assert found.std() == pytest.approx(wanted.std(), rel=0.02)
+
+
+def test_strengths_are_written_in_full():
+    assert in_full("phone, gaussian:25,gaussian:0.1,poisson:30") == (
+        "phone,gaussian:25/255,gaussian:0.1,poisson:30"
+    )
+    for text in ("gaussian:256", "gaussian:x", "gaussian:1/0", "gauss:25"):
+        with pytest.raises(UsageError):
+            in_full(text)

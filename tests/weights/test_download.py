@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_method import METHOD, entry_for, official, pickled
 
+from denoisekit.atomic import part_stem
 from denoisekit.errors import WeightsError
 from denoisekit.weights import (
     cache_folder,
@@ -23,8 +24,9 @@ from denoisekit.weights import (
     load_weights,
     loading,
     pull,
-    transfer,
+    web,
 )
+from denoisekit.weights.cache import path_for, record_of
 from denoisekit.weights.manifest import UrlSource
 from processes import launch
 
@@ -91,6 +93,16 @@ def test_resumes_in_a_later_call(entry, site):
     stored, _ = pull(entry, METHOD)
     assert_complete(entry, stored)
     assert site.asked[-1][2]["Range"] == f"bytes={CUT}-"
+
+
+@pytest.mark.parametrize("tag", ["3", "[]", "{}", "[" * 100_000, "\x00"])
+def test_a_damaged_tag_is_none(entry, site, tag):
+    site.faults = [("cut", CUT), ("cut", 0), ("cut", 0)]
+    with pytest.raises(WeightsError):
+        pull(entry, METHOD)
+    next(cache_folder().rglob("*.tag")).write_text(tag)
+    stored, _ = pull(entry, METHOD)
+    assert_complete(entry, stored)
 
 
 def test_starts_again_where_the_servers_file_changed(entry, site):
@@ -259,7 +271,7 @@ def test_redirect_from_https_to_http_is_refused():
     from email.message import Message
 
     request = urllib.request.Request("https://example.org/w.pth")
-    handler = transfer._SafeRedirects()
+    handler = web._SafeRedirects()
     with pytest.raises(urllib.error.HTTPError, match="refused") as caught:
         handler.redirect_request(request, None, 302, "Found", Message(), "http://example.org/w")
     caught.value.close()
@@ -305,7 +317,7 @@ def test_nobody_listens():
 
 
 def test_silence_ends(entry, site, monkeypatch):
-    monkeypatch.setattr(transfer, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(web, "_TIMEOUT", 0.05)
     site.pause = 0.3
     with pytest.raises(WeightsError, match="did not answer"):
         pull(entry, METHOD)
@@ -334,11 +346,16 @@ class Full:
 @pytest.mark.parametrize("name", ["file.part", "safetensors", "json"])
 def test_full_disk_leaves_nothing(entry, monkeypatch, name):
     """Whichever of the files it hits: the download, the converted file, its record."""
-    real = Path.open
+    real, stored = Path.open, path_for(entry, verified=True)
+    places = {
+        "file.part": "file.part",
+        "safetensors": part_stem(stored),
+        "json": part_stem(record_of(stored)),
+    }
 
     def full(path, mode="r", *arguments, **options):
         file = real(path, mode, *arguments, **options)
-        hit = path.name == name or f".{name}." in path.name
+        hit = path.name.startswith(places[name])
         return Full(file) if hit and mode[0] in "wa" else file
 
     monkeypatch.setattr(Path, "open", full)

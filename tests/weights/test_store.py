@@ -229,7 +229,7 @@ def test_load_from_a_file(file, entry, tmp_path):
     assert own.state["mix.bias"].tolist() == loaded.state["mix.bias"].tolist()
     with pytest.raises(WeightsError, match="there is no file"):
         load_weights(tmp_path / "absent.pth", METHOD)
-    with pytest.raises(WeightsError, match="cannot read"):
+    with pytest.raises(WeightsError, match="folder without weights"):
         load_weights(tmp_path, METHOD)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from denoisekit.errors import UsageError
+from denoisekit.errors import UsageError, pip_install
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -73,9 +73,7 @@ def _restoration() -> Any:
         import pywt  # noqa: F401 - scikit-image asks for it late, in words of its own
         from skimage import restoration
     except ImportError as error:
-        raise UsageError(
-            f"this baseline needs {error.name}", "pip install 'denoisekit[bench]'"
-        ) from error
+        raise UsageError(f"this baseline needs {error.name}", pip_install("bench")) from error
     return restoration
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from denoisekit.baselines.classical import estimate_sigma
-from denoisekit.errors import UsageError
+from denoisekit.errors import UsageError, pip_install
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -27,9 +27,7 @@ def fastnlm(noisy: Floats, seed: int) -> npt.NDArray[np.float32]:  # noqa: ARG00
     try:
         import cv2
     except ImportError as error:
-        raise UsageError(
-            f"this baseline needs {error.name}", "pip install 'denoisekit[bench]'"
-        ) from error
+        raise UsageError(f"this baseline needs {error.name}", pip_install("bench")) from error
     strength = STRENGTH * 255 * estimate_sigma(noisy)
     rounded = np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)
     parts = [

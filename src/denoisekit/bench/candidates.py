@@ -15,7 +15,7 @@ from denoisekit.baselines import BASELINES, find_baseline
 from denoisekit.bench.protocols import Protocol
 from denoisekit.device import describe_device
 from denoisekit.errors import InputError, UsageError, did_you_mean
-from denoisekit.methods import all_methods, get_method
+from denoisekit.methods import METHODS, all_methods, get_method
 from denoisekit.options import Options
 from denoisekit.pipeline import Denoiser, load
 from denoisekit.ranges import Floats
@@ -81,16 +81,15 @@ def gather(
     WeightsError
         Weights are absent, damaged, or not of a known method.
     """
-    known = [info.id for info in all_methods()]
     pairs: list[tuple[str, str | None]] = []
     chosen = [Candidate(NOISY, {"id": NOISY, "method": None}, lambda noisy: noisy)]
     for name in methods:
-        if name in known:
-            pairs.append((name, None))
-        elif name in [baseline.id for baseline in BASELINES]:
+        if name in [baseline.id for baseline in BASELINES]:
             chosen.append(_baseline(name, protocol))
+        elif name in [info.id for info in METHODS] or name in (info.id for info in all_methods()):
+            pairs.append((name, None))
         elif name != NOISY:
-            every = [*known, *(baseline.id for baseline in BASELINES)]
+            every = [*(info.id for info in all_methods()), *(known.id for known in BASELINES)]
             raise UsageError(f"there is no method '{name}'", did_you_mean(name, every))
     for name in weights:
         method = method_of(name)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from denoisekit.arrays import open_arrays
 from denoisekit.bench.material import Item
-from denoisekit.errors import InputError, UsageError
+from denoisekit.errors import InputError, UsageError, pip_install
 from denoisekit.formats.guard import reading
 from denoisekit.image import Reader
 from denoisekit.ranges import Floats
@@ -132,6 +132,6 @@ def _tables(path: Path) -> list[npt.NDArray[Any]]:
 
         return [np.asarray(table) for table in np.ravel(loadmat(path)["info"]["boundingboxes"])]
     except ImportError as error:
-        raise UsageError(f"{path}: {error}", "pip install 'denoisekit[bench]'") from error
+        raise UsageError(f"{path}: {error}", pip_install("bench")) from error
     except (KeyError, ValueError, IndexError) as error:
         raise InputError(f"{path} tells of no boxes") from error

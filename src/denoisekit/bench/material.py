@@ -56,6 +56,8 @@ class Material:
         of offset and gain out.
     seed : int
         Of the noise.
+    sample_of : str
+        Of what it is a part only, so that its figures are not taken for those of the whole.
 
     Attributes
     ----------
@@ -80,8 +82,10 @@ class Material:
         range: str = "auto",
         apart: bool = False,
         seed: int = 0,
+        sample_of: str = "",
     ) -> None:
         self.name, self.noise, self.range, self.seed = name, noise, range, seed
+        self.sample_of = sample_of
         self._simulate = noise_of(noise) if noise else None
         if not noisy and not (clean and noise):
             raise InputError(
@@ -110,6 +114,7 @@ class Material:
             "noise": self.noise,
             "noise_seed": self.seed,
             "range": self.range,
+            **({"sample_of": self.sample_of} if self.sample_of else {}),
         }
 
     def read(self, item: Item) -> tuple[Floats, Floats | None]:
@@ -126,7 +131,9 @@ class Material:
         assert self._simulate is not None
         assert clean is not None
         # By the name: no other picture's presence, and no order, changes it.
-        draw = np.random.default_rng([self.seed, zlib.crc32(item.name.encode())])
+        draw = np.random.default_rng(
+            [self.seed, zlib.crc32(item.name.encode("utf-8", "surrogateescape"))]
+        )
         return self._simulate(clean, draw).astype(np.float32), clean
 
     def _pixels(self, picture: Picture) -> Floats:
@@ -138,7 +145,7 @@ class Material:
             finally:
                 if picture.file not in self._open:
                     reader.close()
-        return to_unit(fill_nonfinite(rows)[0], picture.scale)
+        return to_unit(fill_nonfinite(rows), picture.scale)
 
     def _reader(self, file: File) -> Reader:
         if not file.holds_arrays:

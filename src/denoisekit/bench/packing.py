@@ -21,7 +21,7 @@ from denoisekit.bench.candidates import Candidate
 from denoisekit.bench.dnd import Box, Crops
 from denoisekit.bench.material import Item, Material
 from denoisekit.bench.protocols import Protocol
-from denoisekit.errors import InputError, OutputError, UsageError
+from denoisekit.errors import InputError, OutputError, UsageError, pip_install
 
 BLOCKS = (40, 32)
 """Pictures of SIDD's benchmark, and blocks of each."""
@@ -249,7 +249,7 @@ def save_matlab(path: Path, content: dict[str, Any]) -> None:
         from scipy.io import savemat
     except ImportError as error:
         raise UsageError(
-            "the package scipy is needed to pack results", "pip install 'denoisekit[bench]'"
+            "the package scipy is needed to pack results", pip_install("bench")
         ) from error
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:

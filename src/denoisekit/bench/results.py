@@ -53,13 +53,18 @@ class Row:
 
     @classmethod
     def read(cls, facts: dict[str, Any]) -> Row:
-        """Return what `facts` had told."""
+        """Return what `facts` had told; where it could not have, raise whatever Python does."""
         numbers = {
             name: math.inf if value is None else float(value)
             for name, value in facts.items()
             if name not in ("candidate", "picture", "seconds")
         }
-        return cls(facts["candidate"], facts["picture"], numbers, float(facts["seconds"]))
+        candidate, picture = facts["candidate"], facts["picture"]
+        if not isinstance(candidate, str) or not isinstance(picture, str):
+            raise TypeError("names are texts")
+        if not {"megapixels"} <= numbers.keys() or any(map(math.isnan, numbers.values())):
+            raise ValueError("numbers are missing")
+        return cls(candidate, picture, numbers, float(facts["seconds"]))
 
 
 def _finite(value: float) -> float | None:
@@ -126,12 +131,21 @@ def read_results(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not {"format", "rows", "protocol"} <= found.keys():
         raise InputError(f"{path} is no file of results", "denoisekit bench writes results.json")
     if found["format"] != FORMAT:
         raise InputError(f"{path} is of another version of denoisekit", "measure again")
+    tables = [found.get(name, {}) for name in ("protocol", "set", "versions")]
+    candidates = found.get("candidates")
+    if (
+        not all(isinstance(table, dict) for table in tables)
+        or not isinstance(candidates, list)
+        or not all(isinstance(c, dict) and isinstance(c.get("id"), str) for c in candidates)
+    ):
+        raise InputError(f"{path} is damaged", "measure again")
+    rows_of(found)
     return found
 
 
@@ -144,6 +158,21 @@ def rows_of(results: dict[str, Any]) -> list[Row]:
         They are damaged.
     """
     try:
-        return [Row.read(row) for row in results["rows"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError("the rows of the file of results are damaged") from error
+        rows = [Row.read(row) for row in results["rows"]]
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise InputError("the rows of the file of results are damaged", "measure again") from error
+    check_alike(rows)
+    return rows
+
+
+def check_alike(rows: Sequence[Row]) -> None:
+    """Refuse rows of a candidate that have not all the same numbers.
+
+    Raises
+    ------
+    InputError
+        They are damaged.
+    """
+    for name, own in _by_candidate(rows):
+        if any(row.numbers.keys() != own[0].numbers.keys() for row in own):
+            raise InputError(f"the rows of {name} have not all the same numbers", "measure again")

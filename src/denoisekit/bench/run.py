@@ -18,12 +18,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from denoisekit.atomic import write_whole
+from denoisekit.atomic import Claim, write_whole
 from denoisekit.bench.candidates import NOISY, Candidate
 from denoisekit.bench.material import Item
 from denoisekit.bench.protocols import Protocol as Measure
-from denoisekit.bench.results import RESULTS, Row, complete, facts_of
-from denoisekit.errors import DenoisekitError, OutputError, UsageError
+from denoisekit.bench.results import RESULTS, Row, check_alike, complete, facts_of
+from denoisekit.errors import (
+    DenoisekitError,
+    InputError,
+    InternalError,
+    OutputError,
+    UsageError,
+    as_error,
+)
 from denoisekit.ranges import Floats
 
 ROWS = "rows.jsonl"
@@ -106,7 +113,7 @@ def run(
     OutputError
         It cannot be written.
     DenoisekitError
-        A picture cannot be read, denoised or measured; what is done is kept.
+        A picture cannot be read, denoised or measured: the others are, and kept.
     """
     if workers < 1:
         raise UsageError(f"{workers} workers make no sense", "it is 1 or more")
@@ -118,7 +125,9 @@ def run(
         finally:
             rows.close()
         order = [(c.id, item.name) for c in candidates for item in pictures.items]
-        results = complete(facts, [rows.done[key] for key in order])
+        kept = [rows.done[key] for key in order]
+        check_alike(kept)
+        results = complete(facts, kept)
         text = json.dumps(results, indent=1, allow_nan=False) + "\n"
         write_whole(place.folder / RESULTS, text.encode())
     except OSError as error:
@@ -136,8 +145,17 @@ def _measure_all(
     keep: Callable[[Candidate, Item, Floats], None] | None,
 ) -> None:
     denoising = threading.Lock()
+    failed: list[DenoisekitError] = []
 
     def work(item: Item) -> None:
+        try:
+            attempt(item)
+        except OSError:  # of the folder of results
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this picture's own
+            failed.append(as_error(error, item.name))
+
+    def attempt(item: Item) -> None:
         missing = [c for c in candidates if (c.id, item.name) not in rows.done]
         if not missing:
             return
@@ -166,6 +184,19 @@ def _measure_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if failed:
+        raise _one_of(failed, len(pictures.items))
+
+
+def _one_of(failed: Sequence[DenoisekitError], pictures: int) -> DenoisekitError:
+    """Return the error to tell of several: a bug, if one is."""
+    told = max(failed, key=lambda error: isinstance(error, InternalError))
+    if pictures == 1:
+        return told
+    count = f"({len(failed)} of {pictures} pictures failed; the others are kept)"
+    more = type(told)(f"{told.message} {count}", told.hint)
+    more.__cause__ = told.__cause__
+    return more
 
 
 def _nobody(_done: int, _total: int) -> None:
@@ -180,6 +211,14 @@ class _Rows:
         self._lock = threading.Lock()
         path = place.folder / ROWS
         place.folder.mkdir(parents=True, exist_ok=True)
+        self._claim = Claim(path)  # the rows of two runs would be mixed
+        try:
+            self._read(path, place, facts)
+        except BaseException:
+            self._claim.close()
+            raise
+
+    def _read(self, path: Path, place: Place, facts: dict[str, Any]) -> None:
         head = json.dumps(facts, allow_nan=False)
         lines = [] if place.overwrite or not path.exists() else _whole_lines(path)
         if lines and lines[0] != head:
@@ -187,8 +226,8 @@ class _Rows:
                 f"{place.folder} holds results of another run{_difference(lines[0], facts)}",
                 "name another folder with --out, or throw them away with --overwrite",
             )
-        for line in lines[1:]:
-            row = Row.read(json.loads(line))
+        for number, line in enumerate(lines[1:], 2):
+            row = _row_of(path, number, line)
             self.done[row.candidate, row.picture] = row
         if not lines:
             with suppress(FileNotFoundError):
@@ -210,6 +249,17 @@ class _Rows:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._claim.close()
+
+
+def _row_of(path: Path, number: int, line: str) -> Row:
+    try:
+        return Row.read(json.loads(line))
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
+        raise InputError(
+            f"{path} is damaged in line {number}",
+            "delete that line to go on, or throw all away with --overwrite",
+        ) from None
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -221,7 +271,9 @@ def _difference(line: str, facts: dict[str, Any]) -> str:
     """Say in what the facts of a former run differ."""
     try:
         former = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(former, dict):
         return ""
     names = [name for name in facts if former.get(name) != json.loads(json.dumps(facts[name]))]
     return f": other {', '.join(names)}" if names else ""

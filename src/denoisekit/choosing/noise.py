@@ -25,6 +25,9 @@ DARKER = 2.6
 brightness on the sensor, after sRGB's curve, as a power of brightness."""
 MARGIN = 2.0
 """How much more than that is still believed."""
+DARKEST = 1e-3
+"""Brightness below which all is equally dark: the curve is straight there, and results of dim
+pictures reach below black, of which there is no power."""
 NOTHING = 1e-12
 """Variance below what rounding leaves."""
 
@@ -108,7 +111,8 @@ def sample(noisy: torch.Tensor, denoised: torch.Tensor) -> Sample:
     removed = spectrum.forward(spectrum.blocks(spectrum.opponent(noisy - denoised)))
     inside = removed[:, 1:-1, 1:-1].square()
     energy = spectrum.among_blocks(removed.square().sum((0, 3))[None])[0]
-    extreme = ((noisy <= 0) | (noisy >= 1)).float()
+    # Not beyond: where nothing was cut off, values may lie there.
+    extreme = ((noisy == 0) | (noisy == 1)).float()
     clipped = spectrum.blocks(extreme)[:, 1:-1, 1:-1].mean((0, 3))
     brightness = brightness_of(spectrum.blocks(spectrum.opponent(denoised)))[1:-1, 1:-1]
     return Sample(
@@ -167,7 +171,7 @@ def _believed(
     parts = []
     for mine, here in zip(variance, brightness, strict=True):
         bounds = [
-            MARGIN * theirs * (there / max(here, 1e-3)) ** DARKER
+            MARGIN * theirs * (max(there, DARKEST) / max(here, DARKEST)) ** DARKER
             for theirs, there, good in zip(variance, brightness, sound, strict=True)
             if good and there > here
         ]

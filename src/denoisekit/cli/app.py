@@ -6,9 +6,11 @@ turns whatever they raise into one or two lines and an exit code.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn, cast
@@ -25,28 +27,57 @@ from denoisekit.cli import (
     inspect,
     methods,
     render,
+    shared,
     simulate,
     train,
     weights,
 )
-from denoisekit.errors import DenoisekitError
-
-DEBUG = "DENOISEKIT_DEBUG"
-"""Environment variable: anything but empty or 0 shows tracebacks."""
+from denoisekit.cli.render import DEBUG
+from denoisekit.errors import REPORT, DenoisekitError, InternalError, OutOfMemory
 
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__base__)
 """What Typer raises for a wrong command line; not every version has a public name for it."""
 
+LIGHT = {None, "methods"}
+"""Commands that load no large library."""
+
+LEAST_ADDRESSES, THREAD_ADDRESSES = 640 * 2**20, 72 * 2**20
+"""Bytes of address space that torch took when it was loaded, and that every thread of it adds:
+8 MiB of stack and 64 MiB that glibc sets apart. Measured with torch 2.13 for CPUs on Linux."""
+
+_STARVED = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "unable to allocate",
+    "failed to map segment",
+    "can't start new thread",
+    "bad_alloc",
+)
+"""What libraries say where memory is used up, in lower case."""
+
 EXIT_CODES = {
     0: "all done",
-    1: "some input failed",
+    1: "some input failed; the others are done",
     2: "usage: an unknown name, or options that make no sense",
     3: "weights unavailable",
     4: "out of memory",
-    70: "a bug in denoisekit",
-    130: "interrupted, by Ctrl-C or SIGTERM",
+    70: "a bug in denoisekit: at least one input met it, the others are done",
+    130: "interrupted, by Ctrl-C, SIGTERM or SIGHUP",
     141: "whoever read the output has gone",
 }
+
+MEANT = {
+    **dict.fromkeys(("--gpu", "--cuda", "-g"), "the GPU: --device cuda (auto takes it by itself)"),
+    **dict.fromkeys(("--cpu", "--no-gpu"), "the CPU: --device cpu"),
+    **dict.fromkeys(("--verbose", "-v"), "errors in full: denoisekit --debug COMMAND"),
+    **dict.fromkeys(("--force", "-f", "-y", "--yes"), "to replace files: --overwrite"),
+    **dict.fromkeys(("--outdir", "--output-dir", "--out-dir", "--dest"), "where to: -o"),
+    **dict.fromkeys(("--model", "-m"), "which denoiser: --method"),
+    **dict.fromkeys(("--checkpoint", "--ckpt", "--model-path"), "which weights: --weights"),
+    **dict.fromkeys(("--sigma", "--noise-level"), "how much to remove: --strength, from 0 to 1"),
+    **dict.fromkeys(("--recurse", "-R"), "folders of folders too: --recursive"),
+}
+"""Options that people try, and what is there for it."""
 
 app = typer.Typer(
     name="denoisekit",
@@ -55,13 +86,16 @@ app = typer.Typer(
     "denoisekit denoise holiday/ --recursive -o clean/\n\n"
     "denoisekit COMMAND --help",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("-v", "-V", "--version", help="Show the version.")
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help=f"Show the traceback of an error (also {DEBUG}=1).")
     ] = False,
@@ -72,8 +106,12 @@ def root(
     if version:
         render.out(f"denoisekit {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand not in LIGHT:
+        _check_address_space()
     if context.invoked_subcommand is None:
-        render.out(context.get_help())  # Rich may have shown it already: then this is empty
+        # Rich may have shown it already: then it is empty.
+        for line in context.get_help().split("\n"):
+            render.out(line)
 
 
 app.command("denoise", epilog=denoise.EPILOG)(denoise.denoise)
@@ -102,16 +140,17 @@ def run(arguments: Sequence[str]) -> int:
         The exit code.
     """
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        lost = render.flush()
     except render.OutputClosed:
         return 141
+    return code or (_fail(lost, None, 1) if lost else 0)
 
 
 def _run(arguments: Sequence[str]) -> int:
     try:
         # Typer returns the code of a typer.Exit, and 130 after Ctrl-C.
         code = app(list(arguments), prog_name="denoisekit", standalone_mode=False)
-        render.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except DenoisekitError as error:
@@ -119,40 +158,109 @@ def _run(arguments: Sequence[str]) -> int:
     except USAGE_ERROR as error:
         return _usage(error)
     except MemoryError:
-        return _fail("not enough memory", "try --max-memory with a smaller value", 4)
+        return _starved()
     except render.OutputClosed:
         raise
+    except SystemExit as error:  # Rich ends so when the reader of a help page has gone
+        if isinstance(error.__context__, BrokenPipeError):
+            raise render.OutputClosed from None
+        raise
+    except OSError as error:  # the machine's, not ours: a disk, a permission
+        if error.errno == errno.ENOMEM:
+            return _starved()
+        return _fail(_told(error), "see whether it is there, and whether you may use it", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence
-        what = f"this is a bug in denoisekit: {type(error).__name__}: {error}"
-        return _fail(what, f"set {DEBUG}=1 to see the traceback, and please report it", 70)
+        if any(words in str(error).lower() for words in _STARVED):
+            return _starved()
+        text = " ".join(str(error).split())  # whatever a library put there
+        what = f"this is a bug in denoisekit: {type(error).__name__}: {text}"
+        return _fail(what, REPORT, InternalError.exit_code)
     if code == 130:
-        render.err("interrupted")
+        return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    render.err("interrupted")
+    return 130
+
+
+def _starved() -> int:
+    return _fail("not enough memory", "try --max-memory with a smaller value", 4)
+
+
+def _check_address_space() -> None:
+    """Refuse what would end in a library, without a word or with a crash."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    least = LEAST_ADDRESSES + (os.cpu_count() or 1) * THREAD_ADDRESSES
+    if most != resource.RLIM_INFINITY and most < least:
+        raise OutOfMemory(
+            f"only {most >> 20} MiB of address space are allowed, and {least >> 20} are needed",
+            f"allow more: ulimit -v {least >> 10}",
+        )
+
+
+def _told(error: OSError) -> str:
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([*dict.fromkeys(map(str, names)), error.strerror or str(error)])
 
 
 def _usage(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is already on the screen
         return 2
     path = error.ctx.command_path if error.ctx else "denoisekit"
-    return _fail(error.format_message(), f"see '{path} --help'", 2)
+    meant = MEANT.get(getattr(error, "option_name", ""))
+    if meant:
+        return _fail(" ".join(error.format_message().split()), f"{meant}; see '{path} --help'", 2)
+    return _fail(" ".join(error.format_message().split()), f"see '{path} --help'", 2)
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
-    if os.environ.get(DEBUG, "0") not in {"", "0"}:
-        render.err(traceback.format_exc())
-    # One line each, whatever a library put into its message.
+    if _asked:  # a library may have made an error of its own of the interruption
+        return _interrupted()
+    if render.debugging():
+        for line in traceback.format_exc().splitlines():
+            render.err(line)
     render.err("error: " + " ".join(message.split()))
     if hint:
-        render.err("hint: " + " ".join(hint.split()))
+        render.err(f"hint: {hint}")
     return code
 
 
+_asked: list[int] = []
+"""Signals that asked the program to end."""
+
+
 def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal's handler
+    _asked.append(number)
     raise KeyboardInterrupt
+
+
+def _come_again(lost: Any) -> None:
+    """Repeat an interruption that came where Python can only ignore it, as in a ``__del__``."""
+    known = hasattr(signal, "pthread_kill") and isinstance(lost.exc_value, KeyboardInterrupt)
+    if not known or not _asked:
+        sys.__unraisablehook__(lost)
+        return
+    # From another thread and later: at once, it would be lost in here.
+    timer = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, _asked[-1]))
+    timer.daemon = True
+    timer.start()
 
 
 def main() -> NoReturn:
     """Entry point of the ``denoisekit`` command."""
-    # By itself Python ends at once there, and leaves half-written files.
-    signal.signal(signal.SIGTERM, _interrupt)
+    shared.begin()
+    render.prepare()
+    sys.unraisablehook = _come_again
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # SIGHUP: the terminal has gone; Windows has none
+        number = getattr(signal, name, None)
+        # By itself Python ends at once there, and leaves half-written files. What is ignored,
+        # as nohup does it, stays so.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     sys.exit(run(sys.argv[1:]))

@@ -13,7 +13,7 @@ from denoisekit.cli import bench_sets, bench_speed, render
 from denoisekit.cli.bench_page import PAGE, shelf_for, write_page
 from denoisekit.cli.bench_sets import Json
 from denoisekit.cli.denoise import parse_settings
-from denoisekit.cli.shared import Device, Methods, Quiet, Weights, split
+from denoisekit.cli.shared import RANGE, Device, Methods, Quiet, Weights, noise_in_full, split
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Examples:\n\n"
+    "denoisekit bench sidd\n\n"
     "denoisekit bench sidd --methods aprrd,sdap --data ~/sets\n\n"
     "denoisekit bench --noisy test/noisy --clean test/clean --methods aprrd\n\n"
     "denoisekit bench sets"
@@ -45,7 +46,7 @@ class _Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put ``run`` before what is no command."""
-        if args and args[0] not in {*self.commands, "--help"}:
+        if args and args[0] not in {*self.commands, "--help", "-h"}:
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -70,7 +71,9 @@ def run_set(
     clean: Annotated[list[str] | None, typer.Option(help="The same, clean.")] = None,
     noise: Annotated[
         str | None,
-        typer.Option(help="Put on clean pictures: gaussian:25/255, poisson:30, phone:0.01 …"),
+        typer.Option(
+            help="Noise to put on clean pictures: gaussian:25 (of 255), poisson:30, phone:0.01 …"
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -78,9 +81,7 @@ def run_set(
     ] = None,
     range: Annotated[
         str | None,
-        typer.Option(
-            help="Black and white: auto, dtype, minmax, percentile or LO,HI; default: the set's."
-        ),
+        typer.Option(help=f"{RANGE}; default: the set's."),
     ] = None,
     set: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the methods that have it; repeatable.")
@@ -90,7 +91,13 @@ def run_set(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away another run's results there.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the noise that is put on.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Start of the random numbers of the noise that is put on: the same seed, the "
+            "same noise."
+        ),
+    ] = 0,
     workers: Annotated[int, typer.Option(help="Pictures read and measured side by side.")] = 2,
     no_html: Annotated[
         bool, typer.Option("--no-html", help="Write no page of pictures (report.html).")
@@ -110,13 +117,17 @@ def run_set(
     from denoisekit.bench.protocols import DEFAULT, find_protocol
     from denoisekit.bench.run import Place, run
     from denoisekit.bench.sets import find_set
+    from denoisekit.options import DEFAULT_METHOD
 
-    info = None if name is None else find_set(name)
+    noise = None if noise is None else noise_in_full(noise)
+    info = None if name is None else _set_here(find_set(name), data)
     measure = find_protocol(protocol or (info.protocol if info else DEFAULT.id))
     pictures = partial(Material, range=range or (info.range if info else "auto"), seed=seed)
     material = _material(info, noisy, clean, noise, data, partial(pictures, apart=measure.affine))
+    sample = info is not None and info.sample_of and not weights
+    named = split(methods or []) or ([DEFAULT_METHOD] if sample else [])
     chosen = gather(
-        split(methods or []),
+        named,
         weights or [],
         measure,
         settings=parse_settings(set or []),
@@ -153,6 +164,22 @@ def run_set(
         _pack(results, material, kept)
 
 
+def _set_here(info: SetInfo, data: Path | None) -> SetInfo:
+    """Return the set, or the sample of it that ships where the set is not here."""
+    from denoisekit.bench.sets import SETS, data_folder
+
+    sample = next((own for own in SETS if own.sample_of == info.id), None)
+    folder = info.folder(data_folder(data))
+    # Who names a folder means what lies there, and hears that nothing does.
+    if sample is None or data is not None or all(info.find(folder)):
+        return info
+    render.err(
+        f"note: '{info.id}' is not here; measured on {sample.title} ({sample.id}): its figures are "
+        f"not those of the whole, for which see denoisekit bench sets get {info.id}"
+    )
+    return sample
+
+
 def _pack(results: dict[str, Any], material: Material | Crops, kept: Kept) -> None:
     from denoisekit.bench.packing import pack
 
@@ -175,7 +202,7 @@ def _material(
     from denoisekit.bench.checksums import check
     from denoisekit.bench.dnd import Crops
     from denoisekit.bench.material import as_files
-    from denoisekit.bench.sets import data_folder
+    from denoisekit.bench.sets import data_folder, find_set
     from denoisekit.bench.sets import find_files as files_of_set
     from denoisekit.pictures import find_files
 
@@ -195,7 +222,16 @@ def _material(
         render.err(f"note: of the files of '{info.id}', {checked}; see bench sets {info.id}")
     if info.id == "dnd":
         return Crops(ones[0].parent.parent)
-    return pictures(info.id, as_files(ones), as_files(others), noise=noise or info.noise)
+    sample_of = ""
+    if info.sample_of:
+        sample_of = f"the {find_set(info.sample_of).pictures} of {info.sample_of}"
+    return pictures(
+        info.id,
+        as_files(ones),
+        as_files(others),
+        noise=noise or info.noise,
+        sample_of=sample_of,
+    )
 
 
 def _show(
@@ -217,7 +253,8 @@ def _show(
     facts = results["set"]
     noise = f", {facts['noise']} noise (seed {facts['noise_seed']})" if facts["noise"] else ""
     columns = ("", "PSNR dB", f"SSIM {measure.ssim}", "s/megapixel", "precision")
-    render.table(columns, rows, f"{facts['id']}, {facts['pictures']} pictures{noise}")
+    sample = f", a sample of {facts['sample_of']}" if facts.get("sample_of") else ""
+    render.table(columns, rows, f"{facts['id']}, {facts['pictures']} pictures{sample}{noise}")
     render.out(str(measure))
     render.err(f"rows of every picture: {folder / 'results.json'}")
     if (folder / PAGE).exists():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from denoisekit.atomic import Claim, write_synced
 from denoisekit.cli import render
 from denoisekit.cli.shared import (
     Axes,
@@ -16,7 +17,7 @@ from denoisekit.cli.shared import (
     Quiet,
     Range,
     Weights,
-    parse_time,
+    end_batch,
     split,
 )
 from denoisekit.errors import OutputError, UsageError
@@ -43,7 +44,11 @@ def compare(
     weights: Weights = None,
     max_time: Annotated[
         str,
-        typer.Option("--time", help="For all together, where none are named: 60s, 5m."),
+        typer.Option(
+            "--time",
+            help="Time for all together, such as 60s or 5m; what does not fit is left out. Without "
+            "limit where --methods or --weights say what to try.",
+        ),
     ] = "60s",
     crop: Annotated[
         str | None, typer.Option(help="X,Y,W,H in pixels; default: all, or the middle.")
@@ -71,14 +76,18 @@ def compare(
     """Denoise a part of an image in several ways, rank them, and show all on one page."""
     from denoisekit.cli.compare_view import Speaker
     from denoisekit.comparing import Limits, choices_here, choices_named
-    from denoisekit.formats import open_image
-    from denoisekit.ranges import parse_range, resolve_range
+    from denoisekit.formats import check_output, claim_output, open_image
+    from denoisekit.options import parse_time
+    from denoisekit.ranges import parse_range
+    from denoisekit.signal import find_signal
 
     page = output or image.with_name(f"{image.stem}_compare.html")
-    if page.is_dir():
-        raise OutputError(f"{page} is a folder", "name a file with -o")
-    if page.exists() and not overwrite:
-        raise OutputError(f"{page} exists already", "give another name with -o, or add --overwrite")
+    if page.suffix.lower() not in {"", ".html", ".htm"}:
+        raise UsageError(
+            f"{page}: compare writes a page (HTML), not a picture",
+            f"-o {page.with_suffix('.html')}; for a picture: denoisekit denoise {image} -o {page}",
+        )
+    check_output(page, overwrite=overwrite)
     named = choices_named(split(methods or []), weights or [])
     seconds = parse_time(max_time)
     choices = named or choices_here()
@@ -86,21 +95,23 @@ def compare(
         raise UsageError("no weights are here to compare", "see denoisekit weights list")
     limits = Limits(None if named else seconds, device, precision, range)
     reader = open_image(image, axes)
+    claim = claim_output(page, overwrite=overwrite)
     try:
         part = _part(reader, crop, plane)
-        scale = resolve_range(parse_range(range), reader)
+        scale = find_signal(parse_range(range), reader).scale
         speaker = Speaker(image, reader.info, part, scale, quiet or as_json)
         results, skipped = speaker.run(choices, limits)
-        html = speaker.page(results, skipped, limits, axes, lossless)
+        _write(claim, speaker.page(results, skipped, limits, axes, lossless))
     finally:
+        claim.close()
         reader.close()
-    _write(page, html)
     if as_json:
         render.json_line(speaker.facts(results, skipped, page, limits, axes))
     else:
         speaker.table(results, page, limits, axes)
     if open_page:
         _open(page)
+    end_batch([one.bug.exit_code for one in skipped if one.bug])
 
 
 def _part(reader: Any, crop: str | None, planes: Sequence[int] | None) -> Part:
@@ -117,14 +128,12 @@ def _part(reader: Any, crop: str | None, planes: Sequence[int] | None) -> Part:
     return Part(reader, where, chosen)
 
 
-def _write(path: Path, html: str) -> None:
-    from denoisekit.atomic import write_whole
-
+def _write(claim: Claim, html: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, html.encode())
+        write_synced(claim.part, html.encode())
+        claim.put()
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {claim.path}: {error.strerror or error}") from error
 
 
 def _open(path: Path) -> None:

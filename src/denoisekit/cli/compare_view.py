@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoisekit.cli import render
-from denoisekit.errors import DenoisekitError, UsageError
+from denoisekit.errors import DenoisekitError, UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,14 @@ def command_of(choice: Choice, image: Path, limits: Limits, axes: str | None) ->
     words += ["--axes", axes] if axes else []
     words += ["--precision", limits.precision] * (limits.precision != "auto")
     words += ["--device", limits.device] * (limits.device != "auto")
-    return shlex.join(words)
+    return " ".join(_quoted(word) for word in words)
+
+
+def _quoted(word: str) -> str:
+    """Return a word as a shell takes it, also where it holds what cannot be shown."""
+    if printable(word) == word:
+        return shlex.quote(word)
+    return "$'" + printable(word.replace("\\", "\\\\").replace("'", "\\'")) + "'"
 
 
 class Speaker:
@@ -78,7 +85,12 @@ class Speaker:
                     skipped.append(found)
                     bar.note(f"left out {found.choice.id}: {found.reason}")
                 bar.update(done)
+        for one in skipped:
+            if one.bug:
+                render.failure(self.image, one.bug, as_json=False)
         if not results:
+            if skipped[0].bug:
+                raise skipped[0].bug
             hint = "name what to run with --methods or --weights"
             raise DenoisekitError("nothing could be run: " + skipped[0].reason, hint)
         self.noisy_score, results = judge(self.noisy, results)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from denoisekit.cli import render
+from denoisekit.cli.pipes import piped
 from denoisekit.cli.plan import Plan
 from denoisekit.cli.shared import (
     Axes,
@@ -25,8 +25,9 @@ from denoisekit.cli.shared import (
     check_existing,
     end_batch,
     parse_strength,
+    worth_telling,
 )
-from denoisekit.errors import DenoisekitError, UsageError
+from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,20 +35,22 @@ if TYPE_CHECKING:
     from denoisekit.batch import Job, Outcome, Runner
     from denoisekit.options import Options
     from denoisekit.pipeline import Denoiser
-    from denoisekit.weights import LoadedWeights
+    from denoisekit.signal import HotPixels
 
 EPILOG = (
     "Examples:\n\n"
     "denoisekit denoise photo.jpg\n\n"
     "denoisekit denoise photo.png -o clean.png --strength 0.7\n\n"
     "denoisekit denoise holiday/ --recursive -o clean/\n\n"
-    "denoisekit denoise stack.tif --axes TYX --range percentile"
+    "denoisekit denoise stack.tif --axes TYX --range percentile\n\n"
+    "denoisekit denoise - -o - < photo.png > clean.png"
 )
 
 
 def denoise(
     inputs: Annotated[
-        list[str], typer.Argument(help="Files, folders or patterns.", show_default=False)
+        list[str],
+        typer.Argument(help="Files, folders or patterns; - is stdin.", show_default=False),
     ],
     output: Output = None,
     suffix: Suffix = None,
@@ -58,8 +61,8 @@ def denoise(
     method: Annotated[
         str | None,
         typer.Option(
-            help="See denoisekit methods; default: that of the weights; without weights auto, "
-            "which chooses weights for each image."
+            help="Which denoiser, see denoisekit methods; default: that of the weights; without "
+            "weights auto, which tries on each image what suits it."
         ),
     ] = None,
     weights: Annotated[
@@ -84,8 +87,21 @@ def denoise(
         ),
     ] = None,
     range: Range = "auto",
+    hot_pixels: Annotated[
+        str,
+        typer.Option(
+            help="Single wrong pixels: remove, keep, or auto (removed from photographs, kept in "
+            "measured data)."
+        ),
+    ] = "auto",
     axes: Axes = None,
-    seed: Annotated[int, typer.Option(help="For methods that draw at random.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Start of the random numbers, for methods that use some: the same seed, the same "
+            "result."
+        ),
+    ] = 0,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     tile: Annotated[
@@ -115,12 +131,14 @@ def denoise(
         tile=_tile(tile),
         max_memory=None if max_memory is None else parse_memory(max_memory),
         range=range,
+        hot_pixels=cast("HotPixels", hot_pixels),
     )
-    plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
-    plan.make(inputs, recursive)
-    speaker = _Speaker(quiet, as_json)
-    choose = not (named or weights)
-    end_batch(speaker.run(plan, options, choose=choose))
+    with piped(inputs, output, as_json=as_json) as (inputs, output):
+        plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
+        plan.make(inputs, recursive)
+        speaker = _Speaker(quiet, as_json)
+        choose = not (named or weights)
+        end_batch(speaker.run(plan, options, choose=choose))
 
 
 def parse_settings(texts: list[str]) -> dict[str, object]:
@@ -148,10 +166,6 @@ def _returned(share: float) -> str:
     return f"strength auto: {100 * share:.0f} % of what was removed was no noise and is back"
 
 
-def _named(weights: LoadedWeights) -> str:
-    return f"{weights.id} ({weights.instead})" if weights.instead else weights.id
-
-
 def _tile(text: str) -> int | None:
     if text == "auto":
         return None
@@ -174,7 +188,7 @@ class _Speaker:
         from denoisekit.auto import Chooser
 
         for path, error in plan.failures:
-            self._failure(path, error)
+            render.failure(path, error, self.as_json)
         failed = [error.exit_code for _, error in plan.failures]
         for note in plan.notes:
             self._say(note)
@@ -209,11 +223,13 @@ class _Speaker:
 
         if self.quiet:
             return
+        if better := worth_telling(denoiser.weights):
+            self._say(f"note: {better}")
         megapixels = sum(i.planes * i.height * i.width for i in plan.images) / 1e6
         work = measure_work(denoiser, plan.images)
         seconds = estimate_seconds(denoiser, work) if denoiser.strength else None
         self._say(
-            f"{denoiser.info.id} with {_named(denoiser.weights)} on "
+            f"{denoiser.info.id} with {denoiser.weights.id} on "
             f"{describe_device(denoiser.device)}, {denoiser.precision}; "
             f"{megapixels:.3g} megapixels, "
             + ("a few seconds" if seconds is None else f"about {render.duration(seconds)}")
@@ -245,7 +261,9 @@ class _Speaker:
             for outcome in run_batch(plan.jobs, runner, progress):
                 if outcome.error:
                     failed.append(outcome.error.exit_code)
-                    self._failure(outcome.job.source, outcome.error, bar)
+                    render.failure(outcome.job.source, outcome.error, self.as_json, bar)
+                elif outcome.report is None:
+                    bar.note(render.skipped(outcome.job.source))
                 else:
                     self._success(outcome, denoiser, bar)
         return failed
@@ -271,12 +289,15 @@ class _Speaker:
                     "seconds": round(outcome.seconds, 3),
                     "megapixels": outcome.megapixels,
                     "warnings": report.warnings,
+                    "notes": report.notes,
                 }
             )
             return
         if not self.quiet:
             for warning in report.warnings:
                 bar.note(f"warning: {job.source}: {warning}")
+            for note in report.notes:
+                bar.note(f"{job.source}: {note}")
             if report.estimates:
                 bar.note(f"{job.source}: {_chosen(report.estimates)}")
             if report.returned is not None:
@@ -285,11 +306,6 @@ class _Speaker:
                 f"{job.source} -> {job.target}  "
                 f"{outcome.megapixels:.3g} megapixels in {outcome.seconds:.1f} s"
             )
-
-    def _failure(
-        self, path: Path, error: DenoisekitError, bar: render.Progress | None = None
-    ) -> None:
-        render.failure(path, error, self.as_json, None if self.quiet else bar)
 
     def _say(self, text: str) -> None:
         if not self.quiet:

@@ -130,7 +130,7 @@ def _cache() -> Facts:
     from denoisekit.weights.fetch import offline
 
     folder = cache_folder()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110
     return {
         "folder": str(folder),
         "writable": os.access(existing, os.W_OK | os.X_OK),

@@ -9,6 +9,7 @@ import typer
 
 from denoisekit.cli import render
 from denoisekit.cli.denoise import parse_settings
+from denoisekit.cli.shared import check_writable
 
 EPILOG = (
     "Examples:\n\ndenoisekit weights export aprrd.sidd --to onnx student.onnx\n\n"
@@ -38,6 +39,7 @@ def export_weights(
     # Before anything is fetched; the network of these weights is asked again later.
     published = method.traits(method.config, method.choose(settings))
     check(method, published, output, kind=to, overwrite=overwrite)
+    check_writable(output, overwrite=overwrite)
     with render.progress(name, source.bytes / 1e6, "MB", quiet=quiet) as bar:
         weights = load_weights(name, method, progress=lambda done, _: bar.update(done / 1e6))
     for warning in weights.warnings:

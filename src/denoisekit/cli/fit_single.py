@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from denoisekit.cli import render
+from denoisekit.cli.pipes import piped
 from denoisekit.cli.plan import Plan
 from denoisekit.cli.shared import (
+    RANGE,
     Axes,
     Device,
     Format,
@@ -23,12 +24,13 @@ from denoisekit.cli.shared import (
     Stop,
     Suffix,
     check_existing,
+    check_writable,
     end_batch,
     parse_strength,
-    parse_time,
+    started,
     stopping,
 )
-from denoisekit.errors import OutputError, UsageError
+from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
     from denoisekit.batch import Outcome
@@ -42,12 +44,11 @@ EPILOG = (
     "denoisekit fit-single stack.tif --preset best --save-weights microscope.safetensors"
 )
 
-STARTED = 0.6
-"""Seconds that the program took until here: they are part of the time."""
-
 
 def fit_single(
-    image: Annotated[str, typer.Argument(help="An image or stack.", show_default=False)],
+    image: Annotated[
+        str, typer.Argument(help="An image or stack; - is stdin.", show_default=False)
+    ],
     output: Output = None,
     suffix: Suffix = None,
     format: Format = None,
@@ -64,7 +65,11 @@ def fit_single(
     ] = "auto",
     max_time: Annotated[
         str | None,
-        typer.Option("--time", help="Until the result is there: 60s, 5m. A stack may add to it."),
+        typer.Option(
+            "--time",
+            help="How long you will wait for the result: 60s, 5m. More time gives a better one, up "
+            "to some minutes; a stack may add to it.",
+        ),
     ] = None,
     preset: Annotated[
         str, typer.Option(help="fast (30 s), balanced (2.5 min) or best (10 min).")
@@ -81,10 +86,7 @@ def fit_single(
     ] = "shared",
     range: Annotated[
         str,
-        typer.Option(
-            help="Black and white: auto (percentiles, from scratch), dtype, minmax, percentile "
-            "or LO,HI."
-        ),
+        typer.Option(help=f"{RANGE}. From scratch, auto is percentile."),
     ] = "auto",
     keep_mean: Annotated[
         bool | None,
@@ -108,7 +110,12 @@ def fit_single(
     report: Annotated[
         Path | None, typer.Option(help="Draw how the score developed; a PNG.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Start of the random numbers: with --steps, the same seed gives the same result."
+        ),
+    ] = 0,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="Of the result: auto, fp32, bf16 or fp16.")] = (
         "auto"
@@ -118,16 +125,17 @@ def fit_single(
     as_json: Json = False,
 ) -> None:
     """Fit a network to one noisy image, and denoise it: nothing else is needed."""
-    began = time.monotonic() - STARTED
+    began = started()
     from denoisekit.device import parse_memory
     from denoisekit.fitting import PRESETS, FitOptions
     from denoisekit.fitting.files import Fitter
+    from denoisekit.options import parse_time
     from denoisekit.outputs import Naming
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)
     _check_choice("--preset", preset, tuple(PRESETS))
     _check_choice("--planes", planes, ("shared", "each"))
-    _check_new(save_weights, report, overwrite=overwrite)
+    check_writable(save_weights, report, overwrite=overwrite)
     options = FitOptions(
         objective=objective,
         start=start,
@@ -142,17 +150,18 @@ def fit_single(
         precision=precision,
         max_memory=None if max_memory is None else parse_memory(max_memory),
     )
-    plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
-    plan.make([image], recursive=False)
-    if len(plan.jobs) + len(plan.failures) > 1:
-        raise UsageError(f"{image} is more than one image", "fit to one at a time")
-    with stopping("stopping: the best so far is applied; once more to stop at once") as stop:
-        speaker = _Speaker(quiet, as_json, stop)
-        fitter = Fitter(options, each=planes == "each", on_look=speaker.hear, began=began)
-        failed = speaker.run(plan, fitter, options.seconds)
-        if not failed and plan.jobs:
-            _keep(fitter.fits, save_weights, report, plan.jobs[0].source.name, overwrite)
-    end_batch(failed)
+    with piped([image], output, as_json=as_json) as (images, output):
+        plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
+        plan.make(images, recursive=False)
+        if len(plan.jobs) + len(plan.failures) > 1:
+            raise UsageError(f"{image} is more than one image", "fit to one at a time")
+        with stopping("stopping: the best so far is applied; once more to stop at once") as stop:
+            speaker = _Speaker(quiet, as_json, stop)
+            fitter = Fitter(options, each=planes == "each", on_look=speaker.hear, began=began)
+            failed = speaker.run(plan, fitter, options.seconds)
+            if fitter.fits:  # also where the image could not be written: they took the time
+                _keep(fitter.fits, save_weights, report, plan.jobs[0].source.name, overwrite)
+        end_batch(failed)
     if stop.asked():
         raise typer.Exit(130)
 
@@ -160,13 +169,6 @@ def fit_single(
 def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise UsageError(f"{option} {value} is not known", f"choose from {', '.join(known)}")
-
-
-def _check_new(*paths: Path | None, overwrite: bool) -> None:
-    """Refuse, before any work, to replace what exists."""
-    for path in paths:
-        if path is not None and path.exists() and not overwrite:
-            raise OutputError(f"{path} exists already", "give another name, or add --overwrite")
 
 
 def _keep(
@@ -229,6 +231,8 @@ class _Speaker:
                 if outcome.error:
                     failed.append(outcome.error.exit_code)
                     render.failure(outcome.job.source, outcome.error, self.as_json, bar)
+                elif outcome.report is None:
+                    bar.note(render.skipped(outcome.job.source))
                 else:
                     self._success(outcome, fitter.fits, bar)
         return failed
@@ -253,9 +257,26 @@ class _Speaker:
         for warning in report.warnings:
             bar.note(f"warning: {job.source}: {warning}")
         for fit in fits[:1]:
-            began = f" from {fit.start}" if fit.start else ""
-            bar.note(f"learned by {fit.objective}{began}, {fit.steps} steps")
+            if fit.learned:
+                bar.note(_learned(fit))
         render.out(f"{job.source} -> {job.target}  in {outcome.seconds:.1f} s")
+
+
+def _learned(fit: Fit) -> str:
+    """Say what the result comes of, and what would help where nothing was learned."""
+    if not fit.start or fit.objective != fit.start:
+        began = f", which began with {fit.start}" if fit.start else ""
+        return f"learned by {fit.objective}{began}, {fit.steps} steps"
+    why = "there was no time to learn"
+    if fit.steps:
+        why = f"what was learned in {fit.steps} steps was no better"
+    how = ["averaged over flips and turns"] * fit.denoiser.options.self_ensemble
+    how += ["fine texture given back"] * (fit.denoiser.strength == "auto")
+    more = max(60, 4 * round(fit.options.seconds))
+    return (
+        f"{why}: {fit.start} was applied as it is{', ' if how else ''}{' and '.join(how)}; "
+        f"more time lets it learn this image: --time {more}s"
+    )
 
 
 def _told(fit: Fit) -> dict[str, object]:

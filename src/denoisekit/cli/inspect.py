@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import render
-from denoisekit.cli.shared import Axes
+from denoisekit.cli.pipes import piped
+from denoisekit.cli.shared import Axes, Range
 
 if TYPE_CHECKING:
     from denoisekit.estimate import NoiseEstimate
     from denoisekit.image import ImageInfo, Reader
-    from denoisekit.methods import MethodInfo
 
 EPILOG = (
     "Examples:\n\ndenoisekit inspect photo.jpg\n\ndenoisekit inspect stack.tif --axes TYX --json"
@@ -21,22 +21,21 @@ EPILOG = (
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="An image; - is stdin.", show_default=False)],
     axes: Axes = None,
-    range: Annotated[
-        str, typer.Option(help="Black and white: auto, dtype, minmax, percentile or LO,HI.")
-    ] = "auto",
+    range: Range = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what a file holds, its noise, the method that suits it, and how long that takes."""
     from denoisekit.formats import open_image
 
-    reader = open_image(file, axes)
-    try:
-        facts = {"file": str(file), **_content(reader.info), **_noise(reader, range)}
-        facts.update(_advice(reader.info, facts))
-    finally:
-        reader.close()
+    with piped([str(file)], Path()) as ((name,), _):
+        reader = open_image(Path(name), axes)
+        try:
+            facts = {"file": str(file), **_content(reader.info), **_noise(reader, range)}
+            facts.update(_advice(reader.info, facts))
+        finally:
+            reader.close()
     if as_json:
         render.json_line(facts)
         return
@@ -85,19 +84,25 @@ def _content(info: ImageInfo) -> dict[str, Any]:
 def _noise(reader: Reader, range_text: str) -> dict[str, Any]:
     """Estimate the noise of the middle plane, on 0..1."""
     from denoisekit.estimate import estimate_noise_rows
-    from denoisekit.ranges import fill_nonfinite, parse_range, resolve_range, to_unit
+    from denoisekit.ranges import parse_range
+    from denoisekit.signal import View, count_wrong, find_signal
 
     info = reader.info
-    scale = resolve_range(parse_range(range_text), reader)
-    plane = info.planes // 2
-    colours = info.samples - info.alpha
+    signal = find_signal(parse_range(range_text), reader)
+    view, plane = View(reader, signal), info.planes // 2
 
     def rows(top: int, bottom: int) -> Any:
-        filled, _ = fill_nonfinite(reader.read_rows(plane, top, bottom)[..., :colours])
-        return to_unit(filled, scale)
+        return view.unit(plane, top, bottom)
 
     estimate: NoiseEstimate | None = estimate_noise_rows(rows, info.height, info.width)
-    facts: dict[str, Any] = {"range": [scale.low, scale.high]}
+    hot, dead, masked = count_wrong(reader, signal)
+    facts: dict[str, Any] = {
+        "range": [signal.scale.low, signal.scale.high],
+        "no_data": list(signal.absent),
+        "no_measurement": masked,
+        "hot_pixels": hot,
+        "dead_pixels": dead,
+    }
     if estimate is None:
         return {**facts, "noise_sigma": None, "noise_correlation": None}
     return {
@@ -112,25 +117,14 @@ def _noise(reader: Reader, range_text: str) -> dict[str, Any]:
 
 def _advice(info: ImageInfo, facts: dict[str, Any]) -> dict[str, Any]:
     from denoisekit.methods import METHODS
+    from denoisekit.timing import estimate_seconds, measure_work, untrained
 
     method = METHODS[0]
-    seconds = _seconds_per_pixel(method) * info.planes * info.width * info.height
-    if info.colour != "rgb":
-        seconds *= info.samples - info.alpha
+    denoiser = untrained(method)
+    seconds = estimate_seconds(denoiser, measure_work(denoiser, [info]))
+    time = "a few seconds" if seconds is None else render.duration(seconds)
     sigma = facts["noise_sigma"]
     advice = f"denoisekit denoise --method {method.id}"
     if sigma and max(sigma) < 0.004:
         advice += " --strength 0.5 (there is little noise: look at the result closely)"
-    return {"suggested": advice, "estimated_time": render.duration(seconds)}
-
-
-def _seconds_per_pixel(method: MethodInfo) -> float:
-    """Time the method's network untrained: its weights need not be here."""
-    from denoisekit.device import choose_precision, resolve_device
-    from denoisekit.inference import seconds_per_pixel
-
-    device, settings = resolve_device("auto"), method.choose()
-    network = method.build(method.config, settings)
-    network.prepare(device, choose_precision(device, "auto"))
-    traits = method.traits(method.config, settings)
-    return seconds_per_pixel(network, traits, device, traits.limits.native or 512)
+    return {"suggested": advice, "estimated_time": time}

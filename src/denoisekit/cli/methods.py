@@ -7,27 +7,37 @@ from typing import Annotated, Any
 import typer
 
 from denoisekit.cli import render
-from denoisekit.methods import MethodInfo, all_methods, get_method
+from denoisekit.methods import METHODS, MethodInfo, all_methods, get_method
+from denoisekit.methods.plugins import load_plugins
 
 EPILOG = "Examples:\n\ndenoisekit methods\n\ndenoisekit methods ssbsn\n\ndenoisekit methods --json"
 
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="Tell all about this one.", show_default=False)
+        str | None,
+        typer.Argument(metavar="[ID]", help="Tell all about this one.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per method.")] = False,
 ) -> None:
-    """List the denoising methods, what each is best for and what it costs."""
+    """List the denoisers to choose from: what each is best for, and how long it takes."""
     infos = all_methods() if name is None else (get_method(name),)
     if as_json:
         for info in infos:
             render.json_line(_facts(info))
     elif name is None:
-        columns = ("id", "title", "best for", "cost", "tiles", "default weights")
+        columns = ("id", "title", "best for", "time", "large images", "default weights")
         render.table(columns, [_row(info) for info in infos])
+        render.out(
+            f"time: as a multiple of {METHODS[0].id}'s, on the same image; "
+            "denoisekit methods ID tells more"
+        )
     else:
         _tell(infos[0])
+    if name is None:
+        for failure in load_plugins()[1]:
+            about = f"'{failure.name}' of {failure.package} {failure.version}"
+            render.err(f"warning: the plugin {about} is left out: {failure.reason}")
 
 
 def _row(info: MethodInfo) -> tuple[str, ...]:
@@ -36,10 +46,14 @@ def _row(info: MethodInfo) -> tuple[str, ...]:
         info.id,
         info.title,
         info.best_for,
-        f"{facts['tflop_per_megapixel']:.3g} TFLOP a megapixel",
+        _times(facts["tflop_per_megapixel"] / _facts(METHODS[0])["tflop_per_megapixel"]),
         facts["tiling"],
         ", ".join(info.default_weights) or "none published",
     )
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.0f}x" if factor >= 10 else f"{factor:.2g}x"
 
 
 def _tell(info: MethodInfo) -> None:

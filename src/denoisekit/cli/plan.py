@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from denoisekit.errors import DenoisekitError, InputError, UsageError
+from denoisekit.atomic import remove_dead_parts
+from denoisekit.errors import DenoisekitError, InputError, OutputTaken, UsageError, as_error
 
 if TYPE_CHECKING:
     from denoisekit.batch import Job
+    from denoisekit.errors import DenoisekitError
     from denoisekit.image import ImageInfo
     from denoisekit.outputs import Naming, Source
 
@@ -59,9 +62,18 @@ class Plan:
             Two inputs would write one file, or an output would replace an input.
         """
         from denoisekit.batch import Job, survey, target_info
-        from denoisekit.outputs import check_count, check_free, find_sources, left_out, name_outputs
+        from denoisekit.formats import check_output
+        from denoisekit.outputs import (
+            check_count,
+            check_ending,
+            find_sources,
+            left_out,
+            name_outputs,
+        )
 
         naming = self.naming
+        if len(inputs) == 1 and not os.path.isdir(inputs[0]):  # noqa: PTH112 - no permission: no
+            check_ending(naming.output)
         naming.format_for("")  # a wrong name fails before any file is opened
         ours = naming.suffix or naming.default
         images: dict[Path, ImageInfo] = {}
@@ -78,8 +90,9 @@ class Plan:
                 readable.append(source)
             except UsageError as error:  # axes that do not fit this file
                 self._fail(source.path, InputError(error.message, error.hint))
-            except DenoisekitError as error:
-                self._fail(source.path, error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
+                meant = _meant_as_output(source.path, inputs)
+                self._fail(source.path, meant or as_error(error, source.path))
 
         def format_of(source: Source) -> str:
             return naming.format_for(images[source.path].format)
@@ -88,17 +101,32 @@ class Plan:
         for source, target in pairs:
             image = images[source.path]
             format = format_of(source)
-            if self.skip_existing and target.exists():
-                self.skipped.append(source.path)
-                continue
             try:
-                check_free(target, overwrite=self.overwrite)
+                check_output(target, overwrite=self.overwrite)
                 target_info(image, format)
-            except DenoisekitError as error:
-                self._fail(source.path, error)
+            except Exception as error:  # noqa: BLE001
+                if self.skip_existing and isinstance(error, OutputTaken):
+                    self.skipped.append(source.path)
+                else:
+                    self._fail(source.path, as_error(error, source.path))
                 continue
-            self.jobs.append(Job(source.path, target, format, self.axes, self.overwrite))
+            self.jobs.append(
+                Job(source.path, target, format, self.axes, self.overwrite, self.skip_existing)
+            )
             self.images.append(image)
+        for folder in {target.parent for _, target in pairs}:
+            remove_dead_parts(folder)  # also where nothing is left to do
 
     def _fail(self, path: Path, error: DenoisekitError) -> None:
         self.failures.append((path, error))
+
+
+def _meant_as_output(path: Path, inputs: list[str]) -> InputError | None:
+    """Return the error for the second of two names, where it is that of the result."""
+    there = [os.path.lexists(name) for name in inputs]
+    if there != [True, False] or str(path) != inputs[1]:
+        return None
+    return InputError(
+        f"{path}: no such file",
+        f"all names are of images to read; to name the result: {inputs[0]} -o {path}",
+    )

@@ -7,15 +7,18 @@ log files can keep. ``NO_COLOR`` is honoured.
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
-from denoisekit.errors import DenoisekitError, OutputError
+from denoisekit.errors import DenoisekitError, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,12 +26,21 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+DEBUG = "DENOISEKIT_DEBUG"
+"""Environment variable: anything but empty or 0 shows tracebacks."""
+
+MOST_LETTERS = 4000
+"""Of a line on stderr."""
+
 PLAIN_SECONDS = 10.0
 """Shortest time between two progress lines where there is no terminal."""
 
 
-class OutputClosed(Exception):
-    """Whoever read our output has gone (``denoisekit methods | head -1``)."""
+class OutputClosed(BaseException):
+    """Whoever read our output has gone (``denoisekit methods | head -1``).
+
+    No `Exception`: it is no file's error, and no batch goes on after it.
+    """
 
 
 class Progress(Protocol):
@@ -42,19 +54,54 @@ class Progress(Protocol):
         """Put a line on stderr without disturbing the bar."""
         ...
 
+    def fail(self, text: str) -> None:
+        """Put a line there even where only errors are wanted."""
+        ...
+
     def describe(self, title: str) -> None:
         """Change what is said to be under way: the next file of a batch."""
         ...
 
 
 def out(text: str) -> None:
-    """Print a line of the result on stdout."""
+    """Print one line of the result on stdout; what is not text in it is written out."""
     _write(sys.stdout, text)
 
 
 def err(text: str) -> None:
-    """Print a line for the user on stderr."""
-    _write(sys.stderr, text)
+    """Print one line for the user on stderr; what is not text in it is written out.
+
+    A line of thousands of letters, of what a hostile file has for a name, is cut.
+    """
+    _write(sys.stderr, text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} …")
+
+
+def send(path: Path) -> None:
+    """Write the content of a file to stdout, as it is."""
+    with _delivery(sys.stdout), path.open("rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
+        sys.stdout.buffer.flush()
+
+
+_names: Mapping[str, str] = {}
+"""Paths that the user did not name, and what they stand for."""
+
+
+@contextmanager
+def calling(names: Mapping[str, str]) -> Iterator[None]:
+    """Show names in place of the paths of temporary files meanwhile."""
+    global _names
+    _names = names
+    try:
+        yield
+    finally:
+        _names = {}
+
+
+def _shown(text: str) -> str:
+    for path, name in _names.items():
+        text = text.replace(path, name)
+    return printable(text)
 
 
 def json_line(obj: Any) -> None:
@@ -76,6 +123,8 @@ def failure(path: Path, error: DenoisekitError, as_json: bool, bar: Progress | N
     bar : Progress, optional
         What must not be disturbed.
     """
+    if debugging() and error.__cause__ is not None:
+        err("".join(traceback.format_exception(error.__cause__)).rstrip())
     text = error.message if str(path) in error.message else f"{path}: {error.message}"
     if as_json:
         json_line({"input": path, "error": text, "hint": error.hint})
@@ -83,7 +132,12 @@ def failure(path: Path, error: DenoisekitError, as_json: bool, bar: Progress | N
         if bar is None:
             err(line)
         else:
-            bar.note(line)
+            bar.fail(line)
+
+
+def skipped(path: Path) -> str:
+    """Say that an input was left out, because it is done or being done elsewhere."""
+    return f"{path}: skipped, its output is there or another run is writing it"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
@@ -118,7 +172,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | No
         drawn.add_column(Text(column), overflow="fold")
     for row in rows:
         # Text, because Rich would read square brackets in a plain string as markup.
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
     Console(file=sys.stdout).print(drawn)
 
 
@@ -146,9 +200,16 @@ def progress(title: str, total: float, unit: str, quiet: bool = False) -> Iterat
         yield _Silent()
     elif drawn():
         with _bar(unit) as bar:
-            yield _Drawn(bar, bar.add_task(title, total=total))
+            shown = _Drawn(bar, bar.add_task("", total=total))
+            shown.describe(title)
+            yield shown
     else:
         yield _Plain(title, total, unit)
+
+
+def debugging() -> bool:
+    """Return whether tracebacks are wanted."""
+    return os.environ.get(DEBUG, "0") not in {"", "0"}
 
 
 def drawn() -> bool:
@@ -179,6 +240,9 @@ class _Silent:
 
     def note(self, text: str) -> None: ...
 
+    def fail(self, text: str) -> None:
+        err(text)
+
     def describe(self, title: str) -> None: ...
 
 
@@ -190,12 +254,15 @@ class _Drawn:
         self._bar.update(self._task, completed=done)
 
     def note(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(_shown(text), markup=False, highlight=False, soft_wrap=True)
+
+    def fail(self, text: str) -> None:
+        self.note(text)
 
     def describe(self, title: str) -> None:
         from rich.markup import escape
 
-        self._bar.update(self._task, description=escape(title))
+        self._bar.update(self._task, description=escape(printable(title)))
 
 
 class _Plain:
@@ -218,6 +285,9 @@ class _Plain:
     def note(self, text: str) -> None:
         err(text)
 
+    def fail(self, text: str) -> None:
+        err(text)
+
     def describe(self, title: str) -> None:
         self._title = title
 
@@ -238,7 +308,7 @@ def _bar(unit: str) -> Bar:
         TaskProgressColumn(),
         TextColumn("{task.completed:.1f}/{task.total:.1f} " + unit),
         TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
+        console=Console(file=steady_stderr()),
         # One slow tile may take longer than Rich's usual half minute.
         speed_estimate_period=600,
         # Rich would send stdout to its own stream: right on a shared terminal only.
@@ -255,6 +325,7 @@ def _aligned(
     if title:
         yield title
     lines = [columns, *rows] if any(columns) else rows
+    lines = [[printable(cell) for cell in line] for line in lines]
     if not lines:
         return
     widths = [max(cell_len(line[i]) for line in lines) for i in range(len(columns))]
@@ -263,37 +334,76 @@ def _aligned(
         yield "  ".join(padded).rstrip()
 
 
-def flush() -> None:
-    """Push out what is still held back, while a failure can still be reported."""
+def prepare() -> None:
+    """Make the streams fit to be printed on, whoever started us."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: or the next file opened would get what libraries print
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name may hold letters that this terminal cannot show.
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush() -> str | None:
+    """Push out what is still held back; return why results did not arrive, if any did not."""
+    global _lost
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with _delivery(stream):
                 stream.flush()
+    lost, _lost = _lost, None
+    return lost
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    if stream is None:  # closed by whoever started us
-        return
-    with _delivery(stream):
-        try:
-            print(text, file=stream)
-        except UnicodeEncodeError:
-            # A file name may hold bytes or letters that this terminal cannot show.
-            encoding = stream.encoding or "ascii"
-            print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    if stream is not None:  # None: closed by whoever started us
+        with _delivery(stream):
+            print(_shown(text), file=stream)
+
+
+_lost: str | None = None
+"""Why results could not be printed: told at the end, because the work goes on."""
 
 
 @contextmanager
 def _delivery(stream: TextIO) -> Iterator[None]:
+    global _lost
     try:
         yield
     except OSError as error:
         # What is left in the buffer goes nowhere, or Python would fail again at its exit.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if stream is not sys.stdout:
+            return
         if isinstance(error, BrokenPipeError):
             raise OutputClosed from None
-        raise OutputError(f"cannot write to {stream.name}: {error.strerror}") from error
+        _lost = f"cannot write to {stream.name}: {error.strerror}"
+
+
+def steady_stderr() -> IO[str]:
+    """Return stderr as Rich can draw on it, though the terminal goes away meanwhile."""
+    return cast(IO[str], _Steady(sys.stderr))
+
+
+class _Steady:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _delivery(self._stream):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _delivery(self._stream):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _terminal(stream: TextIO | None) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from denoisekit.cli import render
+from denoisekit.cli.pipes import piped
 from denoisekit.cli.plan import Plan
 from denoisekit.cli.shared import (
     Axes,
@@ -22,7 +23,7 @@ from denoisekit.cli.shared import (
     check_existing,
     end_batch,
 )
-from denoisekit.errors import DenoisekitError, UsageError
+from denoisekit.errors import OutputTaken, as_error
 
 if TYPE_CHECKING:
     from denoisekit.batch import Job
@@ -43,7 +44,9 @@ EPILOG = (
 def simulate(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="CLEAN...", help="Files, folders or patterns.", show_default=False),
+        typer.Argument(
+            metavar="CLEAN...", help="Files, folders or patterns; - is stdin.", show_default=False
+        ),
     ],
     camera: Annotated[
         str,
@@ -64,7 +67,8 @@ def simulate(
         str | None,
         typer.Option(
             metavar="NUMBER",
-            help="For gaussian: deviation on 0..1, such as 25/255. Without it each file draws one.",
+            help="For gaussian: deviation on 0..1, such as 0.1 or 25/255; 25 is taken as 25/255. "
+            "Without it each file draws one.",
         ),
     ] = None,
     peak: Annotated[
@@ -75,7 +79,10 @@ def simulate(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="The same seed and names give the same noise.")
+        int,
+        typer.Option(
+            min=0, help="Start of the random numbers: the same seed and names, the same noise."
+        ),
     ] = 0,
     output: Output = None,
     suffix: Annotated[
@@ -98,25 +105,29 @@ def simulate(
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)
     model = find_model(camera)
-    strength = Strength(_number("--gain", gain), _number("--sigma", sigma), _number("--peak", peak))
+    strength = Strength(
+        _number("--gain", gain, model),
+        _number("--sigma", sigma, model),
+        _number("--peak", peak, model),
+    )
     _check_strength(model, strength)
     parse_range(range)
-    plan = Plan(Naming(output, suffix, format, SUFFIX), axes, overwrite, skip_existing)
-    plan.make(inputs, recursive)
-    end_batch(_Speaker(quiet, as_json).run(plan, model, strength, seed, range))
+    with piped(inputs, output, as_json=as_json) as (inputs, output):
+        plan = Plan(Naming(output, suffix, format, SUFFIX), axes, overwrite, skip_existing)
+        plan.make(inputs, recursive)
+        end_batch(_Speaker(quiet, as_json).run(plan, model, strength, seed, range))
 
 
-def _number(option: str, text: str | None) -> float | None:
-    """Read a number or a fraction, such as 25/255."""
+def _number(option: str, text: str | None, model: NoiseModel) -> float | None:
+    """Read a number or a fraction, such as 25/255; say what it is taken for."""
+    from denoisekit.noise import read_strength
+
     if text is None:
         return None
-    above, slash, below = text.partition("/")
-    try:
-        return float(above) / float(below) if slash else float(above)
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(
-            f"{option} {text} is not a number", "write it like 0.1 or 25/255"
-        ) from None
+    value, full = read_strength(model, text, option)
+    if full != text:
+        render.err(f"note: {option} {text} is taken as {full}")
+    return value
 
 
 def _check_strength(model: NoiseModel, strength: Strength) -> None:
@@ -162,9 +173,13 @@ class _Speaker:
                 seen[job.source.name] += 1
                 try:
                     result = simulate_file(job, model, rng, strength, range_, progress)
-                except DenoisekitError as error:
-                    failed.append(error.exit_code)
-                    render.failure(job.source, error, self.as_json, None if self.quiet else bar)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
+                    if job.skip and isinstance(error, OutputTaken):
+                        bar.note(render.skipped(job.source))
+                    else:
+                        told = as_error(error, job.source)
+                        failed.append(told.exit_code)
+                        render.failure(job.source, told, self.as_json, bar)
                 else:
                     self._success(job, model, result, seed, bar)
                 done += size

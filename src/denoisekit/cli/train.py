@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import train_view
-from denoisekit.cli.shared import Device, Quiet, parse_time, stopping
+from denoisekit.cli.shared import Device, Quiet, noise_in_full, started, stopping
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def train(
         str,
         typer.Option(
             metavar="CAMERA",
-            help="DATA is clean; add this noise: phone, phone,dslr, gaussian:25/255 …",
+            help="DATA is clean; add this noise: phone, phone,dslr, gaussian:25 (of 255) …",
         ),
     ] = "",
     val_noisy: Annotated[
@@ -63,7 +63,11 @@ def train(
     ] = None,
     range: Annotated[str, typer.Option(help="As for denoisekit denoise.")] = "auto",
     max_time: Annotated[
-        str | None, typer.Option(help="Plan the steps to fit into this time: 90m, 12h, 2d.")
+        str | None,
+        typer.Option(
+            help="Until the weights are there: 90m, 12h, 2d. Plans the steps, and what is not "
+            "given of network, patch and batch."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Of all stages together.")] = None,
     batch: Annotated[int | None, typer.Option(help="Patches a step, of all processes.")] = None,
@@ -81,7 +85,9 @@ def train(
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: any.")] = 0.0,
     precision: Annotated[str, typer.Option(help="auto (fp32), fp32, bf16 or fp16.")] = "auto",
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Start of the random numbers: the same seed, the same run.")
+    ] = 0,
     save_every: Annotated[int, typer.Option(help="Steps; 0: every five minutes.")] = 0,
     val_every: Annotated[int, typer.Option(help="Steps; 0: up to twenty times a stage.")] = 0,
     preview_every: Annotated[int, typer.Option(help="Steps; 0: up to twenty times a stage.")] = 0,
@@ -96,15 +102,20 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="The log as JSON lines.")] = False,
 ) -> None:
     """Train a method on your own pictures; RUN/weights.safetensors is the result."""
+    from denoisekit.options import parse_time
     from denoisekit.training.config import Asked, Data
     from denoisekit.training.run import Machine
 
+    if method is not None:
+        _check_trainable(method)
     with (
         train_view.board(quiet or as_json) as board,
         stopping("stopping after this step; once more to stop at once") as stop,
     ):
         listener = train_view.Listener(board, as_json)
-        machine = Machine(device, _workers(workers), tensorboard, stop.asked, listener.hear)
+        machine = Machine(
+            device, _workers(workers), tensorboard, stop.asked, listener.hear, started()
+        )
         if resume is not None:
             _only_resume(context)
             done = _resume(resume, machine)
@@ -116,7 +127,7 @@ def train(
             told = Data(
                 pictures=_full(data),
                 clean=_full(clean),
-                simulate=simulate,
+                simulate=noise_in_full(simulate) if simulate else "",
                 range=range,
                 val_noisy=_full(val_noisy),
                 val_clean=_full(val_clean),
@@ -140,6 +151,18 @@ def train(
             done = _start(method, told, out, asked, machine)
     if not done and stop.asked():
         raise typer.Exit(130)
+
+
+def _check_trainable(name: str) -> None:
+    """Say what to do where a method is not trained on a folder."""
+    from denoisekit.methods import get_method
+
+    method = get_method(name)
+    if method.recipe is None:
+        raise UsageError(
+            f"the method {name} is not trained on a folder of pictures",
+            method.without_weights or "choose another: see denoisekit methods",
+        )
 
 
 def _workers(asked: int | None) -> int:

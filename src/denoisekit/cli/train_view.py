@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from denoisekit.cli import render
+from denoisekit.errors import printable
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -37,7 +37,7 @@ def board(quiet: bool) -> Iterator[Board]:
         from rich.console import Console
         from rich.live import Live
 
-        console = Console(file=sys.stderr)
+        console = Console(file=render.steady_stderr())
         with Live(console=console, refresh_per_second=4, redirect_stdout=False) as live:
             yield _Drawn(live)
     else:
@@ -60,11 +60,11 @@ class _Drawn:
 
         table = Table.grid(padding=(0, 2))
         for name, value in facts:
-            table.add_row(Text(name), Text(value))
+            table.add_row(Text(printable(name)), Text(printable(value)))
         self._live.update(table)
 
     def note(self, text: str) -> None:
-        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._live.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class _Plain:
@@ -149,4 +149,12 @@ def _lines(record: Record) -> Iterator[str]:
         case "stopped":
             yield f"stopped at step {record['step']} of {record['steps']} of {record['stage']}"
         case "done":
-            yield f"done in {render.duration(record['seconds'])}: {record['weights']}"
+            ended = f"in {render.duration(record['seconds'])}: {record['weights']}"
+            if record.get("learned", True):
+                yield f"done {ended}"
+            else:
+                yield (
+                    f"did not learn {ended} makes pictures worse than they were, PSNR "
+                    f"{record['psnr']:.2f} dB (noisy {record['noisy_psnr']:.2f}); "
+                    "give it more --max-time, or more pictures"
+                )

@@ -182,7 +182,8 @@ def verify(
         if stored.damage:
             problems.append(damaged(entry, stored))
     for problem in problems[:-1]:
-        render.err(f"error: {problem.message}\nhint: {problem.hint}")
+        render.err(f"error: {problem.message}")
+        render.err(f"hint: {problem.hint}")
     if problems:
         raise problems[-1]
 

@@ -121,4 +121,4 @@ class Part:
 def as_unit(pixels: Sequence[Pixels], info: ImageInfo, scale: Range) -> list[Floats]:
     """Return planes as methods see them: (H, W, C) float32, black 0 and white 1, no alpha."""
     colours = info.samples - info.alpha
-    return [to_unit(fill_nonfinite(plane[..., :colours])[0], scale) for plane in pixels]
+    return [to_unit(fill_nonfinite(plane[..., :colours]), scale) for plane in pixels]

@@ -15,7 +15,7 @@ from denoisekit.choosing.renoised import Way, decibels, errors, places
 from denoisekit.comparing.choices import Choice
 from denoisekit.comparing.part import Part, as_unit
 from denoisekit.device import resolve_device
-from denoisekit.errors import DenoisekitError
+from denoisekit.errors import InternalError, as_error
 from denoisekit.image import Pixels
 from denoisekit.options import Options
 from denoisekit.pipeline import Denoiser, load, on_unit
@@ -61,10 +61,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """What was not run, and why, in a few words."""
+    """What was not run, and why, in a few words; the error, where it is a bug."""
 
     choice: Choice
     reason: str
+    bug: InternalError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +136,14 @@ def compare(
                 yield Skipped(choice, _too_long(expected))
                 continue
             result = runner.run()
-        except DenoisekitError as error:
-            if limits.seconds is None:
-                raise
-            yield Skipped(choice, error.message)
+        except Exception as error:
+            told = as_error(error, choice.id)
+            if isinstance(told, InternalError):
+                yield Skipped(choice, told.message, told)
+            elif limits.seconds is None:
+                raise told from error
+            else:
+                yield Skipped(choice, told.message)
             continue
         ran = True
         rate = max(rate, choice.flop * pixels / max(result.seconds, 1e-3))

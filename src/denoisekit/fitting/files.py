@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from denoisekit.device import resolve_device
 from denoisekit.errors import UsageError
 from denoisekit.fitting.fit import fit
 from denoisekit.fitting.options import LEAST, FitOptions, Listen
@@ -14,6 +15,7 @@ from denoisekit.image import ImageInfo, Pixels, Reader
 from denoisekit.options import Options
 from denoisekit.pipeline import Report
 from denoisekit.plane import WriteRows
+from denoisekit.training.threads import threads_that_help
 
 
 class Fitter:
@@ -66,13 +68,24 @@ class Fitter:
         UsageError
             There is too little time for a network a plane.
         """
+        with threads_that_help(resolve_device(self.options.device)):
+            return self._run(reader, write, on_progress, reserved)
+
+    def _run(
+        self,
+        reader: Reader,
+        write: WriteRows,
+        on_progress: Callable[[float], None] | None,
+        reserved: int,
+    ) -> Report:
         began, self._began = self._began or time.monotonic(), None
         self.fits.clear()
         planes = reader.info.planes
         if not self._each or planes == 1:
             found = fit(reader, self._fit_options, self._on_look, began)
             self.fits.append(found)
-            return found.denoiser.run(reader, write, on_progress=on_progress, reserved=reserved)
+            report = found.denoiser.run(reader, write, on_progress=on_progress, reserved=reserved)
+            return _warned(report, found)
         seconds = self._fit_options.seconds / planes
         if seconds < LEAST:
             raise UsageError(
@@ -81,7 +94,7 @@ class Fitter:
             )
         options = replace(self._fit_options, seconds=seconds)
         size = reader.info.height * reader.info.width
-        report: Report | None = None
+        reports: list[Report] = []
         for plane in range(planes):
             view = OnePlane(reader, plane)
             found = fit(view, options, self._on_look, began if plane == 0 else None)
@@ -95,8 +108,14 @@ class Fitter:
                     on_progress(before + done)
 
             report = found.denoiser.run(view, put, on_progress=tell, reserved=reserved)
-        assert report is not None
-        return report
+            reports.append(_warned(report, found))
+        warnings = (warning for report in reports for warning in report.warnings)
+        return replace(reports[-1], warnings=tuple(dict.fromkeys(warnings)))
+
+
+def _warned(report: Report, found: Fit) -> Report:
+    warning = (found.warning,) if found.warning else ()
+    return replace(report, warnings=(*report.warnings, *warning))
 
 
 class OnePlane:

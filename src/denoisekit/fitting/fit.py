@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from denoisekit.errors import DenoisekitError
 from denoisekit.fitting.material import BOX
 from denoisekit.fitting.objectives import Objective, find_objective
 from denoisekit.fitting.offset import mean_offset
 from denoisekit.fitting.options import FitOptions, Listen
-from denoisekit.fitting.plan import Applying, plan_applying, with_deciding
+from denoisekit.fitting.plan import Applying, has_turns, plan_applying, with_deciding
 from denoisekit.fitting.result import Fit
 from denoisekit.fitting.start import find_start
+from denoisekit.fitting.without import best_without, has_learned
 from denoisekit.fitting.workshop import BOXES, Network, Workshop, unscaled
 from denoisekit.image import Reader
 from denoisekit.methods import get_method
@@ -56,24 +57,34 @@ def fit(
     Raises
     ------
     DenoisekitError
-        Unknown names, weights that cannot be had, an image that cannot be read, too little time
-        to learn it.
+        Unknown names, weights that cannot be had, an image that cannot be read.
+
+    Notes
+    -----
+    Where nothing was learned in the time, the fit is of the best of what there is without it,
+    and `Fit.learned` says so.
     """
     began = time.monotonic() if began is None else began
     options = options or FitOptions()
+    from denoisekit.fitting.learner import NotNumbers
+
     with _own_draws():
         start = find_start(options.start, options.objective, reader.info)
         objective = find_objective(options.objective)
         range = _range(options, start)
         shop = Workshop(reader, options, range, on_look, began)
-        found, applying = _learned(shop, objective, start)
+        try:
+            found, ensemble = _learned(shop, objective, start)
+        except NotNumbers:
+            if options.steps is not None:
+                raise
+            found, ensemble = None, False
+        learned = found is not None
         # Weights that were given are a result whatever is learned beside them.
-        if start is None and options.steps is None and found.score < shop.least:
-            raise DenoisekitError(
-                f"in {time.monotonic() - began:.0f} s the network did not learn the image yet",
-                "give it more --time, or let it --start with weights",
-            )
-        return _finished(shop, found, start, range, ensemble=applying.ensemble)
+        if start is None and options.steps is None and not has_learned(shop, found):
+            found, ensemble, learned = best_without(shop, found), False, False
+        assert found is not None
+        return _finished(shop, found, start, range, ensemble=ensemble, learned=learned)
 
 
 @contextmanager
@@ -87,8 +98,8 @@ def _own_draws() -> Iterator[None]:
 
 def _learned(
     shop: Workshop, objective: Objective, start: LoadedWeights | None
-) -> tuple[Network, Applying]:
-    """Return the network that knows the image best, and how to apply it."""
+) -> tuple[Network, bool]:
+    """Return the network that knows the image best, and whether to average turns of it."""
     from denoisekit.fitting.refining import refine
     from denoisekit.fitting.teaching import teach
 
@@ -99,18 +110,20 @@ def _learned(
         method = get_method(start.method)
         started = Network(method, start.config, dict(start.state), start.id)
     applying = _applying(shop, objective, started)
+    shop.ending = applying.seconds
     until = shop.began + shop.options.seconds - applying.seconds
     if shop.options.objective != "auto":
-        return teach(shop, objective, None, 1.0, until, until), applying
+        return teach(shop, objective, None, 1.0, until, until), applying.ensemble
     now = time.monotonic()
     soon = now + FIRST_SHARE * (until - now)
     found = teach(shop, objective, plain, FIRST_SHARE, soon, until)
     if not shop.stopped:
         share = 1 - FIRST_SHARE
+        until -= (shop.late - 1) * shop.ending
         found = refine(shop, found, started, share, until, applying)
     elif started is not None:
         found = max(found, shop.judged(started), key=lambda one: one.score)
-    return found, applying
+    return found, applying.ensemble
 
 
 def _applying(shop: Workshop, objective: Objective, started: Network | None) -> Applying:
@@ -121,22 +134,31 @@ def _applying(shop: Workshop, objective: Objective, started: Network | None) -> 
     total = shop.options.seconds
     if shop.options.steps is not None:
         return Applying(0.0, ensemble=False)
+    offset = _offset_share(shop)
     if started is not None or shop.options.objective != "auto":
         likely = started or _likely(shop, objective, middle(objective.widths))
-        return plan_applying(_once(shop, likely), shop.info, total)
+        return plan_applying(_once(shop, likely), shop.info, total, offset=offset)
     boxes = min(1.0, BOXES * BOX**2 / (shop.info.height * shop.info.width))
     choices = 3 if shop.noise.correlated else 1
     likely = _likely(shop, objective, middle(objective.widths), middle(WIDTHS))
     means = seconds_of_means(shop.channels) * _pixels(shop, likely)
     once = means + _once(shop, likely)
-    planned = plan_applying(once, shop.info, total)
+    # The second network's result, alone and with those means, says how strong the noise is.
+    before = 2 * shop.material.noisy[:, 0].size / (shop.info.height * shop.info.width)
+    planned = plan_applying(once, shop.info, total, before=before, offset=offset)
     applying = with_deciding(planned, choices * once * boxes, total)
     if applying.draws > 0:
         return applying
     # So little time makes small networks, and no choice of whether means follow.
     once = _once(shop, _likely(shop, objective, min(objective.widths), min(WIDTHS)))
     once += means if shop.noise.correlated else 0.0
-    return replace(plan_applying(once, shop.info, total), draws=0)
+    return replace(plan_applying(once, shop.info, total, offset=offset), draws=0)
+
+
+def _offset_share(shop: Workshop) -> float:
+    """Return the part of a plane by which the mean of the image is kept."""
+    parts = shop.material.noisy[: max(1, MEASURED // shop.material.noisy[0].size)]
+    return parts[:, 0].size / (shop.info.height * shop.info.width)
 
 
 def _likely(shop: Workshop, objective: Objective, width: int, full: int = 0) -> Network:
@@ -169,8 +191,11 @@ def _finished(
     range: str,
     *,
     ensemble: bool,
+    learned: bool,
 ) -> Fit:
     """Keep the mean of the image, and make what applies the network to files."""
+    if ensemble and not math.isinf(shop.left()):
+        ensemble = has_turns(_once(shop, found), shop.left(), _offset_share(shop))
     config = {**found.config, "range": _as_numbers(range, shop.scale)}
     keep, strength = shop.options.keep_mean, shop.options.strength
     if strength is None:
@@ -188,6 +213,7 @@ def _finished(
         steps=shop.steps,
         looks=tuple(shop.looks),
         stopped=shop.stopped,
+        learned=learned,
     )
 
 

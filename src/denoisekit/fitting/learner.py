@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,6 +22,12 @@ from denoisekit.training.distributed import Crew
 from denoisekit.training.step import Trainee
 
 Weights = dict[str, torch.Tensor]
+
+PACE_STEPS = 9
+"""Steps by which the speed of the machine is judged; the slowest of them does not count."""
+
+LATEST = 4.0
+"""Most that a machine is taken to have become slower: the rest is chance."""
 
 LOOKS = 8
 """How often a network is judged while it learns, at most."""
@@ -42,17 +49,26 @@ class Span:
         Of `time.monotonic`.
     steps : int or None
         Not None: the clock does not count.
+    ending : float
+        Seconds that what follows was measured to take, before: where steps take longer than
+        at first, that will too, and this ends sooner.
     """
 
     began: float
     until: float
     steps: int | None = None
+    ending: float = 0.0
 
-    def progress(self, step: int) -> float:
-        """Return how much of it is over after so many steps; 1 or more: all."""
+    def progress(self, step: int, late: float = 1.0) -> float:
+        """Return how much of it is over after so many steps; 1 or more: all.
+
+        ``late``: how many times as long as at first a step takes now.
+        """
         if self.steps is not None:
             return step / self.steps
-        return self.part(time.monotonic() - self.began)
+        now = time.monotonic()
+        sooner = (late - 1) * self.ending
+        return max(self.part(now - self.began), self.part(now + sooner - self.began))
 
     def part(self, seconds: float) -> float:
         """Return which part of it this is; 0, where the clock does not count."""
@@ -60,6 +76,29 @@ class Span:
             return 0.0
         length = self.until - self.began
         return seconds / length if length > 0 else math.inf
+
+
+class Pace:
+    """How long steps take: at first, and now."""
+
+    def __init__(self) -> None:
+        self._first: list[float] = []
+        self._last: deque[float] = deque(maxlen=PACE_STEPS)
+
+    def add(self, seconds: float) -> None:
+        """Take the time of a step."""
+        if len(self._first) < PACE_STEPS:
+            self._first.append(seconds)
+        self._last.append(seconds)
+
+    @property
+    def late(self) -> float:
+        """How many times as long as at first they take now; 1 where they do not take longer."""
+        if len(self._first) < PACE_STEPS:
+            return 1.0
+        # Means: where another program has the processor in turns, medians would not tell.
+        first, last = sum(sorted(self._first)[:-1]), sum(sorted(self._last)[:-1])
+        return max(1.0, min(LATEST, last / max(first, 1e-9)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +156,10 @@ class Judge:
         return cast("Floats", denoised[0, :, :height, :width].cpu().numpy())
 
 
+class NotNumbers(DenoisekitError):
+    """Nothing was learned, and what there is are no numbers."""
+
+
 class Learner:
     """A network of a stage, and the patches it learns from.
 
@@ -130,6 +173,11 @@ class Learner:
         Where.
     seed : sequence of int
         Of all that is drawn.
+
+    Attributes
+    ----------
+    late : float
+        How many times as long as its first steps the last ones took.
     """
 
     def __init__(
@@ -141,6 +189,7 @@ class Learner:
         seed: tuple[int, ...],
     ) -> None:
         self.stage, self.material, self._seed = stage, material, seed
+        self.late = 1.0
         sizes = Sizes(stage.name, stage.steps, stage.batch, stage.patch, stage.rate)
         self._trainee = Trainee(
             method, stage, sizes, Crew(0, 1, device), seed, _precision(device), clip=1.0
@@ -195,17 +244,21 @@ class Learner:
 
         Raises
         ------
-        DenoisekitError
+        NotNumbers
             The loss is not a number before anything was judged.
         """
         step, due, looking, stopped = 0, 1, 0.0, False
         best = best or Best({})
-        while not stopped and (progress := span.progress(step)) < 1:
+        pace = Pace()
+        while not stopped and (progress := span.progress(step, pace.late)) < 1:
+            began = time.monotonic()
             loss = self.step(step, progress)
             step += 1
+            pace.add(time.monotonic() - began)
+            self.late = pace.late
             if not math.isfinite(loss):
                 if best.score == -math.inf:
-                    raise DenoisekitError(
+                    raise NotNumbers(
                         "the fit came to values that are not numbers",
                         "try another --objective, or --range percentile",
                     )

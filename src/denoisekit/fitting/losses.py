@@ -50,7 +50,7 @@ def sub_sampled(cell: int) -> Loss:
     return loss
 
 
-def paired(pd: int, *, absolute: bool) -> Loss:
+def paired(pd: int, *, absolute: bool, bend: float | None = None) -> Loss:
     """Return the loss of pairs: every second pixel of a phase, each way, tells a neighbour.
 
     As in Neighbor2Neighbor and Prompt-SID, but that the input is a regular grid, like the phases
@@ -64,6 +64,8 @@ def paired(pd: int, *, absolute: bool) -> Loss:
         Down-sampling into phases, in which noise that is correlated is not.
     absolute : bool
         Compare by absolute differences, or by squares, whose best result is the mean.
+    bend : float, optional
+        Difference above which squares go on as a straight line.
     """
 
     def loss(net: Any, batch: Batch) -> Tensor:
@@ -84,8 +86,12 @@ def paired(pd: int, *, absolute: bool) -> Loss:
         which = drawn(len(_NEIGHBOURS), 1, number, 1, rows, columns)
         target = around.gather(0, which.expand(-1, -1, channels, -1, -1))[0]
         wrong = net(grid(0, 0)) - target
-        mean: Tensor = wrong.abs().mean() if absolute else wrong.square().mean()
-        return mean
+        if absolute or bend is None:
+            mean: Tensor = wrong.abs().mean() if absolute else wrong.square().mean()
+            return mean
+        near = wrong.abs().clamp(max=bend)
+        far: Tensor = (near * (2 * wrong.abs() - near)).mean()
+        return far
 
     return loss
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from denoisekit.image import ImageInfo, Reader
-from denoisekit.ranges import Floats, Range, fill_nonfinite, to_unit
+from denoisekit.image import ImageInfo
+from denoisekit.ranges import Floats, Range
+from denoisekit.signal import View
 
 PIXELS = 2**22
 """Most pixels that are kept of an image or stack."""
@@ -20,6 +21,10 @@ LEAST = 64
 
 BOX = 256
 """Side of what is denoised to judge a network."""
+
+UNLIKE = 8.0
+"""How many times as much as half of the pixels do one may differ from its surroundings, to be
+held out of a mostly empty image: of noise alone none does."""
 
 SPACING = 8
 """Distance between pixels that are held out, of independent noise."""
@@ -117,17 +122,42 @@ def channels_of(info: ImageInfo) -> int:
     return 3 if info.colour == "rgb" else 1
 
 
-def gather(reader: Reader, scale: Range) -> Material:
+SPARSE = 8.0
+"""Range of the values, by that of the middle nine tenths of them, above which an image is mostly
+empty: 25 in a star field, below 5 in photographs and most micrographs."""
+
+MIDDLE = 4.0
+"""What of such an image is taken for the distance from black to white, by that of its middle: else
+its noise would be a hundredth of what networks are made for."""
+
+
+def without_peaks(material: Material, scale: Range) -> tuple[Material, Range]:
+    """Return an image that is mostly empty with white where most of it ends; others as they are.
+
+    Parameters
+    ----------
+    material : Material
+        On 0..1.
+    scale : Range
+        File values of 0 and 1.
+    """
+    low, high = np.percentile(material.noisy, (5, 95))
+    middle = MIDDLE * float(high - low)
+    if not 0 < middle < MIDDLE / SPARSE:
+        return material, scale
+    noisy = material.noisy / np.float32(middle)
+    return Material(noisy), Range(scale.low, scale.low + middle * scale.span)
+
+
+def gather(view: View) -> Material:
     """Take parts of an image, spread evenly over all planes; small images as a whole.
 
     Parameters
     ----------
-    reader : Reader
+    view : View
         The noisy image; asked for the rows of a part at a time, in order.
-    scale : Range
-        File values of black and white.
     """
-    info = reader.info
+    info = view.info
     channels, colours = channels_of(info), info.samples - info.alpha
     whole = info.planes == 1 and info.height * info.width * colours <= PIXELS
     side = (info.height, info.width) if whole else (min(PART, info.height), min(PART, info.width))
@@ -140,10 +170,9 @@ def gather(reader: Reader, scale: Range) -> Material:
         # Spread over the borders too, where the image is no multiple of the side.
         top = _spread(down, counts[1], info.height - side[0])
         left = _spread(across, counts[2], info.width - side[1])
-        rows = reader.read_rows(plane, top, top + side[0])
+        rows = view.unit(plane, top, top + side[0])
         pixels = rows[:, left : left + side[1], sample * channels : (sample + 1) * channels]
-        filled, _ = fill_nonfinite(pixels)
-        parts.append(_at_least(to_unit(filled, scale).transpose(2, 0, 1), LEAST))
+        parts.append(_at_least(pixels.transpose(2, 0, 1), LEAST))
     return Material(np.ascontiguousarray(np.stack(parts)))
 
 
@@ -157,7 +186,9 @@ def _at_least(part: Floats, side: int) -> Floats:
     return np.pad(part, ((0, 0), (0, short[0]), (0, short[1])), "symmetric")
 
 
-def hold_out(material: Material, reach: int, boxes: int, seed: int) -> tuple[Material, Held]:
+def hold_out(
+    material: Material, reach: int, boxes: int, seed: int, *, sparse: bool = False
+) -> tuple[Material, Held]:
     """Take single pixels out of a material, with what their noise is correlated with.
 
     Around each a window is overwritten with the window beside it, so neither training nor
@@ -173,6 +204,9 @@ def hold_out(material: Material, reach: int, boxes: int, seed: int) -> tuple[Mat
         Most boxes to judge by.
     seed : int
         Of where they are.
+    sparse : bool
+        Whether the image is mostly empty: then no pixels that differ far more from their
+        surroundings than the others. A few would outweigh all of them.
 
     Returns
     -------
@@ -185,6 +219,8 @@ def hold_out(material: Material, reach: int, boxes: int, seed: int) -> tuple[Mat
     for place in choose_boxes(noisy, boxes):
         box = noisy[place]
         mask = _scattered(box.shape[1:], reach, draw)
+        if sparse:
+            mask = _alike(box, mask, reach)
         values.append(box.transpose(1, 2, 0)[mask])
         _overwrite(box, mask, reach)
         shown.append(box.copy())
@@ -222,6 +258,17 @@ def _scattered(shape: tuple[int, ...], reach: int, draw: np.random.Generator) ->
             column = left + reach + draw.integers(step - 2 * window + 1)
             mask[row, column] = True
     return mask
+
+
+def _alike(box: Floats, mask: np.ndarray, reach: int) -> np.ndarray:
+    """Leave out pixels that differ far more from their surroundings than the others do."""
+    rows, columns = np.nonzero(mask)
+    beside = columns + 2 * reach + 1  # what it will be overwritten with
+    wrong = np.abs(box[:, rows, columns] - box[:, rows, beside]).max(0)
+    kept = wrong <= UNLIKE * np.median(wrong)
+    out = np.zeros_like(mask)
+    out[rows[kept], columns[kept]] = True
+    return out
 
 
 def _overwrite(box: Floats, mask: np.ndarray, reach: int) -> None:

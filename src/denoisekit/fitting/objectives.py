@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 FAR = 0.1
 """Correlation at a distance from which on pixels count as independent."""
 
+FAR_OFF = 5.0
+"""Deviations of noise beyond which neighbours in a mostly empty image differ for another reason:
+few of them would outweigh all others."""
+
 RISE = 0.03
 """Part of the time in which the rate of a plain network rises. At the full rate at once, the
 features of a wide one can all become 0 for good: it then returns the image as it is."""
@@ -34,11 +38,14 @@ class Noise:
         Distance up to which they do; 0: not at all.
     sigma : float
         Its standard deviation, mean of the channels, on 0..1.
+    sparse : bool
+        Whether the image is mostly empty, with few values that are far from the others.
     """
 
     correlated: bool
     reach: int
     sigma: float
+    sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +74,13 @@ class Objective:
     judged: Mapping[str, object] = field(default_factory=dict)
 
 
-def measure_noise(material: Material) -> Noise:
+def measure_noise(material: Material, *, sparse: bool = False) -> Noise:
     """Judge the noise by the middle part of an image."""
     middle = material.noisy[len(material.noisy) // 2]
     found = estimate_noise(middle.transpose(1, 2, 0))
     assert found is not None, "parts have at least 64 pixels along a side"
-    return Noise(found.correlated, _reach(found), sum(found.sigma) / len(found.sigma))
+    sigma = sum(found.sigma) / len(found.sigma)
+    return Noise(found.correlated, _reach(found), sigma, sparse)
 
 
 def _reach(noise: NoiseEstimate) -> int:
@@ -92,7 +100,9 @@ def _plain(noise: Noise, channels: int, width: int) -> Mapping[str, Any]:
     """Return the plain network that denoises the phases in which this noise is independent."""
     sizes = {"channels": channels, "width": width, "pd": 1 + noise.reach}
     # Measured: of correlated noise a residual network leaves more.
-    return {**get_method("single").config, **sizes, "residual": not noise.correlated}
+    residual = not noise.correlated
+    ways = {"residual": residual, "bent": noise.sparse and residual}
+    return {**get_method("single").config, **sizes, **ways}
 
 
 def _stage(name: str, config: Mapping[str, Any], loss: Loss, **sizes: Any) -> Stage:
@@ -107,9 +117,9 @@ def _pairs(noise: Noise, channels: int, width: int) -> Stage:
     from denoisekit.fitting.losses import paired
 
     config = _plain(noise, channels, width)
-    return _stage(
-        "pairs", config, paired(config["pd"], absolute=noise.correlated), **_sizes(config)
-    )
+    bend = FAR_OFF * noise.sigma if noise.sparse else None
+    loss = paired(config["pd"], absolute=noise.correlated, bend=bend)
+    return _stage("pairs", config, loss, **_sizes(config))
 
 
 def _sizes(config: Mapping[str, Any]) -> Mapping[str, Any]:

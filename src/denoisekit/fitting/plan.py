@@ -99,25 +99,45 @@ class Applying:
     Attributes
     ----------
     seconds : float
-        Kept for it.
+        Kept for it, as fast as the machine was when that was measured.
     ensemble : bool
         Whether the eight flips and rotations are averaged.
     draws : int
         Of noise, by which it is chosen; 0: there is no time for that.
+    draw : float
+        Seconds that each of them takes.
     """
 
     seconds: float
     ensemble: bool
     draws: int = DRAWS
+    draw: float = 0.0
+
+    def drawn(self, left: float, late: float) -> int:
+        """Return how many draws of noise there is time for.
+
+        Parameters
+        ----------
+        left : float
+            Seconds until the result must be there; infinite: the clock does not count.
+        late : float
+            How many times as long as planned the machine takes now.
+        """
+        if not self.draws or math.isinf(left):
+            return self.draws
+        ending = self.seconds - self.draws * self.draw
+        return max(0, min(self.draws, int((left - ending * late) / (self.draw * late))))
 
 
 def with_deciding(applying: Applying, draw: float, total: float) -> Applying:
     """Keep time for choosing the network too, ``draw`` seconds for each draw of noise."""
     draws = min(DRAWS, int(DECIDING_SHARE * total / draw))
-    return replace(applying, seconds=applying.seconds + draws * draw, draws=draws)
+    return replace(applying, seconds=applying.seconds + draws * draw, draws=draws, draw=draw)
 
 
-def plan_applying(once: float, info: ImageInfo, total: float) -> Applying:
+def plan_applying(
+    once: float, info: ImageInfo, total: float, *, before: float = 0.0, offset: float = 1.0
+) -> Applying:
     """Return how to apply the network to an image in a part of the time.
 
     Parameters
@@ -128,11 +148,20 @@ def plan_applying(once: float, info: ImageInfo, total: float) -> Applying:
         Of the image. Applying a network to a stack is not part of the time of a fit.
     total : float
         Seconds of the fit.
+    before : float
+        Planes that are denoised to decide what is applied.
+    offset : float
+        Part of a plane by which the mean of the image is kept.
     """
-    if info.planes > 1:
-        return Applying(WRITING, ensemble=False)
-    # Twice, because once is for the mean of the image.
-    single, all_turns = SPARE * 2 * once, SPARE * 2 * TURNS * once
-    if all_turns <= ENSEMBLE_SHARE * total:
+    # Of a stack the result itself is not part of the time.
+    planes = offset + (info.planes == 1)
+    single = SPARE * (before + planes) * once
+    all_turns = SPARE * (before + planes * TURNS) * once
+    if info.planes == 1 and all_turns <= ENSEMBLE_SHARE * total:
         return Applying(WRITING + all_turns, ensemble=True)
     return Applying(WRITING + min(single, LARGEST_SHARE * total), ensemble=False)
+
+
+def has_turns(once: float, left: float, offset: float) -> bool:
+    """Tell whether the eight flips and rotations can still be averaged in the time left."""
+    return SPARE * (1 + offset) * TURNS * once + WRITING <= left

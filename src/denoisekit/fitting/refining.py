@@ -115,8 +115,8 @@ def refine(
     network = Network(method, stage.config, {}, stage.name, best.score)
     found = shop.learn(learner, network, shop.span(until, share), {}, renew)
     last = found if found.state else replace(found, state=learner.weights(), score=-math.inf)
-    if start is None and applying.draws > 0:
-        return decide(shop, first, last, applying.draws)
+    if start is None and (draws := applying.drawn(shop.left(), shop.late)) > 0:
+        return decide(shop, first, last, draws)
     best = max(best, last, key=lambda one: one.score)
     if start is None and shop.noise.correlated:
         best = with_means(shop, best, bias=True)
@@ -136,7 +136,10 @@ def decide(shop: Workshop, first: Network, last: Network, draws: int) -> Network
     correlated = shop.noise.correlated
     smooth = with_means(shop, last, bias=correlated)
     remover = smooth if correlated else last
-    material = replace(shop.material, denoised=shop.applied(remover, ensemble=False))
+    denoised = shop.applied(remover, ensemble=False)
+    material = replace(shop.material, denoised=denoised)
+    if _leaves_all(shop, denoised):  # whatever leaves noise would score high
+        return first
     source = noise_source(shop.noise, material)
     shop.held = held = _renoised(material, source, shop.options.seed, draws)
     one, other = shop.boxes(first), shop.boxes(last)
@@ -224,7 +227,9 @@ def _stage(
 
     if start is not None:
         return stage_of(start.config)
-    stage = stage_of(pyramid(shop.channels, shop.options.width or middle(WIDTHS)))
+    stage = stage_of(
+        pyramid(shop.channels, shop.options.width or middle(WIDTHS), bent=shop.noise.sparse)
+    )
     if shop.options.steps is not None or shop.options.width is not None:
         return stage
     learner = shop.learner(get_method("single"), stage, material, 0)
@@ -232,12 +237,12 @@ def _stage(
     sizes = choose_sizes(WIDTHS, middle(WIDTHS), learner.seconds_per_step(), left)
     if left < sizes.least:
         return None
-    return stage_of(pyramid(shop.channels, sizes.width))
+    return stage_of(pyramid(shop.channels, sizes.width, bent=shop.noise.sparse))
 
 
-def pyramid(channels: int, width: int) -> Mapping[str, Any]:
+def pyramid(channels: int, width: int, *, bent: bool = False) -> Mapping[str, Any]:
     """Return the configuration of the network that learns from scratch."""
-    sizes = {"net": "pyramid", "channels": channels, "width": width}
+    sizes = {"net": "pyramid", "channels": channels, "width": width, "bent": bent}
     return {**get_method("single").config, **sizes, "pd": 1, "residual": True}
 
 

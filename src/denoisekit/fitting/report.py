@@ -53,6 +53,8 @@ def _drawn(fit: Fit, title: str) -> Any:
     draw = ImageDraw.Draw(picture)
     draw.text((MARGINS[0], 8), _plain(title), fill=INK)
     told = f"{fit.objective}{' from ' + fit.start if fit.start else ''}, {fit.steps} steps"
+    if fit.start and fit.objective == fit.start:
+        told = f"nothing better was learned: {fit.start} as it is"
     draw.text((MARGINS[0], 26), _plain(f"{told}; PSNR in dB at held-out noisy pixels"), fill=INK)
     if not points:
         return np.asarray(picture)

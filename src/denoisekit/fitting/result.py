@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from denoisekit.errors import OutputError
 from denoisekit.fitting.options import FitOptions, Look
 from denoisekit.pipeline import Denoiser
 from denoisekit.training.state import write_weights
@@ -36,6 +37,9 @@ class Fit:
         How the score developed.
     stopped : bool
         Whether it was asked to stop before its time.
+    learned : bool
+        Whether a network learned the image; otherwise ``objective`` names what did best
+        without that.
     """
 
     denoiser: Denoiser
@@ -46,6 +50,17 @@ class Fit:
     steps: int
     looks: tuple[Look, ...]
     stopped: bool
+    learned: bool = True
+
+    @property
+    def warning(self) -> str | None:
+        """What the user should know; None: nothing."""
+        if self.learned:
+            return None
+        return (
+            f"no network learned the image in its time; this is the best there is without: "
+            f"{self.objective}. More --time may help"
+        )
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -57,6 +72,7 @@ class Fit:
             "steps": self.steps,
             "seconds": round(self.looks[-1].seconds, 1) if self.looks else 0.0,
             "seed": self.options.seed,
+            "learned": self.learned,
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -68,4 +84,8 @@ class Fit:
             The file cannot be written.
         """
         weights, method = self.denoiser.weights, self.denoiser.info
-        write_weights(Path(path), method, weights.config, dict(weights.state), self.facts)
+        try:
+            write_weights(Path(path), method, weights.config, dict(weights.state), self.facts)
+        except OutputError as error:
+            error.hint = "choose another place for the weights"  # not that of a training
+            raise

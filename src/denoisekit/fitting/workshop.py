@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from denoisekit.device import resolve_device
-from denoisekit.fitting.material import Held, Material, Renoised, channels_of, gather, hold_out
+from denoisekit.fitting.material import (
+    Held,
+    Material,
+    Renoised,
+    channels_of,
+    gather,
+    hold_out,
+    without_peaks,
+)
 from denoisekit.fitting.objectives import measure_noise
 from denoisekit.fitting.options import FitOptions, Listen, Look
 from denoisekit.image import Reader
 from denoisekit.methods import MethodInfo, Stage
 from denoisekit.options import Options, Strength
 from denoisekit.pipeline import Denoiser
-from denoisekit.ranges import Floats, parse_range, resolve_range
+from denoisekit.ranges import Floats, parse_range
+from denoisekit.signal import View, find_signal
 from denoisekit.weights import LoadedWeights
 
 if TYPE_CHECKING:
-    from denoisekit.fitting.learner import Best, Learner, Span, Weights
+    from denoisekit.fitting.learner import Best, Judge, Learner, Span, Weights
 
 BOXES = 4
 """Most boxes that a network is judged by."""
@@ -80,6 +90,12 @@ class Workshop:
         Of the image.
     least : float
         Score of a network below which it has not learned the image yet, in dB.
+    first_held : Held
+        What the first networks are judged by; ``held`` may become another.
+    ending : float
+        Seconds kept for what follows the learning, as measured before it.
+    late : float
+        How many times as long as then the machine takes now.
     looks : list of Look
         How the scores developed.
     steps : int
@@ -94,13 +110,19 @@ class Workshop:
         self.info, self.options, self.began, self._on_look = reader.info, options, began, on_look
         self.channels = channels_of(reader.info)
         self.device = resolve_device(options.device)
-        self.scale = resolve_range(parse_range(range), reader)
-        self.material = gather(reader, self.scale)
-        self.noise = measure_noise(self.material)
-        self.held: Held | Renoised
-        self.learned, self.held = hold_out(self.material, self.noise.reach, BOXES, options.seed)
+        signal = find_signal(parse_range(range), reader, own_range=True)
+        self.scale = whole = signal.scale
+        self.material = gather(View(reader, signal))
+        if range == "percentile":
+            self.material, self.scale = without_peaks(self.material, whole)
+        self.noise = measure_noise(self.material, sparse=self.scale != whole)
+        self.learned, self.first_held = hold_out(
+            self.material, self.noise.reach, BOXES, options.seed, sparse=self.noise.sparse
+        )
+        self.held: Held | Renoised = self.first_held
         # Of a plain average: below it, less a little for chance, nothing was learned.
-        self.least = self.held.averaged(self.noise.reach + 1) - 1.0
+        self.least = self.first_held.averaged(self.noise.reach + 1) - 1.0
+        self.ending, self.late = 0.0, 1.0
         self.looks: list[Look] = []
         self.steps, self.stopped = 0, False
 
@@ -116,7 +138,13 @@ class Workshop:
 
         steps = self.options.steps
         counted = None if steps is None else max(1, round(share * steps))
-        return Span(time.monotonic(), until, counted)
+        return Span(time.monotonic(), until, counted, self.ending * self.late)
+
+    def left(self) -> float:
+        """Return the seconds until the result must be there; infinite where steps count."""
+        if self.options.steps is not None:
+            return math.inf
+        return self.began + self.options.seconds - time.monotonic()
 
     def learn(
         self,
@@ -150,7 +178,12 @@ class Workshop:
             return self.stopped
 
         best = learner.run(span, judge, _best(network), tell)
+        self.late *= learner.late
         return Network(network.method, network.config, best.weights, network.name, best.score)
+
+    def first_score(self, network: Network) -> float:
+        """Return the score of a network by what the first networks are judged by."""
+        return self.first_held.score(self._through(network, self.first_held.boxes))
 
     def judged(self, network: Network) -> Network:
         """Return a network with its score."""
@@ -159,13 +192,13 @@ class Workshop:
 
     def boxes(self, network: Network) -> Floats:
         """Return what a network makes of the boxes by which it is judged."""
-        return cast("Floats", self._judge(network, {}).denoised(network.state))
+        return self._judge(network, {}).denoised(network.state)
 
     def tell(self, network: Network) -> None:
         """Tell the score of a network that is there before it learns."""
         self._look(network.name, self.steps, network.score, True)
 
-    def _judge(self, network: Network, settings: Mapping[str, object]) -> Any:
+    def _judge(self, network: Network, settings: Mapping[str, object]) -> Judge:
         from denoisekit.fitting.learner import Judge
 
         chosen = network.method.choose(settings)
@@ -191,21 +224,26 @@ class Workshop:
             device=self.options.device,
             precision=self.options.precision,
             max_memory=self.options.max_memory,
+            range="auto" if "range" in network.config else "0,1",
         )
         weights = LoadedWeights(network.state, network.config, "fitted", "", network.method.id)
         return Denoiser(network.method, weights, options)
 
     def applied(self, network: Network, *, ensemble: bool) -> Floats:
         """Return what a network makes of the image's parts: (N, C, h, w) on 0..1."""
+        return self._through(network, self.material.noisy, ensemble=ensemble)
+
+    def _through(self, network: Network, parts: Floats, *, ensemble: bool = False) -> Floats:
+        """Denoise parts (N, C, h, w) on 0..1, fitted to the network's channels."""
         plain = Network(network.method, unscaled(network.config), network.state, network.name)
-        noisy = np.ascontiguousarray(self.material.noisy.transpose(0, 2, 3, 1))
+        noisy = np.ascontiguousarray(parts.transpose(0, 2, 3, 1))
         denoised = self.denoiser(plain, ensemble=ensemble)(noisy, axes="QYXS")
-        return np.ascontiguousarray(cast("Floats", denoised).transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(denoised.transpose(0, 3, 1, 2))
 
 
 def unscaled(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration for values on 0..1 to which nothing is added."""
-    return {**config, "range": "0,1", "offset": ()}
+    return {key: value for key, value in config.items() if key not in ("range", "offset")}
 
 
 def _best(network: Network) -> Best:

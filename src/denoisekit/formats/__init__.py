@@ -7,18 +7,25 @@ bands; `create_image` returns a writer whose file appears whole or not at all.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from denoisekit.errors import InputError, OutputError, UsageError, did_you_mean
+from denoisekit.atomic import Claim
+from denoisekit.errors import InputError, OutputError, OutputTaken, UsageError, did_you_mean
 from denoisekit.formats import foreign
 from denoisekit.formats.avif import AVIF
 from denoisekit.formats.base import Format
 from denoisekit.formats.bmp import BMP
-from denoisekit.formats.guard import GuardedReader, GuardedWriter, reading, writing
+from denoisekit.formats.guard import (
+    GuardedReader,
+    GuardedWriter,
+    reading,
+    state_of,
+    unchanged,
+    writing,
+)
 from denoisekit.formats.heif import HEIF
 from denoisekit.formats.jpeg import JPEG
 from denoisekit.formats.jpeg2000 import JPEG2000
@@ -84,13 +91,15 @@ def open_image(path: Path, axes: str | None = None, max_memory: int | None = Non
             raise InputError(f"{path}: is a folder, not a picture", "name the files in it")
         if not stat.S_ISREG(mode):
             raise InputError(f"{path}: is not a regular file", "copy it into a file first")
-        with path.open("rb") as file:
-            head = file.read(foreign.HEAD)
-        found = _sniff(path, head)
-        reader = found.open(path, axes)
-        if max_memory is not None and isinstance(reader, HeldReader):
-            reader.check_memory(max_memory)
-        return GuardedReader(path, reader, _name_note(path, found))
+        state = state_of(path)
+        with unchanged(path, state):
+            with path.open("rb") as file:
+                head = file.read(foreign.HEAD)
+            found = _sniff(path, head)
+            reader = found.open(path, axes)
+            if max_memory is not None and isinstance(reader, HeldReader):
+                reader.check_memory(max_memory)
+        return GuardedReader(path, reader, state, _name_note(path, found))
 
 
 def _sniff(path: Path, head: bytes) -> Format:
@@ -116,8 +125,48 @@ def _name_note(path: Path, found: Format) -> tuple[str, ...]:
     return (f"named {suffix} but holds {found.title}; handled as {found.title}",)
 
 
+def claim_output(path: Path, *, overwrite: bool = False) -> Claim:
+    """Take the place of a file, before the work that it shall hold.
+
+    What cannot be written shows here: its folder, which is created where it is missing, its
+    name, a full disk. Until the claim is closed, or given to `create_image`, no other run
+    writes this file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where the file shall be.
+    overwrite : bool
+        As in `create_image`.
+
+    Returns
+    -------
+    Claim
+        To be closed.
+
+    Raises
+    ------
+    OutputTaken
+        The file exists, or another run is writing it.
+    OutputError
+        It cannot be written.
+    """
+    check_output(path, overwrite=overwrite)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        claim = Claim(path)
+    try:
+        check_output(path, overwrite=overwrite)  # another run may just have completed it
+    except BaseException:
+        claim.close()
+        raise
+    return claim
+
+
 @contextmanager
-def create_image(path: Path, info: ImageInfo, *, overwrite: bool = False) -> Iterator[Writer]:
+def create_image(
+    path: Path, info: ImageInfo, *, overwrite: bool = False, claim: Claim | None = None
+) -> Iterator[Writer]:
     """Make a file of ``info.format`` that appears under its name only when complete.
 
     The file grows under a hidden temporary name in the same folder, which is created
@@ -133,6 +182,8 @@ def create_image(path: Path, info: ImageInfo, *, overwrite: bool = False) -> Ite
     overwrite : bool
         Replace an existing file. Otherwise a file that is there, or that appears
         meanwhile, is left alone.
+    claim : Claim, optional
+        Of this path, by `claim_output`; it is closed here.
 
     Yields
     ------
@@ -144,15 +195,12 @@ def create_image(path: Path, info: ImageInfo, *, overwrite: bool = False) -> Ite
     OutputError
         The format cannot hold it, the file exists, or it cannot be written.
     """
-    known = find_format(info.format)
-    info = known.check(info)
-    with writing(path):
-        _check_target(path, overwrite)
-        path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
     try:
+        known = find_format(info.format)
+        info = known.check(info)
+        claim = claim or claim_output(path, overwrite=overwrite)
         with writing(path):
-            writer = known.create(temporary, info)
+            writer = known.create(claim.part, info)
         try:
             guarded = GuardedWriter(path, writer)
             yield guarded
@@ -161,47 +209,62 @@ def create_image(path: Path, info: ImageInfo, *, overwrite: bool = False) -> Ite
             with suppress(OSError):
                 writer.close()
         with writing(path):
-            _place(temporary, path, overwrite)
+            _place(claim, overwrite)
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if claim is not None:
+            claim.close()
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder", "name a file")
-    if not overwrite and os.path.lexists(path):
+def check_output(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse a file that cannot be made or must not be replaced, without making anything.
+
+    Raises
+    ------
+    OutputTaken
+        It exists, and ``overwrite`` is not asked for.
+    OutputError
+        Its name is too long, its folder cannot be looked into, or it is no ordinary file.
+    """
+    with writing(path):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:  # also a link that leads nowhere
+            mode = stat.S_IFREG
+        except ValueError as fault:  # only Python can give a name with a zero byte
+            raise OutputError(f"{path} is no name for a file", "choose another") from fault
+        there = os.path.lexists(path)
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"{path} is a folder", "name a file")
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"{path} is no ordinary file, and is not replaced", "name another")
+    if there and not overwrite:
         raise _exists(path)
 
 
-def _exists(path: Path) -> OutputError:
-    return OutputError(f"{path}: exists already", "allow it with --overwrite, or name another")
+def _exists(path: Path) -> OutputTaken:
+    return OutputTaken(f"{path} exists already", "add --overwrite, or name another")
 
 
-def _place(temporary: Path, path: Path, overwrite: bool) -> None:
+def _place(claim: Claim, overwrite: bool) -> None:
     """Flush the finished file to the disk and give it its name."""
-    with temporary.open("rb+") as file:
+    with claim.part.open("rb+") as file:
         os.fsync(file.fileno())
-    if not overwrite:
-        try:
-            # Unlike a rename, a link never replaces a file that appeared meanwhile.
-            os.link(temporary, path)
-        except FileExistsError:
-            raise _exists(path) from None
-        except OSError:
-            _reserve(path)  # a file system without hard links
-        else:
-            _flush_folder(path.parent)
-            return
-    temporary.replace(path)
-    _flush_folder(path.parent)
+    if overwrite or not _linked(claim):
+        claim.put()
+    _flush_folder(claim.path.parent)
 
 
-def _reserve(path: Path) -> None:
+def _linked(claim: Claim) -> bool:
+    """Give the file its name by a link: unlike a rename, it never replaces another file."""
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.link(claim.part, claim.path)
     except FileExistsError:
-        raise _exists(path) from None
+        raise _exists(claim.path) from None
+    except OSError:  # a file system without hard links: then only a short moment is unguarded
+        if os.path.lexists(claim.path):
+            raise _exists(claim.path) from None
+        return False
+    return True
 
 
 def _flush_folder(folder: Path) -> None:

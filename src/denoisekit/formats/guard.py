@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from denoisekit.errors import DenoisekitError, InputError, OutputError
+from denoisekit.errors import DenoisekitError, InputError, OutputError, OutputTaken
 from denoisekit.image import ImageInfo, Pixels, Reader, Writer
 
 # What libpng warns of goes to a log, which would print it where nobody handles it.
@@ -36,7 +36,7 @@ _WRITE_FAULTS = {
     errno.EACCES: ("no permission to write there", "choose another folder with -o"),
     errno.EPERM: ("no permission to write there", "choose another folder with -o"),
     errno.EROFS: ("the file system is read-only", "choose another folder with -o"),
-    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter name"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter name, or a folder with -o"),
     errno.ENOTDIR: ("a part of the path is not a folder", "choose another folder with -o"),
     errno.EEXIST: ("a part of the path is not a folder", "choose another folder with -o"),
     errno.ELOOP: ("a symbolic link that leads to itself", "remove the link"),
@@ -70,6 +70,10 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what an encoder or the file system raises into OutputError."""
     try:
         yield
+    except BlockingIOError as fault:
+        raise OutputTaken(
+            f"{path}: another run is writing it", "wait for that run, or name another output"
+        ) from fault
     except OSError as fault:
         message, hint = _WRITE_FAULTS.get(fault.errno or 0, (_one_line(fault), None))
         raise OutputError(f"{path}: {message}", hint) from fault
@@ -86,11 +90,38 @@ def _one_line(fault: BaseException) -> str:
     return " ".join(text.split())[:200] or type(fault).__name__
 
 
-class GuardedReader:
-    """A reader whose every fault is an InputError."""
+def state_of(path: Path) -> tuple[int, ...]:
+    """Return what differs after a file was changed, replaced, or written on."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def __init__(self, path: Path, reader: Reader, notes: tuple[str, ...] = ()) -> None:
-        self._path = path
+
+@contextmanager
+def unchanged(path: Path, state: tuple[int, ...]) -> Iterator[None]:
+    """Raise InputError where a file differs afterwards: this explains what else is wrong."""
+    try:
+        yield
+    except Exception as fault:
+        if state_of(path) != state:
+            raise _changed(path) from fault
+        raise
+    if state_of(path) != state:
+        raise _changed(path)
+
+
+def _changed(path: Path) -> InputError:
+    return InputError(
+        f"{path}: was changed while it was read", "run it again when the file is complete"
+    )
+
+
+class GuardedReader:
+    """A reader whose every fault is an InputError, also that the file changes meanwhile."""
+
+    def __init__(
+        self, path: Path, reader: Reader, state: tuple[int, ...], notes: tuple[str, ...] = ()
+    ) -> None:
+        self._path, self._state = path, state
         self._reader = reader
         info = _without_cut_profile(reader.info)
         self._info = replace(info, warnings=(*info.warnings, *notes)) if notes else info
@@ -105,7 +136,7 @@ class GuardedReader:
         info = self._info
         if not (0 <= plane < info.planes and 0 <= top < bottom <= info.height):
             raise ValueError(f"rows {top}:{bottom} of plane {plane} are outside {info.shape}")
-        with reading(self._path):
+        with reading(self._path), unchanged(self._path, self._state):
             return self._reader.read_rows(plane, top, bottom)
 
     def close(self) -> None:

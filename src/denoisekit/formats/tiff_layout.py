@@ -43,7 +43,8 @@ POSITIONS = frozenset({288, 289, 330, 400, *range(512, 522)})
 WRITTEN_ANEW = PIXEL_LAYOUT | POSITIONS
 PHOTOSHOP_LAYERS = 37724
 IMAGEJ_TAGS = frozenset({50838, 50839})
-GEO_TAGS = frozenset({33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113, 50844})
+GDAL_NODATA = 42113
+GEO_TAGS = frozenset({33550, 33922, 34264, 34735, 34736, 34737, 42112, GDAL_NODATA, 50844})
 GENERAL = frozenset({ICC, 33432, 33723, 34377, *range(34016, 34030)})
 """Private tags that any program may write, and which hold no positions: ICC profile, copyright,
 IPTC, Photoshop resources, those of TIFF/IT."""

@@ -20,6 +20,7 @@ from denoisekit.formats.tiff_axes import Geometry, aligned, renamed
 from denoisekit.formats.tiff_layout import (
     COLORMAP,
     DESCRIPTION,
+    GDAL_NODATA,
     PHOTOSHOP_LAYERS,
     PIXEL_LAYOUT,
     POSITIONS,
@@ -293,7 +294,16 @@ def _describe(
     else:
         samples = shape[-1] if axes.endswith("S") else 1
         colour, alpha = {1: "gray", 3: "rgb"}.get(samples, "channels"), False  # type: ignore[assignment]
-    return ImageInfo("tiff", shape, axes, dtype, colour, alpha, bits)
+    return ImageInfo("tiff", shape, axes, dtype, colour, alpha, bits, _nodata(key))
+
+
+def _nodata(page: Any) -> float | None:
+    """Return the value that means "not measured" (GDAL's tag), where the page names one."""
+    tag = page.keyframe.tags.get(GDAL_NODATA)
+    try:
+        return None if tag is None else float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def _colour(photometric: int, samples: int, extra: Sequence[int]) -> tuple[Colour, bool]:

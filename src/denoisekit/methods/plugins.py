@@ -6,7 +6,11 @@ method: the entry point is a `MethodInfo`. Nothing is looked up before it is ask
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -14,6 +18,22 @@ from importlib import metadata
 from denoisekit.methods.base import MethodInfo
 
 GROUP = "denoisekit.methods"
+
+IMPORT_SECONDS = 20.0
+"""Most that the import of a plugin may take; importing torch from a slow disk takes ten."""
+
+_SOUND = 47
+"""How a process ends that could import a plugin; no other exit is likely to be this."""
+
+_TRY = f"""
+import importlib, json, os, sys
+sys.path[:] = json.loads(sys.argv[1])
+try:
+    importlib.import_module(sys.argv[2])
+except BaseException:
+    pass
+os._exit({_SOUND})
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +97,16 @@ def installed_plugins() -> tuple[tuple[Plugin, ...], tuple[PluginFailure, ...]]:
     owners = {info.id: "denoisekit" for info in METHODS}
     plugins: list[Plugin] = []
     failures: list[PluginFailure] = []
-    for point in _entry_points():
+    points = _entry_points()
+    for point, trouble in zip(points, _tried([point.module for point in points]), strict=True):
         package, version = _origin(point)
         try:
+            if trouble:
+                raise _Refused(trouble)
             info = _load(point, owners)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - someone else's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - someone else's code
             failures.append(PluginFailure(point.name, package, version, _reason(error)))
         else:
             owners[info.id] = package
@@ -91,6 +116,39 @@ def installed_plugins() -> tuple[tuple[Plugin, ...], tuple[PluginFailure, ...]]:
 
 class _Refused(Exception):
     """What was imported is no method that could be used; the text says why."""
+
+
+def _tried(modules: list[str]) -> list[str]:
+    """Say what is wrong with modules that end the program or hang when they are imported.
+
+    Each is imported by a process of its own first, all side by side: nothing else survives
+    what calls ``os._exit``, or waits for ever. An exception is no trouble here.
+    """
+    if not modules or not sys.executable:
+        return [""] * len(modules)
+    tried = [
+        subprocess.Popen(
+            [sys.executable, "-c", _TRY, json.dumps(sys.path), module],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for module in modules
+    ]
+    ends = time.monotonic() + IMPORT_SECONDS
+    found = []
+    try:
+        for process in tried:
+            try:
+                code = process.wait(max(0.0, ends - time.monotonic()))
+                found.append("" if code == _SOUND else f"its import ends the program ({code})")
+            except subprocess.TimeoutExpired:
+                found.append(f"its import takes more than {IMPORT_SECONDS:g} s")
+    finally:
+        for process in tried:
+            process.kill()
+            process.wait()
+    return found
 
 
 def _entry_points() -> list[metadata.EntryPoint]:

@@ -58,7 +58,8 @@ class Single:
         from denoisekit.nets.plain import Mean, Pyramid
 
         members = [_member(config) for _ in range(config["members"])]
-        full = Pyramid(config["channels"], config["full"]) if config["full"] else None
+        bent = bool(config.get("bent", False))
+        full = Pyramid(config["channels"], config["full"], bent) if config["full"] else None
         levels = config["levels"]
         similar = NonLocalMeans(config["channels"], levels) if levels else None
         self.net = Mean(members, full, similar).eval()
@@ -111,15 +112,18 @@ class Single:
 def _member(config: Config) -> torch.nn.Module:
     from denoisekit.nets.plain import Plain, Pyramid
 
+    bent = bool(config.get("bent", False))  # files of an earlier day do not say
     if config["net"] == PYRAMID:
-        return Pyramid(config["channels"], config["width"])
-    return Plain(config["channels"], config["width"], config["depth"], config["residual"])
+        return Pyramid(config["channels"], config["width"], bent)
+    return Plain(config["channels"], config["width"], config["depth"], config["residual"], bent)
 
 
 def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no settings
     channels, width, full = config["channels"], config["width"], config["full"]
     depth, pd = config["depth"], config["pd"]
     if config["net"] == PYRAMID:
+        if pd != 1:
+            raise ValueError("a U-Net runs on the image itself, not on its phases")
         products, limits = _pyramid_products(channels, width), PYRAMID_LIMITS
     else:
         products = 9 * (2 * channels * width + (depth - 2) * width**2)
@@ -185,6 +189,7 @@ INFO = MethodInfo(
         "members": 1,
         "residual": False,
         "pd": 2,
+        "bent": False,
         "full": 0,
         "levels": 0,
     },

@@ -24,15 +24,19 @@ class Plain(nn.Module):
     residual : bool
         True: they say what is noise, and the network begins as the identity. False: it has to
         learn to show the image at all, and learns its noise last.
+    bent : bool
+        Whether it sees values beyond white as their logarithms, see `bent_in`.
 
     Notes
     -----
     Input and output: (N, channels, H, W), any size, any scale, not clamped.
     """
 
-    def __init__(self, channels: int, width: int, depth: int, residual: bool) -> None:
+    def __init__(
+        self, channels: int, width: int, depth: int, residual: bool, bent: bool = False
+    ) -> None:
         super().__init__()
-        self.residual = residual
+        self.residual, self.bent = residual, bent
         sizes = [channels, *[width] * (depth - 1), channels]
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes))
         *hidden, last = self.layers
@@ -48,7 +52,7 @@ class Plain(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise (N, channels, H, W)."""
         *hidden, last = self.layers
-        features = noisy
+        features = bent_in(noisy) if self.bent else noisy
         for layer in hidden:
             features = F.relu(layer(features), inplace=True)
         said: Tensor = last(features)
@@ -66,14 +70,17 @@ class Pyramid(nn.Module):
         Of image and result.
     width : int
         Features.
+    bent : bool
+        As of `Plain`.
 
     Notes
     -----
     Input and output: (N, channels, H, W), H and W multiples of 4, any scale, not clamped.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, bent: bool = False) -> None:
         super().__init__()
+        self.bent = bent
         self.fine, self.middle = _row(channels, width), _row(width, width)
         self.coarse = _row(width, width)
         self.middle_up, self.fine_up = _row(2 * width, width), _row(2 * width, width)
@@ -83,12 +90,21 @@ class Pyramid(nn.Module):
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise (N, channels, H, W)."""
-        fine = self.fine(noisy)
+        fine = self.fine(bent_in(noisy) if self.bent else noisy)
         middle = self.middle(F.max_pool2d(fine, 2))
         coarse = self.coarse(F.max_pool2d(middle, 2))
         middle = self.middle_up(torch.cat((_twice(coarse), middle), 1))
         fine = self.fine_up(torch.cat((_twice(middle), fine), 1))
         return noisy - self.last(fine)
+
+
+def bent_in(noisy: Tensor) -> Tensor:
+    """Return values as they are up to white, and beyond it 1 more than their logarithms.
+
+    Stars that reach a hundred times as far would else outweigh the sky in all that is learned.
+    """
+    far = noisy.abs().clamp(min=1.0)
+    return noisy / far * (1 + far.log())
 
 
 def _row(taken: int, width: int) -> nn.Sequential:

@@ -18,11 +18,10 @@ from denoisekit.ranges import (
     Range,
     fill_nonfinite,
     from_unit,
-    narrow_warning,
     parse_range,
-    resolve_range,
     to_unit,
 )
+from denoisekit.signal import nominal_scale
 
 BYTES_PER_SAMPLE = 70
 """Peak of a camera's simulation, measured: a plane is simulated as a whole."""
@@ -147,8 +146,7 @@ def _simulate(
     colours = image.samples - image.alpha
     _check(image, colours, model, job.source)
     target = target_info(image, job.format)
-    scale = resolve_range(parse_range(range_), reader)
-    narrow = narrow_warning(scale, reader)
+    scale = nominal_scale(parse_range(range_), reader)
     value = choose_strength(
         model, rng, gain=strength.gain, sigma=strength.sigma, peak=strength.peak
     )
@@ -169,7 +167,7 @@ def _simulate(
             writer.write_rows(plane, 0, _noisy(rows, colours, noise, rng, scale, image))
             if on_progress:
                 on_progress((plane + 1) * pixels)
-    warnings = (*image.warnings, *([narrow] if narrow else []), *target.warnings)
+    warnings = (*image.warnings, *target.warnings)
     return Simulated(
         value,
         (scale.low, scale.high),
@@ -183,10 +181,9 @@ def _noisy(
 ) -> Pixels:
     """Return a plane with noise; opacity and values that are no numbers stay."""
     clean = rows[..., :colours]
-    filled, holes = fill_nonfinite(clean)
-    values = from_unit(noise(to_unit(filled, scale), rng), scale, image)
+    values = from_unit(noise(to_unit(fill_nonfinite(clean), scale), rng), scale, image)
     noisy = np.array(rows)
-    noisy[..., :colours] = values if holes is None else np.where(holes, clean, values)
+    noisy[..., :colours] = np.where(np.isfinite(clean), values, clean)
     return noisy
 
 

@@ -88,7 +88,8 @@ def bench_page(
     noise = f", {told['noise']} noise of seed {told['noise_seed']}" if told["noise"] else ""
     page = Page(
         title=f"denoisekit bench: {told['id']}",
-        summary=f"{_count(told['pictures'], 'picture')}{noise}; protocol {_named(results)}",
+        summary=f"{_count(told['pictures'], 'picture')}{_sample(told)}{noise}; "
+        f"protocol {_named(results)}",
         layers=layers,
         exhibits=[_exhibit(picture, layers, rows) for picture in shown],
         start=(0, layers.index(best)),
@@ -212,11 +213,19 @@ def _published(results: dict[str, Any], ssim: str) -> list[str]:
     ]
 
 
+def _sample(told: dict[str, Any]) -> str:
+    return f", a sample of {told['sample_of']}" if told.get("sample_of") else ""
+
+
 def _how(results: dict[str, Any], protocol: str) -> str:
     told, versions = results["set"], results["versions"]
     pairs = [
         ("protocol", protocol),
-        ("set", f"{told['id']}, {_count(told['pictures'], 'picture')}, range {told['range']}"),
+        (
+            "set",
+            f"{told['id']}, {_count(told['pictures'], 'picture')}{_sample(told)}, "
+            f"range {told['range']}",
+        ),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
     if told["noise"]:

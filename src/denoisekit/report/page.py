@@ -12,6 +12,7 @@ from importlib.resources import files
 import numpy as np
 
 from denoisekit._version import __version__
+from denoisekit.errors import printable
 from denoisekit.report.encoding import Bytes, encode_alike
 
 MOST_LETTERS = 4_900_000
@@ -93,13 +94,13 @@ def render(page: Page, *, lossless: bool = False) -> str:
         "pictures": _coded(page.exhibits, MOST_LETTERS - fixed - 20_000, lossless),
     }
     filled = {
-        "title": escape(page.title),
-        "summary": escape(page.summary),
-        "version": escape(__version__),
+        "title": escaped(page.title),
+        "summary": escaped(page.summary),
+        "version": escaped(__version__),
         "css": parts["page.css"].strip(),
         "js": parts["page.js"].strip(),
-        "chooser": escape(page.chooser),
-        "chooser_small": escape(page.chooser.lower()),
+        "chooser": escaped(page.chooser),
+        "chooser_small": escaped(page.chooser.lower()),
         "gain": str(_gain(page.exhibits[0], page.start)),
         "sections": sections,
         # Within a script nothing but "</" ends it; names of files may hold anything.
@@ -186,7 +187,7 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) 
     """
     right = {i for row in rows for i, cell in enumerate(row) if cell.value is not None}
     heads = "".join(
-        f'<th scope="col"{_classes("n" * (i in right))}>{escape(name)}</th>'
+        f'<th scope="col"{_classes("n" * (i in right))}>{escaped(name)}</th>'
         for i, name in enumerate(columns)
     )
     lines = "\n".join(
@@ -195,13 +196,13 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) 
     )
     return (
         '<div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{escape(caption)}"><table class="sortable"><caption>{escape(caption)}'
+        f'aria-label="{escaped(caption)}"><table class="sortable"><caption>{escaped(caption)}'
         f"</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{lines}\n</tbody></table></div>"
     )
 
 
 def _cell(cell: Cell, index: int, right: bool) -> str:
-    text = escape(cell.text)
+    text = escaped(cell.text)
     if index == 0:
         opens = "" if cell.picture is None else f' data-picture="{cell.picture}"'
         return f'<th scope="row"{opens}>{text}</th>'
@@ -223,15 +224,20 @@ def _classes(names: str) -> str:
 
 def section(title: str, *contents: str) -> str:
     """Return a part of a page: a heading, and HTML below."""
-    return f"<section><h2>{escape(title)}</h2>\n" + "\n".join(contents) + "\n</section>"
+    return f"<section><h2>{escaped(title)}</h2>\n" + "\n".join(contents) + "\n</section>"
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """Return a list of names and what they stand for."""
-    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in pairs)
+    lines = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(text)}</dd>" for name, text in pairs)
     return f"<dl>{lines}</dl>"
+
+
+def escaped(text: str) -> str:
+    """Return a text as HTML; what is not text in it is written out."""
+    return escape(printable(text))
 
 
 def paragraph(text: str) -> str:
     """Return a paragraph of small print."""
-    return f'<p class="small">{escape(text)}</p>'
+    return f'<p class="small">{escaped(text)}</p>'

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from html import escape
+
+from denoisekit.report.page import escaped
 
 WIDTH, HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 16, 48
@@ -59,7 +60,7 @@ def quality_against_time(
     told = "; ".join(f"{n}: {q:.2f} {unit} in {s:.3g} s a megapixel" for n, s, q in points)
     return (
         f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(f"Quality against time. {told}")}">{"".join(parts)}</svg></figure>'
+        f'aria-label="{escaped(f"Quality against time. {told}")}">{"".join(parts)}</svg></figure>'
     )
 
 
@@ -93,7 +94,7 @@ def _axes(unit: str) -> str:
     middle = (TOP + HEIGHT - BOTTOM) / 2
     return _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "seconds a megapixel", "middle") + (
         f'<text transform="translate(16 {middle:.1f}) rotate(-90)" text-anchor="middle">'
-        f"{escape(unit)}</text>"
+        f"{escaped(unit)}</text>"
     )
 
 
@@ -103,4 +104,4 @@ def _both(axis: str, value: float) -> str:
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> str:
     named = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{escaped(text)}</text>'

@@ -12,6 +12,8 @@ from typing import Any
 
 from denoisekit.errors import UsageError, did_you_mean
 from denoisekit.methods import MethodInfo, Stage
+from denoisekit.weights.config import check_config
+from denoisekit.weights.schema import SchemaError
 
 TIME_SHARE = 0.9
 """Part of the time allowed that is planned for: validation and neighbours take some too."""
@@ -124,7 +126,7 @@ class Config:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def fitted(self, seconds: Sequence[float], limit: float) -> Config:
+    def fitted(self, seconds: Sequence[float], limit: float, spent: float = 0.0) -> Config:
         """Return the run planned to fit into a time.
 
         Parameters
@@ -135,10 +137,13 @@ class Config:
             Seconds that the run may take. `TIME_SHARE` of it is planned for, and each stage
             has its part of all of it: one that turns out slower than planned ends early, and
             the next has its time.
+        spent : float
+            Of that, on planning.
         """
         takes = [cost * stage.steps for cost, stage in zip(seconds, self.stages, strict=True)]
-        share = min(1.0, TIME_SHARE * limit / sum(takes))
-        ends = [limit * end / sum(takes) for end in accumulate(takes)]
+        left = max(0.0, limit - spent)
+        share = min(1.0, TIME_SHARE * left / sum(takes))
+        ends = [spent + left * end / sum(takes) for end in accumulate(takes)]
         stages = tuple(
             replace(stage, steps=max(1, round(stage.steps * share)), limit=round(end, 3))
             for stage, end in zip(self.stages, ends, strict=True)
@@ -265,19 +270,22 @@ def recipe(method: MethodInfo, network: Mapping[str, Any], *, paired: bool) -> t
     UsageError
         The method has no recipe for such data, or there is no such network.
     """
-    stages = () if method.recipe is None else method.recipe(network, paired)
-    if not stages:
-        how = "pairs of noisy and clean pictures" if paired else "noisy pictures alone"
-        raise UsageError(f"the method {method.id} cannot be trained on {how}")
+    unknown = f"there is no network of the configuration {dict(network)}"
+    hint = f"see --config and the method's own: {json.dumps(dict(method.config))}"
     try:
+        check_config(network, method)
+    except SchemaError as error:
+        raise UsageError(f"{unknown}: {error}", hint) from error
+    try:
+        stages = () if method.recipe is None else method.recipe(network, paired)
         for stage in stages:
             method.traits(stage.config, method.choose())
             _check_network(method, stage)
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise UsageError(
-            f"there is no network of the configuration {dict(network)}",
-            f"see --config and the method's own: {json.dumps(dict(method.config))}",
-        ) from error
+        raise UsageError(unknown, hint) from error
+    if not stages:
+        how = "pairs of noisy and clean pictures" if paired else "noisy pictures alone"
+        raise UsageError(f"the method {method.id} cannot be trained on {how}")
     return stages
 
 
@@ -293,4 +301,9 @@ def stages_of(method: MethodInfo, config: Config) -> list[tuple[Stage, Sizes]]:
     """Return what each stage of a run is: the method's part of it, and the run's."""
     known = recipe(method, config.network, paired=config.data.paired)
     named = {stage.name: stage for stage in known}
+    for sizes in config.stages:
+        if sizes.name not in named:
+            raise UsageError(
+                f"training of {method.id} has no stage '{sizes.name}'", "start a new run"
+            )
     return [(named[sizes.name], sizes) for sizes in config.stages]

@@ -15,6 +15,7 @@ from denoisekit.training.config import Sizes
 from denoisekit.training.data import Pair
 from denoisekit.training.distributed import Crew
 from denoisekit.training.step import Trainee, fresh
+from denoisekit.training.threads import load_all
 
 BELIEVED = 0.5
 """Seconds that steps must take together for their speed to be believed."""
@@ -76,8 +77,13 @@ def measure(
         trainee.teacher = fresh(method, teacher.config, 0).to(crew.device).requires_grad_(False)
     channels = method.traits(stage.config, method.choose()).channels
     batch = max(1, sizes.batch // crew.size)
+    load_all()
+    one = _noise(1, channels, sizes.patch, paired=paired)
     try:
-        per_picture, seconds = _first(trainee, _noise(1, channels, sizes.patch, paired=paired))
+        per_picture = _kept(trainee, one)
+        began = time.perf_counter()
+        float(trainee.step(0, one))  # the first of all also paid for what libraries set up
+        seconds = time.perf_counter() - began
     except torch.OutOfMemoryError as error:
         raise _too_large(0, torch.cuda.mem_get_info(crew.device)[0]) from error
     copies = 4 + (1 if stage.average else 0)  # weights, gradient, two of Adam, average
@@ -98,8 +104,8 @@ def _noise(batch: int, channels: int, patch: int, *, paired: bool) -> Pair:
     return noise, noise if paired else None
 
 
-def _first(trainee: Trainee, pair: Pair) -> tuple[int, float]:
-    """Return the bytes that the backward pass of one picture keeps, and a step's seconds."""
+def _kept(trainee: Trainee, pair: Pair) -> int:
+    """Return the bytes that the backward pass of one picture keeps."""
     kept: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -108,21 +114,19 @@ def _first(trainee: Trainee, pair: Pair) -> tuple[int, float]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        began = time.perf_counter()
         float(trainee.step(0, pair))
-    return sum(kept.values()), time.perf_counter() - began
+    return sum(kept.values())
 
 
 def _timed(trainee: Trainee, pair: Pair) -> float:
-    """Return the least seconds that a step took."""
+    """Return the median of the seconds that steps took."""
     float(trainee.step(0, pair))  # the first of a size also pays for what libraries set up
-    best, spent = float("inf"), 0.0
-    while not spent or spent < BELIEVED:
+    taken: list[float] = []
+    while not taken or sum(taken) < BELIEVED:
         began = time.perf_counter()
         float(trainee.step(0, pair))
-        took = time.perf_counter() - began
-        best, spent = min(best, took), spent + took
-    return best
+        taken.append(time.perf_counter() - began)
+    return sorted(taken)[len(taken) // 2]
 
 
 def _too_large(need: int, free: int) -> OutOfMemory:

@@ -18,6 +18,8 @@ from denoisekit.options import Options
 from denoisekit.pipeline import Denoiser
 from denoisekit.ranges import Floats
 from denoisekit.training.data import Pool
+from denoisekit.training.distributed import Crew
+from denoisekit.training.step import fresh
 from denoisekit.weights import LoadedWeights
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ COUNT = 8
 
 SIDE = 256
 """Largest side of what is taken of each: its middle."""
+
+FEWEST = 2
+"""Pictures of a size that must be validated in the time; else smaller ones are."""
 
 SHOWN = 4
 """Pictures in a preview."""
@@ -60,6 +65,53 @@ def choose(pool: Pool, seed: int) -> list[Sample]:
     return samples
 
 
+def fewer(
+    method: MethodInfo,
+    config: Mapping[str, Any],
+    samples: list[Sample],
+    seconds: float,
+    crew: Crew,
+) -> list[Sample]:
+    """Return fewer and smaller pictures, where denoising all of them takes longer than this.
+
+    Parameters
+    ----------
+    method, config
+        Of the network that will denoise them.
+    samples : list of Sample
+        From `choose`; one of a quarter of its side is always kept.
+    seconds : float
+        That are to spare.
+    crew : Crew
+        Where it will run.
+    """
+    network = fresh(method, config, 0)
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    denoiser = _denoiser(method, config, state, str(crew.device))
+    each = denoiser.network.seconds_per_pixel(SIDE)
+    for side in (SIDE, SIDE // 2, SIDE // 4):
+        cut = [_middle(sample, side) for sample in samples]
+        one = each * max(math.prod(sample.noisy.shape[:2]) for sample in cut)
+        count = min(len(cut), int(seconds / one))
+        if count >= min(len(cut), FEWEST) or side == SIDE // 4:
+            return cut[:: -(-len(cut) // max(1, count))]
+    return samples
+
+
+def _middle(sample: Sample, side: int) -> Sample:
+    height, width = (min(length, side) for length in sample.noisy.shape[:2])
+    top, left = ((n - m) // 2 for n, m in zip(sample.noisy.shape, (height, width), strict=False))
+    box = np.s_[top : top + height, left : left + width]
+    return Sample(sample.noisy[box], None if sample.clean is None else sample.clean[box])
+
+
+def _denoiser(
+    method: MethodInfo, config: Mapping[str, Any], state: Mapping[str, Tensor], device: str
+) -> Denoiser:
+    loaded = LoadedWeights(state, config, "training", "", method.id)
+    return Denoiser(method, loaded, Options(device=device, range="0,1"))
+
+
 def denoise(
     method: MethodInfo,
     config: Mapping[str, Any],
@@ -69,8 +121,7 @@ def denoise(
 ) -> list[Floats]:
     """Denoise as ``denoisekit denoise`` would with these weights."""
     state = {key: value.detach().cpu().clone() for key, value in weights.items()}
-    loaded = LoadedWeights(state, config, "training", "", method.id)
-    denoiser = Denoiser(method, loaded, Options(device=device, range="0,1"))
+    denoiser = _denoiser(method, config, state, device)
     return [denoiser(sample.noisy, axes="YXS") for sample in samples]
 
 

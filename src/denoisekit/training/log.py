@@ -50,7 +50,7 @@ class Log:
         if self._path is not None:
             line = json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
             try:
-                with self._path.open("a", encoding="utf-8") as file:
+                with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                     file.write("\n" + line if self._torn else line)
                 self._torn = False
             except OSError as error:

@@ -113,18 +113,22 @@ def train_stage(run: Run, stage: Stage, trainee: Trainee, state: State) -> bool:
     began = saved = time.monotonic()
     start, looked = began - state.seconds, 0.0
     asked = bool(config.validate_every or config.preview_every)
+    # The look at the end is part of the time: it takes what a look took, or may take.
+    ending = LOOK_SHARE * (sizes.limit - state.seconds) if sizes.limit else 0.0
     with batches(patches, ahead, share, run.workers, apart=apart) as coming:
         for pair in coming:
             losses.append(trainee.step(state.step, pair))
             state.step += 1
-            if state.step < due:
+            # Processes look up together, and so at planned steps alone.
+            late = crew.size == 1 and _late(sizes, time.monotonic() - start + ending)
+            if state.step < due and not late:
                 continue
             loss = _mean(losses, crew, state.step)
             now = time.monotonic()
             seconds, state.seconds = (now - began) / len(losses), now - start
             if crew.first:
                 _tell(run, stage, trainee, state, loss, seconds)
-            pace = _decide(run, sizes, state, seconds)
+            pace = _decide(run, sizes, state, seconds, ending)
             end = pace == END
             validate, show, keep = (bool(e) and state.step % e == 0 for e in marks)
             keep |= not config.save_every and now - saved > SAVE_SECONDS
@@ -132,10 +136,12 @@ def train_stage(run: Run, stage: Stage, trainee: Trainee, state: State) -> bool:
                 validate = show = False
             if crew.first and (validate or show or end):
                 _look(run, stage, trainee, state, validate=validate or end, show=show or end)
-                looked += time.monotonic() - now
+                took = time.monotonic() - now
+                looked, ending = looked + took, max(ending, took)
             if crew.first and (keep or end or pace == STOP):
                 save(run, stage, trainee, state)
                 saved = time.monotonic()
+            state.seconds = time.monotonic() - start
             if pace in (STOP, END):
                 return end
             due, losses = _next(state.step, pace, sizes.steps, marks), []
@@ -179,12 +185,16 @@ def _spoilt(step: int) -> DenoisekitError:
     )
 
 
-def _decide(run: Run, sizes: Sizes, state: State, seconds: float) -> int:
+def _late(sizes: Sizes, seconds: float) -> bool:
+    return 0 < sizes.limit <= seconds
+
+
+def _decide(run: Run, sizes: Sizes, state: State, seconds: float, ending: float) -> int:
     """Return how many steps to go until the next look, or `STOP` or `END`; alike in all."""
     pace = max(1, min(TOLD_STEPS, int(TOLD_SECONDS / max(seconds, 1e-9))))
     if run.stop():
         pace = STOP
-    if 0 < sizes.limit <= state.seconds:
+    if _late(sizes, state.seconds + ending):
         pace = END
     if state.step == sizes.steps:
         return END
@@ -227,6 +237,7 @@ def _look(
         score = psnr(denoised, run.samples)
         noisy = psnr([sample.noisy for sample in run.samples], run.samples)
         told = {"psnr": round(score, 4), "noisy_psnr": round(noisy, 4)}
+        state.last, state.noisy = told["psnr"], told["noisy_psnr"]
     else:
         score = -trainee.held_out(held_out(run, state.stage, trainee.sizes))
         told = {"held_out_loss": -score}

@@ -62,7 +62,7 @@ class Store:
         """
         top, left, height, width = box
         rows = self._rows(picture, top, top + height)[:, left : left + width, : picture.colours]
-        unit = to_unit(fill_nonfinite(rows)[0], picture.scale)
+        unit = to_unit(fill_nonfinite(rows), picture.scale)
         if picture.colours == self.channels and picture.info.colour in ("gray", "rgb"):
             return unit
         return repeat(unit[..., channel % picture.colours], "h w -> h w c", c=self.channels)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from denoisekit.atomic import Claim, remove_dead_parts
 from denoisekit.device import choose_precision, describe_device
-from denoisekit.errors import OutOfMemory, OutputError, UsageError
+from denoisekit.errors import InputError, OutOfMemory, OutputError, OutputTaken, UsageError
 from denoisekit.methods import MethodInfo, Stage, get_method
 from denoisekit.training.config import (
     Asked,
@@ -23,12 +27,14 @@ from denoisekit.training.config import (
 from denoisekit.training.config_file import read_toml, write_toml
 from denoisekit.training.cost import Cost, measure
 from denoisekit.training.distributed import Crew, crew
-from denoisekit.training.evaluate import choose
+from denoisekit.training.evaluate import Sample, choose, fewer
 from denoisekit.training.log import Log, Tell, find_board
-from denoisekit.training.loop import Run, train_stage
+from denoisekit.training.loop import LOOK_SHARE, Run, train_stage
 from denoisekit.training.material import Material, gather
-from denoisekit.training.state import Folder, State, load_state, write_file
+from denoisekit.training.planning import plan
+from denoisekit.training.state import Folder, State, damaged_state, load_state, write_file
 from denoisekit.training.step import Trainee, frozen
+from denoisekit.training.threads import threads_that_help
 from denoisekit.weights import load_weights
 
 
@@ -48,6 +54,8 @@ class Machine:
         Whether to stop at the next good moment.
     tell : callable
         Called with each record of the log; see `denoisekit.training.log`.
+    began : float or None
+        When the time of a run with a limit began, of `time.monotonic`; None: at its start.
     """
 
     device: str = "auto"
@@ -55,6 +63,7 @@ class Machine:
     tensorboard: bool = False
     stop: Callable[[], bool] = lambda: False
     tell: Tell = lambda record: None  # noqa: ARG005 - nobody listens
+    began: float | None = None
 
 
 def start(
@@ -86,37 +95,110 @@ def start(
         Anything that does not let it begin or go on.
     """
     machine, folder = machine or Machine(), Folder(out)
+    began = time.monotonic() if machine.began is None else machine.began
     if machine.tensorboard:
         find_board()  # now, before anything is written
-    with crew(machine.device) as here:
-        if here.first and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} exists already", "go on with --resume, or give another --out")
+    with crew(machine.device) as here, _alone(out, here, new=True), ExitStack() as stack:
         choose_precision(here.device, asked.precision)
         material = gather(data, out, asked.network.get("channels"))
-        config = resolve(method, data, asked, material.channels)
-        costs = _measure(method, config, here)
-        if asked.limit:
-            seconds = [here.agree(cost.seconds) for cost in costs]
-            config = config.fitted(seconds, asked.limit)
+        if asked.limit and here.size == 1:
+            # Without a limit a run is repeated by its seed, with as many threads.
+            stack.enter_context(threads_that_help(here.device))
+        config, costs = _planned(method, data, asked, material.channels, here, began)
         if here.first:
-            write_file(folder.config, write_toml(config).encode())
-        return _work(method, config, folder, material, here, machine, costs)
+            write_file(folder.config, _encoded(write_toml(config)))
+        return _work(method, config, folder, material, here, machine, costs, began)
 
 
 def resume(out: Path, machine: Machine | None = None) -> bool:
     """Go on with a run that was stopped, killed or failed; see `start`."""
     machine, folder = machine or Machine(), Folder(out)
     config = read_toml(folder.config)
+    for place in (out, folder.state.parent, folder.preview("", 0).parent):
+        remove_dead_parts(place)  # also where the run turns out to be complete
     method = get_method(config.method)
+    stages_of(method, config)  # refuses what no run has, before any picture is read
     state = load_state(folder) or State()
+    if state.stage >= len(config.stages):
+        raise damaged_state(f"it is in stage {state.stage} of {len(config.stages)}")
     if folder.weights.exists() and _over(config, state):
         raise UsageError(f"the run {out} is complete", f"its weights are {folder.weights}")
     if config.stages[-1].limit <= state.seconds:  # its time was over, and it is to go on
         config = config.unlimited()
-    with crew(machine.device) as here:
+    with crew(machine.device) as here, _alone(out, here):
         choose_precision(here.device, config.precision)
         material = gather(config.data, out, config.network.get("channels"))
-        return _work(method, config, folder, material, here, machine, [])
+        return _work(method, config, folder, material, here, machine, [], time.monotonic())
+
+
+def _planned(
+    method: MethodInfo, data: Data, asked: Asked, channels: int, here: Crew, began: float
+) -> tuple[Config, list[Cost]]:
+    """Return the run, and what its stages cost: as published, or as time and memory allow."""
+    config = resolve(method, data, asked, channels)
+    if not asked.limit:
+        return config, _measure(method, config, here)
+    if here.size > 1:  # all must come to the same: only the steps follow from the time
+        costs = _measure(method, config, here)
+    else:
+        config, costs = plan(
+            method,
+            asked,
+            lambda wanted: resolve(method, data, wanted, channels),
+            lambda wanted: _measure(method, wanted, here),
+            began,
+        )
+    seconds = [here.agree(cost.seconds) for cost in costs]
+    return config.fitted(seconds, asked.limit, here.agree(time.monotonic() - began)), costs
+
+
+@contextmanager
+def _alone(out: Path, here: Crew, *, new: bool = False) -> Iterator[None]:
+    """Keep other runs out of a folder; one that was made for nothing goes again."""
+    if not here.first:
+        yield
+        return
+    made = not os.path.lexists(out)
+    try:
+        claim = _claim(out)
+        try:
+            if new and any(path != claim.part for path in out.iterdir()):
+                raise _there_already(out)
+            yield
+        finally:
+            claim.close()
+    finally:
+        if made:
+            with suppress(OSError):
+                out.rmdir()
+
+
+def _claim(out: Path) -> Claim:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return Claim(out / "run")
+    except BlockingIOError as error:
+        raise OutputTaken(
+            f"{out}: another run is working there", "wait for it, or give another --out"
+        ) from error
+    except FileExistsError as error:
+        raise _there_already(out) from error
+    except OSError as error:
+        what = f"cannot write in {out}: {error.strerror}"
+        raise OutputError(what, "give another --out") from error
+
+
+def _there_already(out: Path) -> UsageError:
+    return UsageError(f"{out} exists already", "go on with --resume, or give another --out")
+
+
+def _encoded(toml: str) -> bytes:
+    try:
+        return toml.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "a name that is not UTF-8 cannot be kept for --resume", "rename it, or name its folder"
+        ) from error
 
 
 def _over(config: Config, state: State) -> bool:
@@ -168,6 +250,7 @@ def _work(
     here: Crew,
     machine: Machine,
     costs: list[Cost],
+    began: float,
 ) -> bool:
     board = folder.path / "tensorboard" if machine.tensorboard else None
     log = Log(folder.log, machine.tell, board) if here.first else Log(None, lambda record: None)  # noqa: ARG005
@@ -177,7 +260,7 @@ def _work(
         folder=folder,
         pool=material.pool,
         held=material.held,
-        samples=choose(material.held, config.seed),
+        samples=_samples(method, config, material, here),
         crew=here,
         workers=machine.workers,
         log=log,
@@ -189,7 +272,7 @@ def _work(
         log("plan", **_plan(run, costs))
         own = [here.device] if here.device.type == "cuda" else []
         with torch.random.fork_rng(own):
-            return _stages(run)
+            return _stages(run, began)
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(
             "the memory of the device is used up", "start again with a smaller --batch or --patch"
@@ -198,6 +281,13 @@ def _work(
         raise OutputError(f"{folder.path}: {error.strerror}", "go on with --resume") from error
     finally:
         log.close()
+
+
+def _samples(method: MethodInfo, config: Config, material: Material, here: Crew) -> list[Sample]:
+    """Return pictures to validate on: fewer and smaller ones where there is little time."""
+    samples = choose(material.held, config.seed)
+    limit = config.stages[-1].limit
+    return fewer(method, config.network, samples, LOOK_SHARE * limit, here) if limit else samples
 
 
 def _plan(run: Run, costs: list[Cost]) -> dict[str, Any]:
@@ -224,9 +314,9 @@ def _plan(run: Run, costs: list[Cost]) -> dict[str, Any]:
     }
 
 
-def _stages(run: Run) -> bool:
+def _stages(run: Run, began: float) -> bool:
     config, folder, crew = run.config, run.folder, run.crew
-    state = load_state(folder) or State()
+    state = load_state(folder) or State(seconds=time.monotonic() - began)
     stages = stages_of(run.method, config)
     if state.step:
         run.log("resumed", stage=stages[state.stage][0].name, step=state.step)
@@ -245,7 +335,10 @@ def _stages(run: Run) -> bool:
         if crew.first:
             run.write_weights("weights" if last else stage.name, stage, state, trainee)
         if last:
-            run.log("done", weights=str(folder.weights), seconds=round(state.seconds, 1))
+            told: dict[str, Any] = {"weights": str(folder.weights)}
+            if state.noisy is not None:
+                told |= {"psnr": state.last, "noisy_psnr": state.noisy, "learned": state.learned}
+            run.log("done", **told, seconds=round(state.seconds, 1))
             return True
         state = State(stage=place + 1, seconds=state.seconds)
         crew.wait()

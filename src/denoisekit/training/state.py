@@ -75,6 +75,8 @@ class State:
         The best score of this stage.
     seconds : float
         Spent so far.
+    last, noisy : float or None
+        PSNR of the last validation, and of the noisy pictures; None: no clean ones are known.
     """
 
     stage: int = 0
@@ -85,6 +87,13 @@ class State:
     scaler: dict[str, Any] = field(default_factory=dict)
     best: float | None = None
     seconds: float = 0.0
+    last: float | None = None
+    noisy: float | None = None
+
+    @property
+    def learned(self) -> bool:
+        """Whether the last weights better the noisy pictures, as far as that is known."""
+        return self.last is None or self.noisy is None or self.last > self.noisy
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -97,7 +106,7 @@ def write_file(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data, sole=True)
+        write_whole(path, data)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -137,14 +146,37 @@ def load_state(folder: Folder) -> State | None:
     import torch
 
     try:
-        return State(**torch.load(folder.state, map_location="cpu", weights_only=True))
+        with folder.state.open("rb") as file:  # torch takes no name that is not UTF-8
+            state = State(**torch.load(file, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged file may raise anything
-        raise InputError(
-            f"{folder.state} cannot be read: it is damaged",
-            "start a new run; --weights takes checkpoints/last.safetensors as its start",
-        ) from error
+        raise damaged_state(f"{folder.state} cannot be read") from error
+    sound = (
+        all(type(n) is int and 0 <= n < 2**63 for n in (state.stage, state.step))
+        and all(isinstance(kept, dict) for kept in (state.adam, state.scaler))
+        and all(_tensors(kept) for kept in (state.net, state.average))
+        and (state.best is None or isinstance(state.best, float))
+        and type(state.seconds) in (int, float)
+        and state.seconds >= 0
+    )
+    if not sound:
+        raise damaged_state(f"{folder.state} is no state of a run")
+    return state
+
+
+def _tensors(kept: object) -> bool:
+    from torch import Tensor
+
+    return isinstance(kept, dict) and all(isinstance(value, Tensor) for value in kept.values())
+
+
+def damaged_state(reason: str) -> InputError:
+    """Return the error of a state that no run can go on from."""
+    return InputError(
+        f"the state of the run is damaged, or of another run: {reason}",
+        "start a new run; --weights takes checkpoints/last.safetensors as its start",
+    )
 
 
 def write_weights(

@@ -15,7 +15,7 @@ from denoisekit.methods import Batch, MethodInfo, Stage, TrainableMethod
 from denoisekit.training.config import Sizes
 from denoisekit.training.data import Pair
 from denoisekit.training.distributed import Crew
-from denoisekit.training.state import State, Tensors
+from denoisekit.training.state import State, Tensors, damaged_state
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -163,12 +163,35 @@ class Trainee:
         state.adam, state.scaler = self._adam.state_dict(), self._scaler.state_dict()
 
     def take(self, state: State) -> None:
-        """Go on from a state."""
-        self.net.load_state_dict(state.net, strict=True)
-        device = self.crew.device
-        self._average = {key: value.to(device) for key, value in state.average.items()}
-        self._adam.load_state_dict(state.adam)
-        self._scaler.load_state_dict(state.scaler)
+        """Go on from a state.
+
+        Raises
+        ------
+        InputError
+            It is of another network, or damaged.
+        """
+        device, own = self.crew.device, self._adam.state_dict()["param_groups"]
+        try:
+            self.net.load_state_dict(state.net, strict=True)
+            self._average = {
+                key: value.to(device).reshape(state.net[key].shape)
+                for key, value in state.average.items()
+            }
+            if self._average.keys() != (state.net.keys() if self.stage.average else set()):
+                raise ValueError("not the average of this network")
+            self._adam.load_state_dict(state.adam)
+            self._scaler.load_state_dict(state.scaler)
+            # The optimiser takes whatever it is given.
+            for group, usual in zip(self._adam.param_groups, own, strict=True):
+                if any(type(group[key]) is not type(usual[key]) for key in usual):
+                    raise ValueError("not the optimiser's settings")
+            for parameter, kept in self._adam.state.items():
+                for value in kept.values():
+                    fits = value.shape == parameter.shape if value.dim() else value >= 0
+                    if not fits:
+                        raise ValueError("not the optimiser's of this network")
+        except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+            raise damaged_state(str(error).splitlines()[0]) from error
 
     def _to_device(self, array: Any) -> Tensor:
         tensor = torch.from_numpy(array)

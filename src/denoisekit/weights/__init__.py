@@ -2,7 +2,7 @@
 
 from denoisekit.weights.advice import find_weights, unpublished
 from denoisekit.weights.cache import Stored, cache_folder, find, locate, weights_present
-from denoisekit.weights.loading import LoadedWeights, is_path, load_weights
+from denoisekit.weights.loading import LoadedWeights, file_of, is_path, load_weights
 from denoisekit.weights.manifest import WeightEntry, find_entry, load_manifest
 from denoisekit.weights.owner import method_of
 from denoisekit.weights.store import choose_entry, import_file, pull, remove
@@ -13,6 +13,7 @@ __all__ = [
     "WeightEntry",
     "cache_folder",
     "choose_entry",
+    "file_of",
     "find",
     "find_entry",
     "find_weights",

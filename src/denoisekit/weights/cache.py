@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from denoisekit.atomic import replacing, write_synced, write_whole
-from denoisekit.errors import WeightsError
+from denoisekit.errors import UsageError, WeightsError, pip_install
 from denoisekit.weights.fetch import hash_file
 from denoisekit.weights.header import read_header
 from denoisekit.weights.manifest import WeightEntry
@@ -61,10 +61,33 @@ def cache_folder() -> Path:
     """Return the folder of the weights: in ``DENOISEKIT_HOME``, or the user's cache."""
     home = os.environ.get("DENOISEKIT_HOME")
     if home:
-        return Path(home).expanduser() / "weights"
+        return user_folder(home, "DENOISEKIT_HOME") / "weights"
     from platformdirs import user_cache_path
 
     return user_cache_path("denoisekit", appauthor=False) / "weights"
+
+
+def user_folder(name: str, said: str) -> Path:
+    """Return a folder whose name may begin with ``~``.
+
+    Parameters
+    ----------
+    name : str
+        As the user wrote it.
+    said : str
+        Where: for the error.
+
+    Raises
+    ------
+    UsageError
+        There is no such user.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{said}: there is no home folder for {name}", "write it in full"
+        ) from error
 
 
 def find(entry: WeightEntry, *, thorough: bool = False) -> Stored | None:
@@ -86,7 +109,7 @@ def find(entry: WeightEntry, *, thorough: bool = False) -> Stored | None:
         return _embedded(entry, thorough)
     for verified in (True, False):
         path = path_for(entry, verified=verified)
-        if path and path.exists():
+        if path and os.path.exists(path):  # noqa: PTH110 - no permission: nothing for us
             return _inspect(path, verified, thorough)
     return None
 
@@ -115,7 +138,7 @@ def damaged(entry: WeightEntry, stored: Stored) -> WeightsError:
     """Return the error for a damaged file; its hint says how to repair it."""
     repair = f"denoisekit weights pull {entry.id}"
     if entry.embedded:
-        repair = "pip install --force-reinstall denoisekit"
+        repair = pip_install("", "--force-reinstall", "--no-deps")
     elif not stored.verified:
         repair = f"denoisekit weights import FILE --as {entry.id}"
     return WeightsError(
@@ -155,7 +178,7 @@ def _inspect(path: Path, verified: bool, thorough: bool) -> Stored:
     try:
         record = json.loads(record_of(path).read_text("utf-8"))
         size, mtime, sha256 = record["bytes"], record["mtime_ns"], str(record["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return Stored(path, verified, "", "the record of its hash is missing or unreadable")
     damage = None
     try:

@@ -8,14 +8,20 @@ which can hold nothing but numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+import threading
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from denoisekit.errors import WeightsError
-from denoisekit.methods.base import MethodInfo
+from denoisekit.methods.base import MethodInfo, Traits
 from denoisekit.weights.advice import Guess, Misfit, Shapes, recognised
 from denoisekit.weights.header import read_header
 
@@ -23,6 +29,12 @@ State = dict[str, torch.Tensor]
 
 _WRAPPERS = ("params_ema", "params", "model_state_dict", "state_dict", "model_weight", "denoiser")
 """Keys under which training codes keep the weights, the better one first."""
+
+_DEEPEST = 8
+"""Wrappers within wrappers that are looked into; real files have two."""
+
+_MOST_REPEATED = 1 << 26
+"""Bytes that tensors may claim without holding them: a view may repeat one number endlessly."""
 
 
 def read_state(path: Path) -> State:
@@ -47,17 +59,35 @@ def read_state(path: Path) -> State:
     """
     try:
         if read_header(path) is not None:
-            from safetensors.torch import load_file
+            from safetensors.torch import load
 
-            state: State = load_file(path)
+            # By their content: neither library takes a name that is not UTF-8.
+            state: State = load(path.read_bytes())
             return state
-        # Asked for by name: a default that changes must not turn pickles on.
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_archive(path)
+        with path.open("rb") as file:
+            # Asked for by name: a default that changes must not turn pickles on.
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"there is no file {path}", "check the path") from error
+    except WeightsError:
+        raise
     except Exception as error:  # a malformed file may raise anything
         raise _unreadable(path, error) from error
     return _unwrap(content, path)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that becomes larger than its file; PyTorch compresses nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        held = sum(info.file_size for info in archive.infolist())
+    if held > path.stat().st_size:
+        raise WeightsError(
+            f"{path} is compressed, and would be {held / 1e6:.0f} MB",
+            "PyTorch's own files are not; save it again with torch.save",
+        )
 
 
 def fit(
@@ -101,7 +131,7 @@ def fit(
         raise WeightsError(f"{name}: '{empty}' is an empty tensor", hint)
     if config is None:
         config = recognised(shapes, method) or method.config
-    expected = _expected(method, config, name)
+    expected = _expected(method, config, name, shapes)
     if shapes.keys() != expected.keys():
         state = _rename(state, method, config, name)
     differences = _differences(shapes_of(state), expected)
@@ -158,33 +188,107 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _unwrap(content: Any, path: Path) -> State:
-    while isinstance(content, Mapping):
+    hint = "expected a state dict: a mapping of names to tensors"
+    for _ in range(_DEEPEST):
+        if not isinstance(content, Mapping):
+            break
         wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping))
         inner = next(wrapped, None)
         if inner is None:
             break
         content = inner
-    hint = "expected a state dict: a mapping of names to tensors"
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{path} holds no weights", hint)
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             kind = type(value).__name__
-            raise WeightsError(f"{path}: {key!r} is of type {kind}, not a tensor", hint)
+            raise WeightsError(f"{path}: {key!r:.100} is of type {kind}, not a tensor", hint)
+    claimed = sum(value.nbytes for value in content.values())
+    held = sum(
+        {
+            _storage(value): value.untyped_storage().nbytes()
+            for value in content.values()
+            if value.layout == torch.strided
+        }.values()
+    )
+    if claimed > max(held, _MOST_REPEATED):
+        raise WeightsError(
+            f"{path} claims {claimed / 1e6:.0f} MB of numbers and holds {held / 1e6:.0f} MB",
+            "this is not what training leaves",
+        )
     state = dict(content)
     while all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}
     return state
 
 
-def _expected(method: MethodInfo, config: Mapping[str, Any], name: str) -> Shapes:
+def _storage(value: torch.Tensor) -> int:
+    return value.untyped_storage().data_ptr()
+
+
+def _expected(method: MethodInfo, config: Mapping[str, Any], name: str, shapes: Shapes) -> Shapes:
+    settings = method.choose()
+    with _no_such_network(method, config, name):
+        with _no_larger(shapes):
+            built = method.build(config, settings)
+        _check_traits(config, method.traits(config, settings))
+        return built.shapes()
+
+
+@contextmanager
+def _no_such_network(method: MethodInfo, config: Mapping[str, Any], name: str) -> Iterator[None]:
+    """Say so where a method's own functions stumble over a configuration."""
     try:
-        return method.build(config, method.choose()).shapes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of empty tensors, which fit nothing
+            yield
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        reason = f": {error}" if isinstance(error, _Oversized) else ""
         raise WeightsError(
-            f"{name}: the method {method.id} has no network of the configuration {dict(config)}",
+            f"{name}: the method {method.id} has no network of the configuration "
+            f"{dict(config)}{reason}",
             "a newer denoisekit may know it",
         ) from error
+
+
+class _Oversized(ValueError):
+    """A configuration asks for far more than the file holds."""
+
+
+@contextmanager
+def _no_larger(shapes: Shapes) -> Iterator[None]:
+    """Stop building where the network has far more numbers than the file.
+
+    Some room is left: whose file lacks a part hears which. 16 million numbers, and 2000 layers,
+    are built in a fraction of a second.
+    """
+    numbers = max(16_000_000, 4 * sum(math.prod(shape) for shape in shapes.values()))
+    layers = max(2000, 4 * len(shapes))
+    here = threading.get_ident()
+
+    def count(_module: torch.nn.Module, _name: str, parameter: torch.nn.Parameter) -> None:
+        nonlocal numbers, layers
+        if parameter is None or threading.get_ident() != here:
+            return
+        numbers, layers = numbers - parameter.numel(), layers - 1
+        if numbers < 0 or layers < 0:
+            raise _Oversized("its network would be far larger than the file")
+
+    # Called before the memory of the parameter is first touched.
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _check_traits(config: Mapping[str, Any], traits: Traits) -> None:
+    """Refuse what only running the network would show."""
+    limits, offset = traits.limits, config.get("offset", ())
+    if limits.multiple_of < 1 or limits.align < 1 or limits.halo < 0 or traits.channels < 1:
+        raise ValueError("no tile fits it")
+    if len(offset) not in (0, traits.channels):
+        raise ValueError("its offset has another number of channels")
 
 
 def _rename(
@@ -192,7 +296,8 @@ def _rename(
 ) -> State:
     renamed: State = {}
     for key, value in state.items():
-        ours = method.rename(key, config)
+        with _no_such_network(method, config, name):
+            ours = method.rename(key, config)
         if not ours:  # a buffer that we compute
             continue
         # A module registered twice is saved twice; the same values are no conflict.

@@ -13,7 +13,8 @@ from denoisekit.errors import WeightsError
 from denoisekit.weights import hub, transfer
 from denoisekit.weights.advice import absent
 from denoisekit.weights.manifest import HubSource, UrlSource, WeightEntry
-from denoisekit.weights.transfer import Progress, SourceFailed
+from denoisekit.weights.transfer import Progress
+from denoisekit.weights.web import SourceFailed
 
 OFFLINE = "DENOISEKIT_OFFLINE"
 """Environment variable: anything but empty, 0, false or no forbids the network."""

@@ -13,8 +13,11 @@ from typing import Any
 from denoisekit._version import __version__
 from denoisekit.weights.manifest import WeightEntry
 
-_HEADER_LIMIT = 100_000_000
-"""The longest header that the safetensors format allows, in bytes."""
+_HEADER_LIMIT = 1 << 24
+"""The longest header that is read, in bytes; that of a network of 2000 tensors has 200 kB."""
+
+_LONGEST_ID = 64
+"""Letters of the name of a method; no real one has 20."""
 
 
 def read_header(path: Path) -> dict[str, str] | None:
@@ -41,7 +44,10 @@ def read_header(path: Path) -> dict[str, str] | None:
             return None
     if not isinstance(metadata, dict):
         return None
-    return {str(key): str(value) for key, value in metadata.items()}
+    told = {str(key): str(value) for key, value in metadata.items()}
+    if "method" in told:  # it is compared with those that there are
+        told["method"] = told["method"][:_LONGEST_ID]
+    return told
 
 
 def provenance(

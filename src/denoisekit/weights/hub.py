@@ -12,7 +12,8 @@ from typing import Any
 
 from denoisekit._version import __version__
 from denoisekit.weights.manifest import HubSource
-from denoisekit.weights.transfer import LIMIT, Progress, SourceFailed
+from denoisekit.weights.transfer import LIMIT, Progress
+from denoisekit.weights.web import SourceFailed
 
 
 def cached(source: HubSource) -> Path | None:

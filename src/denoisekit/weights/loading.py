@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +14,11 @@ from denoisekit.methods import all_methods
 from denoisekit.methods.base import MethodInfo
 from denoisekit.weights.advice import Misfit, absent, explained, find_weights, unpublished
 from denoisekit.weights.cache import Stored, damaged, find
+from denoisekit.weights.config import read_config
 from denoisekit.weights.fetch import offline
 from denoisekit.weights.header import read_header
 from denoisekit.weights.manifest import WeightEntry, load_manifest
+from denoisekit.weights.schema import SchemaError
 from denoisekit.weights.store import pull
 from denoisekit.weights.transfer import Progress
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+_RUN = "config.toml"
+"""What a folder of a training run has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,18 @@ class LoadedWeights:
     instead: str = ""
     strength: float | Literal["auto"] = 1.0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As numpy: torch hands tensors to other processes by files that both keep open.
+        arrays = {key: value.numpy() for key, value in self.state.items()}
+        rest = (self.id, self.sha256, self.method, self.warnings, self.instead, self.strength)
+        return _from_arrays, (arrays, dict(self.config), *rest)
+
+
+def _from_arrays(arrays: Mapping[str, Any], *rest: Any) -> LoadedWeights:
+    import torch
+
+    return LoadedWeights({key: torch.from_numpy(a) for key, a in arrays.items()}, *rest)
+
 
 def load_weights(
     name: str | Path | None,
@@ -77,8 +92,9 @@ def load_weights(
     ----------
     name : str, Path or None
         An id from the manifest, or a file. A string is a file's path if it contains
-        a separator or ends in ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``. None: the
-        first of the method's own that is here or can be fetched.
+        a separator or ends in ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``; the folder
+        of a training run is its result. None: the first of the method's own that is here or
+        can be fetched.
     method : MethodInfo
         Whose network they must fit.
     allow_download : bool
@@ -102,7 +118,7 @@ def load_weights(
         has none.
     """
     if name is not None and is_path(name):
-        return _from_file(Path(name), method)
+        return _from_file(file_of(name), method)
     entries = load_manifest(manifest)
     if name is None:
         return _best(method, entries, allow_download, progress)
@@ -121,7 +137,30 @@ def is_path(name: str | Path) -> bool:
     if isinstance(name, Path):
         return True
     separators = {os.sep, os.altsep or os.sep, "/"}
-    return name.lower().endswith(_SUFFIXES) or any(s in name for s in separators)
+    if name.lower().endswith(_SUFFIXES) or any(s in name for s in separators):
+        return True
+    return os.path.isfile(os.path.join(name, _RUN))  # noqa: PTH113, PTH118 - no permission: no
+
+
+def file_of(name: str | Path) -> Path:
+    """Return the file that is named; of the folder of a training run its weights.
+
+    Raises
+    ------
+    WeightsError
+        The run has none yet, or it is another folder.
+    """
+    path = Path(name)
+    if not os.path.isdir(path):  # noqa: PTH112 - no permission: no
+        return path
+    result, last = path / "weights.safetensors", path / "checkpoints" / "last.safetensors"
+    if os.path.exists(result):  # noqa: PTH110
+        return result
+    if os.path.exists(last):  # noqa: PTH110
+        raise WeightsError(
+            f"the run {path} is not over", f"take what it has so far: --weights {last}"
+        )
+    raise WeightsError(f"{path} is a folder without weights", "name a file of weights")
 
 
 def _best(
@@ -142,7 +181,9 @@ def _best(
         better = ", ".join(name for name, _ in missed)
         if not better:
             return loaded
-        told = f"{better} could not be had, see denoisekit weights info {missed[0][0]}"
+        first, why = missed[0]
+        reason = why.message.removeprefix(f"the weights {first} are not available: ")
+        told = f"{better} could not be had: {reason}; see denoisekit weights info {first}"
         return replace(loaded, instead=told)
     raise missed[0][1] if missed else unpublished(method)
 
@@ -203,7 +244,7 @@ def _from_file(path: Path, method: MethodInfo) -> LoadedWeights:
                 f"{path} holds weights of the method {header.get('method')}, not {method.id}",
                 f"add --method {header.get('method')}",
             )
-        config = _config(path, header)
+        config = _config(path, header, method)
     try:
         state, config = fit(read_state(path), method, config, str(path))
     except Misfit as misfit:
@@ -211,14 +252,17 @@ def _from_file(path: Path, method: MethodInfo) -> LoadedWeights:
     return LoadedWeights(state, config, path.name, sha256, method.id)
 
 
-def _config(path: Path, header: Mapping[str, str]) -> Mapping[str, Any]:
+def _config(path: Path, header: Mapping[str, str], method: MethodInfo) -> Mapping[str, Any]:
     try:
-        config = json.loads(header["config"])
-        if isinstance(config, dict):
-            return config
-    except (KeyError, ValueError):
-        pass
-    raise WeightsError(f"{path}: its header does not say the network's configuration")
+        return read_config(header["config"], method)
+    except KeyError:
+        reason = "it is missing"
+    except SchemaError as error:
+        reason = str(error)
+    raise WeightsError(
+        f"{path}: its header does not say the network's configuration: {reason}",
+        "the file is damaged, made by hand, or by a newer denoisekit",
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -8,6 +8,7 @@ otherwise show as a strange download months later.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -165,7 +166,7 @@ def load_manifest(path: Path | None = None) -> tuple[WeightEntry, ...]:
         distinct([entry.pinned for entry in entries if entry.pinned], "hash")
     except OSError as error:
         raise WeightsError(f"cannot read the weights manifest {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(
             f"the weights manifest {path} is malformed: {error}",
             "reinstall denoisekit, or mend the entry (docs/weights.md lists the keys)",
@@ -185,7 +186,7 @@ def find_entry(name: str, entries: Sequence[WeightEntry]) -> WeightEntry:
         if entry.id == name:
             return entry
     hint = did_you_mean(name, [entry.id for entry in entries])
-    if Path(name).is_file():
+    if os.path.isfile(name):  # noqa: PTH113 - no permission: no
         hint = f"for the file of that name write ./{name}; otherwise {hint}"
     raise UsageError(f"there are no weights '{name}'", hint)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from denoisekit.errors import WeightsError
 from denoisekit.weights.header import read_header
-from denoisekit.weights.loading import is_path
+from denoisekit.weights.loading import file_of, is_path
 from denoisekit.weights.manifest import load_manifest
 
 
@@ -25,6 +24,6 @@ def method_of(name: str) -> str | None:
     if not is_path(name):
         return next((entry.method for entry in load_manifest() if entry.id == name), None)
     try:
-        return (read_header(Path(name)) or {}).get("method")
-    except OSError:  # said better by what loads it
+        return (read_header(file_of(name)) or {}).get("method")
+    except (OSError, WeightsError):  # said better by what loads it
         return None

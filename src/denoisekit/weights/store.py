@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from denoisekit.errors import UsageError, WeightsError
+from denoisekit.errors import UsageError, WeightsError, pip_install, printable
 from denoisekit.methods import all_methods
 from denoisekit.methods.base import MethodInfo
 from denoisekit.weights.advice import Misfit, explained, find_weights, guesses, only_by_hand
@@ -155,7 +155,7 @@ def import_file(path: Path, entry: WeightEntry, method: MethodInfo) -> Stored:
                 f"use the file itself (--weights {path}), or first: "
                 f"denoisekit weights remove {entry.id}",
             )
-        source = f"file {path.name}"
+        source = f"file {printable(path.name)}"
         return _store(entry, method, path, sha256=sha256, source=source, verified=verified)
 
 
@@ -194,7 +194,7 @@ def remove(entry: WeightEntry) -> list[Path]:
 def _ships(entry: WeightEntry, what: str) -> WeightsError:
     return WeightsError(
         f"the weights {entry.id} ship with denoisekit: {what}",
-        "pip install --force-reinstall denoisekit brings them back whole",
+        f"{pip_install('', '--force-reinstall', '--no-deps')} brings them back whole",
     )
 
 

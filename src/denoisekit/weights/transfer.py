@@ -1,26 +1,19 @@
-"""One file over HTTP: resumed after a cut, hashed while it streams.
-
-urllib is enough for this: it needs nothing installed, honours the proxy variables,
-and stays the same while huggingface_hub changes its HTTP library from one major
-version to the next.
-"""
+"""One file over HTTP: resumed after a cut, hashed while it streams."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
 import json
+import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from email.message import Message
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import urlsplit
+from typing import Any
 
-from denoisekit._version import __version__
+from denoisekit.weights.web import Cut, NothingLeft, SourceFailed, ask, read
 
 Progress = Callable[[int, int], None]
 """``progress(done_bytes, total_bytes)``; the total is 0 where nobody knows it."""
@@ -28,20 +21,14 @@ Progress = Callable[[int, int], None]
 LIMIT = 1 << 32
 """The most bytes taken where the manifest does not know the size."""
 
-_TIMEOUT = 15.0
 _DELAYS = (1.0, 2.0, 4.0, 8.0)
 """Seconds between one attempt and the next."""
 
-_RETRY = {408, 425, 429, 500, 502, 503, 504}
+_STALL_SECONDS, _STALL_BYTES = 20.0, 20_000
+"""Less than so many bytes in so many seconds is no download: 20 years ago modems did five times
+as much."""
+
 _CHUNK = 1 << 18
-
-
-class SourceFailed(Exception):
-    """A source will not give the file; another may."""
-
-
-class _Cut(Exception):
-    """The connection ended early; trying again may help."""
 
 
 def download(url: str, part: Path, size: int | None, progress: Progress) -> str:
@@ -76,7 +63,7 @@ def download(url: str, part: Path, size: int | None, progress: Progress) -> str:
         time.sleep(delay)
         try:
             return _attempt(url, part, size, progress)
-        except _Cut as cut:
+        except Cut as cut:
             reason = str(cut)
     raise SourceFailed(f"{url}: {reason} ({len(_DELAYS) + 1} attempts)")
 
@@ -88,30 +75,78 @@ def _attempt(url: str, part: Path, size: int | None, progress: Progress) -> str:
     if done and done == size:
         return digest.hexdigest()
     tag = part.with_suffix(".tag")
-    with _request(url, done, _validator(tag, url), part) as response:
+    with _resume(url, done, _validator(tag, url), part) as response:
         if response.status != 206:  # a server that knows no ranges sends the whole file
             digest, done = hashlib.sha256(), 0
-        elif not str(response.headers["Content-Range"]).startswith(f"bytes {done}-"):
-            part.unlink()
-            raise _Cut("the server answered with another range than asked for")
-        length = response.headers["Content-Length"]
-        total = done + int(length) if length else size or 0
-        if size and total != size:
-            raise SourceFailed(f"{url} has {total} bytes, the published file {size}")
+        total = _total(response, url, done, size, part)
         tag.write_text(json.dumps([url, _strong_validator(response.headers)]), "utf-8")
+        pace = _Pace()
         with part.open("ab" if done else "wb") as file:
-            while chunk := _read(response):
+            while chunk := read(response):
+                if not done and _web_page(chunk):
+                    file.close()
+                    part.unlink()
+                    raise SourceFailed(f"{url} sends a web page in place of the file")
                 done += len(chunk)
                 if done > (total or LIMIT):
                     file.close()
                     part.unlink()
-                    raise SourceFailed(f"{url} sends more than the {total} bytes expected")
+                    raise SourceFailed(f"{url} sends more than the {total or LIMIT} bytes expected")
                 file.write(chunk)
                 digest.update(chunk)
                 progress(done, total)
+                pace.check(len(chunk))
     if done < total:
-        raise _Cut(f"the connection was cut after {done} of {total} bytes")
+        raise Cut(f"the connection was cut after {done} of {total} bytes")
     return digest.hexdigest()
+
+
+def _total(
+    response: http.client.HTTPResponse, url: str, done: int, size: int | None, part: Path
+) -> int:
+    """Return how long the file is by what the server says; 0 where it does not."""
+    headers = response.headers
+    if headers["Content-Encoding"] not in {None, "identity"}:
+        raise SourceFailed(f"{url} sends the file compressed, though asked not to")
+    length = headers["Content-Length"]
+    if length is not None and not (length.isascii() and length.isdigit() and len(length) < 16):
+        raise SourceFailed(f"{url}: the server gives a length that is none ({length[:40]})")
+    total = done + int(length) if length else size or 0
+    if response.status == 206:
+        where = re.fullmatch(
+            r"bytes (\d{1,16})-(\d{1,16})/(\d{1,16}|\*)", headers["Content-Range"] or ""
+        )
+        whole = where and where[3] != "*" and int(where[3]) == int(where[2]) + 1
+        if not where or int(where[1]) != done or not (whole or where[3] == "*"):
+            part.unlink(missing_ok=True)
+            raise Cut("the server answered with another range than asked for")
+        total = int(where[2]) + 1
+    if size and total != size:
+        raise SourceFailed(f"{url} has {total} bytes, the published file {size}")
+    if total > LIMIT:
+        raise SourceFailed(f"{url} has {total} bytes, more than is ever taken")
+    return total
+
+
+def _web_page(beginning: bytes) -> bool:
+    return beginning.lstrip()[:9].lower().startswith((b"<!doctype", b"<html"))
+
+
+class _Pace:
+    """Notices a server that sends now and then a byte, so that no read ever times out."""
+
+    def __init__(self) -> None:
+        self._began, self._bytes = time.monotonic(), 0
+
+    def check(self, received: int) -> None:
+        """Count bytes that came; give up where too few did."""
+        self._bytes += received
+        seconds = time.monotonic() - self._began
+        if seconds < _STALL_SECONDS:
+            return
+        if self._bytes < _STALL_BYTES:
+            raise Cut(f"no more than {self._bytes} bytes came in {seconds:.0f} seconds")
+        self._began, self._bytes = time.monotonic(), 0
 
 
 def _rehash(part: Path, digest: Any) -> int:
@@ -124,7 +159,7 @@ def _rehash(part: Path, digest: Any) -> int:
 
 
 def _validator(tag: Path, url: str) -> str | None:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError, RecursionError):
         saved_url, validator = json.loads(tag.read_text("utf-8"))
         if saved_url == url and validator:
             return str(validator)
@@ -137,87 +172,12 @@ def _strong_validator(headers: Message) -> str | None:
     return etag if etag and not etag.startswith("W/") else headers["Last-Modified"]
 
 
-def _request(url: str, done: int, validator: str | None, part: Path) -> http.client.HTTPResponse:
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise SourceFailed(f"{url}: only http and https are fetched")
-    headers = {"User-Agent": f"denoisekit/{__version__}", "Accept-Encoding": "identity"}
-    if done:
-        headers["Range"] = f"bytes={done}-"
-        if validator:
-            headers["If-Range"] = validator
-    opener = urllib.request.build_opener(_SafeRedirects())
+def _resume(url: str, done: int, validator: str | None, part: Path) -> http.client.HTTPResponse:
+    headers = {"Range": f"bytes={done}-"} if done else {}
+    if done and validator:
+        headers["If-Range"] = validator
     try:
-        # The proxy variables are honoured by the opener.
-        response: http.client.HTTPResponse = opener.open(
-            urllib.request.Request(url, headers=headers), timeout=_TIMEOUT
-        )
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416:  # what is there is longer than the file
-            part.unlink(missing_ok=True)
-            raise _Cut("the server refused to resume") from None
-        if error.code in _RETRY:
-            raise _Cut(f"the server answered {error.code} {error.reason}") from None
-        raise SourceFailed(f"{url}: {_status(error)}") from None
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, ConnectionResetError):
-            raise _Cut("the connection was reset") from None
-        raise SourceFailed(f"{url} cannot be reached: {_network(error.reason)}") from None
-    except TimeoutError:
-        raise SourceFailed(f"{url} did not answer within {_TIMEOUT:.0f} seconds") from None
-    except (ConnectionError, http.client.HTTPException) as error:
-        raise _Cut(f"the connection was cut ({error})") from None
-    return response
-
-
-def _read(response: http.client.HTTPResponse) -> bytes:
-    try:
-        return response.read1(_CHUNK)
-    except TimeoutError:
-        raise _Cut(f"nothing came for {_TIMEOUT:.0f} seconds") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _Cut(f"the connection was cut ({error})") from None
-
-
-def _status(error: urllib.error.HTTPError) -> str:
-    words = {
-        401: "the server asks for a login (401)",
-        403: "the server refuses access (403); a proxy or filter may be in the way",
-        404: "not found (404); it may have been moved or deleted",
-        407: "the proxy asks for a login (407)",
-        410: "gone (410)",
-    }
-    return words.get(error.code, f"the server answered {error.code} {error.reason}")
-
-
-def _network(reason: str | BaseException) -> str:
-    import socket
-    import ssl
-
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return (
-            f"its certificate was not accepted ({reason.verify_message}); behind a company "
-            "proxy set SSL_CERT_FILE to its certificates"
-        )
-    if isinstance(reason, socket.gaierror):
-        return "the name could not be looked up; is there a network?"
-    if isinstance(reason, TimeoutError):
-        return f"no answer within {_TIMEOUT:.0f} seconds"
-    return str(getattr(reason, "strerror", None) or reason)
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: Any,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        old, new = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
-        if new not in {"http", "https"} or (old == "https" and new == "http"):
-            text = f"which sends on to {newurl}: refused, not {old}"
-            raise urllib.error.HTTPError(req.full_url, code, text, headers, fp)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        return ask(url, headers)
+    except NothingLeft:  # what is there is longer than the file
+        part.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,234 @@
+"""Give back what a network took from a picture and was not noise.
+
+Works on a window that slides with the finished rows, so that no plane is held. What comes
+out does not depend on how the picture was tiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from denoisekit.choosing import spectrum
+from denoisekit.choosing.gain import picture_share
+from denoisekit.choosing.noise import Noise, brightness_of, measure, sample
+from denoisekit.choosing.structure import noise_share
+from denoisekit.tiling import reflect_index
+
+Floats = npt.NDArray[np.float32]
+Rows = Callable[[int, int], Floats]
+
+RIM = 64
+"""Pixels around a box that its result depends on."""
+BOX = 128, 512
+"""Rows and columns of the picture that are worked on at once."""
+REGION = 64
+"""Side of the regions whose mean is kept."""
+LAG = BOX[0] + 3 * RIM
+"""Rows behind the last ones that are still asked for."""
+
+
+@dataclass(slots=True)
+class Restored:
+    """What became of what a network took away: sums of squares over an image.
+
+    Attributes
+    ----------
+    removed, returned : float
+        Of all that was taken away, and of what was given back.
+    """
+
+    removed: float = 0.0
+    returned: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Part that was given back, 0 to about 1."""
+        return self.returned / self.removed if self.removed else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Restoring:
+    """What is restored.
+
+    Attributes
+    ----------
+    structure : bool
+        Patterns, lines and halftones: what is no noise by its spectrum.
+    noises : tuple of Noise or None
+        Fine texture too: all that exceeds this noise; one for all colours, or one a channel.
+    means : bool
+        The mean of every region, as measured data need it.
+    colour : bool
+        Whether the channels are red, green and blue; otherwise each is a picture of its own.
+    """
+
+    structure: bool = True
+    noises: tuple[Noise, ...] | None = None
+    means: bool = False
+    colour: bool = False
+
+
+def restore(
+    bands: Iterable[tuple[int, Floats]],
+    noisy: Rows,
+    size: tuple[int, int],
+    device: torch.device,
+    what: Restoring,
+    tally: Restored,
+) -> Iterator[tuple[int, Floats]]:
+    """Return to a result what was no noise.
+
+    Parameters
+    ----------
+    bands : iterable of (int, numpy.ndarray)
+        Top rows, and denoised rows (n, W, C) on 0..1, in order.
+    noisy : callable
+        ``noisy(top, bottom)`` returns those rows of the noisy picture, finite; asked for rows
+        up to `LAG` above the last ones of ``bands``.
+    size : (int, int)
+        Its height and width.
+    device : torch.device
+        Where to compute.
+    what : Restoring
+        What to restore.
+    tally : Restored
+        Added to.
+
+    Yields
+    ------
+    (int, numpy.ndarray)
+        As ``bands``; in bands of another height.
+    """
+    height = size[0]
+    held: list[Floats] = []
+    first = there = 0  # rows held: first ... there
+    top = 0
+    for start, band in bands:
+        assert start == there
+        held.append(band)
+        there += len(band)
+        while top < height and there >= min(height, top + BOX[0] + RIM):
+            rows = np.concatenate(held) if len(held) > 1 else held[0]
+            core = min(BOX[0], height - top)
+            index = reflect_index(top - RIM, top + _whole(core) + RIM, height)
+            low, high = int(index.min()), int(index.max()) + 1
+            pair = noisy(low, high)[index - low], rows[low - first : high - first][index - low]
+            yield top, _strip(pair, core, device, what, tally)
+            top += BOX[0]
+            # The last strip mirrors rows from further up than its rim.
+            drop = max(0, top - 2 * RIM - first)
+            held, first = [rows[drop:]], first + drop
+
+
+def _whole(length: int) -> int:
+    """Return the length in whole regions."""
+    return -(-length // REGION) * REGION
+
+
+@torch.inference_mode()
+def _strip(
+    pair: tuple[Floats, Floats], height: int, device: torch.device, what: Restoring, tally: Restored
+) -> Floats:
+    """Return finished rows from those with a rim above and below."""
+    width, channels = pair[0].shape[1:]
+    groups = [slice(0, channels)] if what.colour else [slice(i, i + 1) for i in range(channels)]
+    out = np.empty((height, width, channels), np.float32)
+    for left in range(0, width, BOX[1]):
+        core = min(BOX[1], width - left)
+        columns = reflect_index(left - RIM, left + _whole(core) + RIM, width)
+        noisy, denoised = (
+            torch.from_numpy(np.ascontiguousarray(part[:, columns].transpose(2, 0, 1))).to(device)
+            for part in pair
+        )
+        for index, group in enumerate(groups):
+            noise = what.noises[index] if what.noises else None
+            removed = noisy[group] - denoised[group]
+            if what.means:
+                removed = removed - _means(removed)
+            kept = _noise_in(noisy[group], removed, what, noise)
+            inside = slice(RIM, RIM + height), slice(RIM, RIM + core)
+            before, after = removed[:, *inside], kept[:, :height, :core]
+            tally.removed += float(before.square().sum())
+            tally.returned += float((before - after).square().sum())
+            result = noisy[group][:, *inside] - after
+            out[:, left : left + core, group] = result.permute(1, 2, 0).cpu().numpy()
+    return out
+
+
+def _means(removed: torch.Tensor) -> torch.Tensor:
+    """Return the mean of what was taken from each region, smooth from one to the next."""
+    means = functional.avg_pool2d(removed[None], REGION)
+    smooth: torch.Tensor = functional.interpolate(means, removed.shape[1:], mode="bilinear")[0]
+    return smooth
+
+
+def _noise_in(
+    noisy: torch.Tensor, removed: torch.Tensor, what: Restoring, noise: Noise | None
+) -> torch.Tensor:
+    """Return what of the removed is noise, without the rim; (C, h, w) with a rim of `RIM`."""
+    core = slice(RIM, -RIM), slice(RIM, -RIM)
+    share = noise_share(removed) if what.structure else None
+    if noise is None:
+        inner = removed[:, *core]
+        return inner if share is None else inner * share
+    near = RIM - 2 * spectrum.STEP
+    wide = slice(near, -near), slice(near, -near)
+    picture = picture_in(noisy[:, *wide], (noisy - removed)[:, *wide], noise)
+    inner = removed[:, *core] - picture
+    return inner if share is None else inner * share
+
+
+def picture_in(noisy: torch.Tensor, denoised: torch.Tensor, noise: Noise) -> torch.Tensor:
+    """Return what of noisy - denoised exceeds the noise.
+
+    Parameters
+    ----------
+    noisy, denoised : torch.Tensor
+        (C, h, w) with a rim of two `spectrum.STEP`; h and w are multiples of that.
+    noise : Noise
+        Of the picture.
+
+    Returns
+    -------
+    torch.Tensor
+        The same without the rim.
+    """
+    removed = spectrum.forward(spectrum.blocks(spectrum.opponent(noisy - denoised)))
+    brightness = brightness_of(spectrum.blocks(spectrum.opponent(denoised)))
+    share = picture_share(removed, brightness, noise)
+    return spectrum.coloured(spectrum.backward(share * removed[:, 1:-1, 1:-1]))
+
+
+@torch.inference_mode()
+def measure_noise(
+    boxes: Iterable[tuple[Floats, Floats]], device: torch.device, *, colour: bool
+) -> tuple[Noise, ...]:
+    """Measure the noise of a picture on what a network took from some of it.
+
+    Parameters
+    ----------
+    boxes : iterable of (numpy.ndarray, numpy.ndarray)
+        Noisy and denoised, (h, w, C) on 0..1, at least 32 pixels along a side.
+    device : torch.device
+        Where to compute.
+    colour : bool
+        As `Restoring.colour`.
+
+    Returns
+    -------
+    tuple of Noise
+        For `Restoring.noises`.
+    """
+    samples = []
+    for pair in boxes:
+        noisy, denoised = (torch.from_numpy(part).permute(2, 0, 1).to(device) for part in pair)
+        channels = len(noisy)
+        groups = [slice(0, channels)] if colour else [slice(i, i + 1) for i in range(channels)]
+        samples.append([sample(noisy[group], denoised[group]) for group in groups])
+    return tuple(measure(of_group) for of_group in zip(*samples, strict=True))

@@ -1,0 +1,661 @@
+"""What of an image's values is signal: black and white, and the pixels that are no measurement.
+
+Photographs of 8 bits, and of 16 bits that use their range, mean black by 0 and white by the
+largest number. Everything else is measured data, in any unit and with any offset: black and
+white are percentiles that neither noise-free padding nor single wrong pixels can move. So a
+network sees the same picture whatever the unit, and ``denoise(a x + b) = a denoise(x) + b``.
+
+`find_signal` looks at a sample of the image once; a `View` then reads its rows for the
+network. Numpy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from denoisekit.draws import Draws
+from denoisekit.estimate import estimate_noise_boxes
+from denoisekit.extremes import extremes
+from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.masks import (
+    CONTRAST,
+    LIKELY,
+    MANY,
+    RARE,
+    REACH,
+    SPIKE,
+    SPIKE_OF_PHOTOGRAPH,
+    SURE,
+    Mask,
+    absurd,
+    flat_windows,
+    spikes,
+    typical_spike,
+)
+from denoisekit.ranges import Range, RangeSpec, fill_absent, from_unit, resolve_range, to_unit
+
+Floats = npt.NDArray[np.float32]
+HotPixels = Literal["auto", "remove", "keep"]
+HOT_PIXELS = ("auto", "remove", "keep")
+
+USED = 0.5
+"""Part of its range up to which a 16-bit photograph must reach."""
+
+SHARES = (0.001, 0.999)
+"""Parts of the values below black and below white."""
+
+BEYOND = 0.5
+"""How far outside 0..1 a network is shown measured values; what lies further off is noise-free
+beside it, and is put back unchanged."""
+
+STRONGEST = 0.1
+"""Largest standard deviation of noise, on 0..1, that a network is shown: white is moved up
+where there is more. Networks for photographs know little stronger noise. (Tuned on simulated
+micrographs and grey photographs: Gaussian noise of 50/255 gains 0.1 to 0.5 dB, a micrograph
+with twice that 2 dB.)"""
+
+SENTINEL = 5e-4
+"""Part of all pixels that share one extreme value, far from all others, from which on that
+value says "no data"."""
+
+GREY = 0.9
+"""Part of the pixels without colour from which on an image is grey: these pixels stay so."""
+
+WHOLE = 2**20
+"""Pixels up to which a plane is looked at as a whole."""
+BOX = 64
+"""Side of the boxes that a larger one is sampled in, and"""
+ACROSS = 16
+"""most of them along either side."""
+PLANES = 8
+"""Most planes of a channel that are looked at."""
+ROWS = 64
+"""Rows that a view works on and keeps at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What was found about one channel, or about all that have one range.
+
+    Attributes
+    ----------
+    scale : Range
+        File values of black and white.
+    middle : float
+        The median, in file values: stands in where a row has no value at all.
+    least, largest : float
+        File values that no result leaves: those at which many pixels are cut off; otherwise
+        infinite.
+    sigma : float
+        Of the noise, in file values.
+    typical : float
+        See `denoisekit.masks.typical_spike`; on 0..1.
+    spike : float
+        How far a hot or dead pixel stands out, on 0..1.
+    local : float
+        `denoisekit.masks.SURE`; or LIKELY, where there are many.
+    """
+
+    scale: Range
+    middle: float
+    least: float = -math.inf
+    largest: float = math.inf
+    sigma: float = 0.0
+    typical: float = 0.0
+    spike: float = 1.0
+    local: float = SURE
+
+    def file_values(self, unit: Floats, info: ImageInfo) -> Pixels:
+        """Return values on 0..1 as the file keeps them."""
+        values = from_unit(unit, self.scale, info)
+        if math.isinf(self.least) and math.isinf(self.largest):
+            return values
+        return values.clip(self.least, self.largest).astype(info.dtype, copy=False)
+
+    def spikes(self, unit: Floats) -> tuple[Mask, Mask]:
+        """Find the hot and the dead pixels of rows (n, W) on 0..1."""
+        return spikes(unit, self.spike, self.typical, self.local)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What of an image's values is signal.
+
+    Attributes
+    ----------
+    channels : tuple of Channel
+        One; or one for each step of the axis ``C``; or one for each sample of a pixel whose
+        samples are not colours.
+    measured : bool
+        Whether these are measured data, and no photograph or what a user says is black and white.
+    absent : tuple of float
+        File values that say "no data".
+    spikes : bool
+        Whether single pixels that stand out are hot or dead ones, and not texture.
+    grey : bool
+        Whether red, green and blue are the same: they stay so.
+    remove : bool
+        Whether hot and dead pixels are removed; otherwise they stay as they are.
+    """
+
+    channels: tuple[Channel, ...]
+    measured: bool
+    absent: tuple[float, ...]
+    spikes: bool
+    grey: bool
+    remove: bool
+
+    @property
+    def scale(self) -> Range:
+        """Black and white of the first channel."""
+        return self.channels[0].scale
+
+    def of(self, info: ImageInfo, plane: int) -> tuple[Channel, ...]:
+        """Return the channels of a plane's samples: one for all of them, or one each."""
+        if len(self.channels) == 1 or info.colour == "channels":
+            return self.channels
+        return (self.channels[channel_of(info, plane)],)
+
+    def line(self) -> str | None:
+        """Say which values were taken for black and white, where they were measured."""
+        if not self.measured:
+            return None
+        pairs = [f"{one.scale.low:.6g} and {one.scale.high:.6g}" for one in self.channels[:4]]
+        more = ", ..." if len(self.channels) > 4 else ""
+        each = " of each channel" if len(self.channels) > 1 else ""
+        return f"black and white{each}: {', '.join(pairs)}{more} (measured; --range sets them)"
+
+
+def channel_of(info: ImageInfo, plane: int) -> int:
+    """Return the position of a plane on the axis ``C``; 0 where there is none."""
+    leading = info.shape[: info.axes.index("Y")]
+    if "C" not in info.axes[: len(leading)]:
+        return 0
+    return int(np.unravel_index(plane, leading)[info.axes.index("C")])
+
+
+def is_photograph(info: ImageInfo) -> bool:
+    """Tell whether a file may be a photograph: colours of 8 or 16 bits whose black is 0."""
+    small = info.dtype.kind == "u" and info.dtype.itemsize <= 2
+    return small and info.colour == "rgb"
+
+
+def find_signal(
+    spec: RangeSpec, reader: Reader, hot_pixels: HotPixels = "auto", *, own_range: bool = False
+) -> Signal:
+    """Look at a sample of an image, spread over all of it.
+
+    Parameters
+    ----------
+    spec : RangeSpec
+        From `denoisekit.ranges.parse_range`.
+    reader : Reader
+        The open image; the sample is read from the top down, plane by plane.
+    hot_pixels : {'auto', 'remove', 'keep'}
+        ``auto``: removed from photographs, kept in measured data.
+    own_range : bool
+        Whether a range in numbers was measured on such data, not named by a user.
+
+    Returns
+    -------
+    Signal
+        For `View`.
+
+    Raises
+    ------
+    InputError
+        The values lie too far apart to be told by floating-point numbers.
+    """
+    info = reader.info
+    boxes = _sample(reader)
+    absent = _absent(boxes, info)
+    found = [_Values(part, absent) for part in boxes]
+    told = spec.kind == "dtype" or (spec.kind == "given" and not own_range)
+    measured = not told and _is_measured(info, found)
+    forced = None if measured and spec.kind == "auto" else resolve_range(spec, reader)
+    channels = tuple(_channel(values, forced, measured=measured) for values in found)
+    spiked = [v.spiked(c) for v, c in zip(found, channels, strict=True)]
+    channels = tuple(one for one, _ in spiked)
+    remove = hot_pixels == "remove" or (hot_pixels == "auto" and not measured)
+    if forced is not None and spec.kind == "auto" and forced.span == 0:
+        low, high = extremes(reader)
+        channels = (Channel(Range(low, max(high, low + 1)), low),)
+    return Signal(
+        channels, measured, absent, any(some for _, some in spiked), _is_grey(info, boxes), remove
+    )
+
+
+def nominal_scale(spec: RangeSpec, reader: Reader) -> Range:
+    """Return black and white of pictures whose noise is told in parts of white.
+
+    As `find_signal`, but grey pictures of 8 bits, and floats that fill 0 to 1, are taken as
+    they are: that is what the noise of published figures is measured in.
+    """
+    info = reader.info
+    if spec.kind == "auto" and info.dtype != np.uint8:
+        scale = find_signal(spec, reader).scale
+        unit = info.dtype.kind == "f" and scale.low >= 0 and USED <= scale.high <= 1
+        least, largest = extremes(reader)
+        if not unit and least < largest:
+            return scale
+    return resolve_range(spec, reader)
+
+
+def _is_measured(info: ImageInfo, found: list[_Values]) -> bool:
+    if info.dtype == np.uint8:
+        return info.colour != "rgb"
+    if not is_photograph(info):
+        return True
+    high = found[0].quantile(SHARES[1])
+    return bool(high < USED * info.peak)
+
+
+def _is_grey(info: ImageInfo, boxes: list[list[Pixels]]) -> bool:
+    """Tell whether nearly all pixels of a colour image have no colour at all."""
+    if info.colour != "rgb":
+        return False
+    same = [(box[..., 1:] == box[..., :1]).all(-1) for part in boxes for box in part]
+    return bool(sum(s.sum() for s in same) >= GREY * sum(s.size for s in same))
+
+
+def _sample(reader: Reader) -> list[list[Pixels]]:
+    """Return boxes (h, w, S) of each channel, spread over its planes."""
+    info = reader.info
+    colours = info.samples - info.alpha
+    planes: dict[int, list[int]] = {}
+    for plane in range(info.planes):
+        planes.setdefault(channel_of(info, plane), []).append(plane)
+    boxes: dict[int, list[Pixels]] = {}
+    for channel, of_channel in planes.items():
+        count = min(PLANES, len(of_channel))
+        chosen = {
+            of_channel[round(i * (len(of_channel) - 1) / max(1, count - 1))] for i in range(count)
+        }
+        across = ACROSS if count == 1 else max(4, ACROSS // 2)
+        for plane in sorted(chosen):
+            boxes.setdefault(channel, []).extend(_of_plane(reader, plane, colours, across))
+    parts = [boxes[channel] for channel in sorted(boxes)]
+    if info.colour == "channels":
+        everything = [box for part in parts for box in part]
+        return [[box[..., i : i + 1] for box in everything] for i in range(colours)]
+    if info.colour == "rgb":  # one balance of colours for all of them
+        return [[box for part in parts for box in part]]
+    return parts
+
+
+def _of_plane(reader: Reader, plane: int, colours: int, across: int) -> Iterator[Pixels]:
+    info = reader.info
+    if info.height * info.width <= WHOLE:
+        yield np.array(reader.read_rows(plane, 0, info.height)[..., :colours])
+        return
+    tall, wide = min(BOX, info.height), min(BOX, info.width)
+    for top in _spread(info.height, tall, across):
+        rows = reader.read_rows(plane, top, top + tall)[..., :colours]
+        for left in _spread(info.width, wide, across):
+            yield np.array(rows[:, left : left + wide])
+
+
+def _spread(length: int, side: int, most: int) -> list[int]:
+    count = min(most, length // side)
+    return [i * (length - side) // max(1, count - 1) for i in range(count)]
+
+
+def _absent(boxes: list[list[Pixels]], info: ImageInfo) -> tuple[float, ...]:
+    """Return the values that say "no data": as declared, or one extreme that many pixels share."""
+    declared = () if info.nodata is None else (info.nodata,)
+    if is_photograph(info) or info.dtype == np.uint8:
+        return declared
+    values = np.concatenate([box.ravel() for part in boxes for box in part])
+    values = np.sort(values[np.isfinite(values)] if values.dtype.kind == "f" else values)
+    for value in declared:
+        values = values[values != np.asarray(value).astype(values.dtype)]
+    found = list(declared)
+    for side in (0, -1, 0, -1):
+        if len(values) < 64:
+            break
+        value = values[side]
+        rest = values[values != value]
+        count = len(values) - len(rest)
+        if count < max(4, SENTINEL * len(values)) or len(rest) < 16:
+            continue
+        low, high = (float(v) for v in np.quantile(rest, SHARES, method="inverted_cdf"))
+        gap = abs(float(rest[0 if side == 0 else -1]) - float(value))
+        if high > low and gap > high - low:
+            found.append(float(value))
+            values = rest
+    return tuple(found)
+
+
+class _Values:
+    """The sample of one channel, without what is no measurement."""
+
+    def __init__(self, boxes: list[Pixels], absent: tuple[float, ...]) -> None:
+        self.boxes, good = [], []
+        for box in boxes:
+            known = _known(box, absent)
+            padding = flat_windows(box)
+            if padding is not None:
+                known &= ~padding[..., None]
+            self.boxes.append((box, known))
+            good.append(box[known])
+        self.values = np.sort(np.concatenate(good))
+        if not len(self.values):  # nothing but padding: a constant is as good as any
+            flat = np.concatenate([box[_known(box, absent)] for box in boxes])
+            self.values = np.sort(flat)
+
+    def quantile(self, share: float) -> float:
+        if not len(self.values):
+            return 0.0
+        at = min(len(self.values) - 1, int(np.ceil(share * len(self.values))) - 1)
+        return float(self.values[max(0, at)])
+
+    def cut_off(self) -> tuple[float, float]:
+        """Return the extremes where so many pixels have them that a sensor must have cut off."""
+        if len(self.values) < 1 / SHARES[0] or self.values[0] == self.values[-1]:
+            return -math.inf, math.inf
+        low, high = (self.quantile(share) for share in SHARES)
+        least, largest = float(self.values[0]), float(self.values[-1])
+        return (low if low == least else -math.inf), (high if high == largest else math.inf)
+
+    def units(self, scale: Range) -> Iterator[Floats]:
+        """Yield the boxes on 0..1, gaps filled."""
+        for box, known in self.boxes:
+            filled = fill_absent(box, ~known, self.quantile(0.5))
+            unit: Floats = to_unit(filled, scale).clip(-BEYOND, 1 + BEYOND)
+            yield unit
+
+    def spiked(self, channel: Channel) -> tuple[Channel, bool]:
+        """Return the channel, and whether hot or dead pixels are looked for in it."""
+        sure = self._share(channel)
+        if sure >= MANY:
+            likely = replace(channel, local=LIKELY)
+            if (share := self._share(likely)) <= RARE:
+                return likely, share > 0
+        # In a large image a sample shows few or none.
+        return channel, sure <= RARE
+
+    def _share(self, channel: Channel) -> float:
+        count = pixels = 0
+        for unit in self.units(channel.scale):
+            for sample in unit.transpose(2, 0, 1):
+                hot, dead = channel.spikes(sample)
+                count += int(hot.sum() + dead.sum())
+                pixels += sample.size
+        return count / max(1, pixels)
+
+
+def _channel(values: _Values, forced: Range | None, *, measured: bool) -> Channel:
+    middle = values.quantile(0.5)
+    scale = forced or _percentiles(values)
+    noise = estimate_noise_boxes(list(values.units(scale)), [known for _, known in values.boxes])
+    sigma = scale.span * max(noise.sigma) if noise else 0.0
+    if forced is None and sigma > STRONGEST * scale.span:
+        scale = Range(scale.low, scale.low + sigma / STRONGEST)
+    boxes = list(values.units(scale))
+    typical = typical_spike([sample for box in boxes for sample in box.transpose(2, 0, 1)])
+    spike = max(CONTRAST, typical * (SPIKE if measured else SPIKE_OF_PHOTOGRAPH))
+    least, largest = values.cut_off() if measured else (-math.inf, math.inf)
+    return Channel(scale, middle, least, largest, sigma, typical, spike)
+
+
+def _percentiles(values: _Values) -> Range:
+    low, high = (values.quantile(share) for share in SHARES)
+    if low == high and len(values.values):
+        low, high = float(values.values[0]), float(values.values[-1])
+    return Range.widened(low, high)
+
+
+def _known(rows: Pixels, absent: tuple[float, ...]) -> Mask:
+    """Return which values are measurements; same shape."""
+    known = np.isfinite(rows) if rows.dtype.kind == "f" else np.ones(rows.shape, bool)
+    for value in absent:
+        if np.isfinite(value):
+            known &= rows != np.asarray(value).astype(rows.dtype)
+    return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some rows of a plane.
+
+    ``beyond`` is what lies too far outside of 0..1 for a network; ``kept`` marks samples that
+    come back as they are.
+    """
+
+    raw: Pixels
+    unit: Floats
+    beyond: Floats | None
+    kept: Mask | None
+
+
+class View:
+    """The rows of an image as a network sees them, and what becomes of its result.
+
+    Not for several threads at once.
+
+    Parameters
+    ----------
+    reader : Reader
+        The open image; each row is read once as long as rows are asked for in order.
+    signal : Signal
+        From `find_signal`.
+    lag : int
+        Rows behind the last ones asked for that are asked for again.
+
+    Attributes
+    ----------
+    hot, dead : int
+        Such pixels so far.
+    masked : int
+        Samples without a measurement so far.
+    """
+
+    def __init__(self, reader: Reader, signal: Signal, lag: int = 0) -> None:
+        self.reader, self.signal, self.info = reader, signal, reader.info
+        self.colours = self.info.samples - self.info.alpha
+        self._most = -(-lag // ROWS) + 6
+        self._raws: OrderedDict[tuple[int, int], Pixels] = OrderedDict()
+        self._blocks: OrderedDict[tuple[int, int], _Block] = OrderedDict()
+        self._next = (0, 0)
+        self.hot = self.dead = self.masked = 0
+
+    def unit(self, plane: int, top: int, bottom: int) -> Floats:
+        """Return rows for the network: (n, W, C) float32 on 0..1, finite."""
+        found = [
+            self._block(plane, index).unit[first - index * ROWS : stop - index * ROWS]
+            for index, first, stop in _blocks(top, bottom)
+        ]
+        return np.concatenate(found) if len(found) > 1 else found[0]
+
+    def settled(self, plane: int, top: int, band: Floats) -> Floats:
+        """Return denoised rows with the network's input where a file keeps what it has."""
+        parts, any_kept = [], False
+        for index, first, stop in _blocks(top, top + len(band)):
+            block, part = self._block(plane, index), band[first - top : stop - top]
+            if block.kept is not None:
+                inside = slice(first - index * ROWS, stop - index * ROWS)
+                part = np.where(block.kept[inside], block.unit[inside], part)
+                any_kept = True
+            parts.append(part)
+        return np.concatenate(parts) if any_kept else band
+
+    def file_values(self, plane: int, top: int, band: Floats, strength: float = 1.0) -> Pixels:
+        """Return denoised rows as the file keeps them, with what is no measurement put back.
+
+        Parameters
+        ----------
+        plane, top : int
+            Where they belong.
+        band : numpy.ndarray
+            (n, W, C) on 0..1.
+        strength : float
+            Blend with the input.
+        """
+        out = []
+        for index, first, stop in _blocks(top, top + len(band)):
+            block = self._block(plane, index)
+            inside = slice(first - index * ROWS, stop - index * ROWS)
+            out.append(self._back(plane, block, inside, band[first - top : stop - top], strength))
+        return np.concatenate(out) if len(out) > 1 else out[0]
+
+    def _back(
+        self, plane: int, block: _Block, rows: slice, band: Floats, strength: float
+    ) -> Pixels:
+        info = self.info
+        if strength < 1:
+            unit = block.unit[rows]
+            band = unit + np.float32(strength) * (band - unit)
+        if block.beyond is not None:
+            band = band + block.beyond[rows]
+        raw = block.raw[rows]
+        if self.signal.grey:
+            same = (raw[..., 1 : self.colours] == raw[..., :1]).all(-1, keepdims=True)
+            band = np.where(same, band.mean(-1, keepdims=True), band)
+        channels = self.signal.of(info, plane)
+        if len(channels) == 1:
+            values = channels[0].file_values(band, info)
+        else:
+            parts = [one.file_values(band[..., i], info) for i, one in enumerate(channels)]
+            values = np.stack(parts, -1)
+        if block.kept is not None:
+            values = np.where(block.kept[rows], raw[..., : self.colours], values)
+        if not info.alpha:
+            return values
+        whole = np.array(raw)
+        whole[..., : self.colours] = values
+        return whole
+
+    def raw(self, plane: int, top: int, bottom: int) -> Pixels:
+        """Return rows of the file as they are, all samples."""
+        found = [
+            self._raw(plane, index)[first - index * ROWS : stop - index * ROWS]
+            for index, first, stop in _blocks(top, bottom)
+        ]
+        return np.concatenate(found) if len(found) > 1 else found[0]
+
+    def _raw(self, plane: int, index: int) -> Pixels:
+        key = plane, index
+        if key not in self._raws:
+            bottom = min((index + 1) * ROWS, self.info.height)
+            # A copy, because a reader may hand out the same buffer again.
+            self._raws[key] = np.array(self.reader.read_rows(plane, index * ROWS, bottom))
+            while len(self._raws) > self._most:
+                self._raws.popitem(last=False)
+        return self._raws[key]
+
+    def _block(self, plane: int, index: int) -> _Block:
+        key = plane, index
+        if key not in self._blocks:
+            self._blocks[key] = self._made(plane, index)
+            while len(self._blocks) > self._most:
+                self._blocks.popitem(last=False)
+        return self._blocks[key]
+
+    def _made(self, plane: int, index: int) -> _Block:
+        top, bottom = index * ROWS, min((index + 1) * ROWS, self.info.height)
+        first, stop = max(0, top - REACH), min(self.info.height, bottom + REACH)
+        wide = self.raw(plane, first, stop)[..., : self.colours]
+        inside = slice(top - first, bottom - first)
+        holes = ~_known(wide, self.signal.absent)
+        holes |= self._masked(plane, first, stop, wide.shape)
+        channels = self.signal.of(self.info, plane)
+        judged = self._judged(wide, holes, channels)
+        kept, gaps, hot, dead = (part[inside] for part in judged)
+        raw = self._raw(plane, index)
+        parts = []
+        for i in range(self.colours if len(channels) > 1 else 1):
+            picked = slice(i, i + 1) if len(channels) > 1 else slice(0, self.colours)
+            channel = channels[i]
+            values, gap = raw[..., : self.colours][..., picked], gaps[..., picked]
+            fallback = self._surroundings(channel, top, gap) if gap.any() else 0.0
+            filled = fill_absent(values, gap, fallback)
+            parts.append(to_unit(filled, channel.scale))
+        unit = np.concatenate(parts, -1) if len(parts) > 1 else parts[0]
+        beyond = None
+        if self.signal.measured:
+            shown = unit.clip(-BEYOND, 1 + BEYOND)
+            beyond = unit - shown if (shown != unit).any() else None
+            unit = shown
+        if (plane, index) >= self._next:  # blocks that are made again count once
+            self._next = plane, index + 1
+            self.masked += int(holes[inside].sum())
+            self.hot += int(hot.any(-1).sum())
+            self.dead += int(dead.any(-1).sum())
+        return _Block(raw, unit, beyond, kept if kept.any() else None)
+
+    def _surroundings(self, channel: Channel, top: int, gap: Mask) -> Pixels:
+        """Return noise as strong as the image's: beside a clean area a network leaves it."""
+        height, width, samples = gap.shape
+        draws = Draws().part(top, 0)
+        first, second = (draws.uniform(step, (samples, height, width)) for step in (0, 1))
+        # Box and Muller's way from even to normal numbers.
+        normal = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)
+        values = channel.middle + channel.sigma * normal.transpose(1, 2, 0).astype(np.float64)
+        if self.info.dtype.kind in "iu":
+            limits = np.iinfo(self.info.dtype)
+            values = np.rint(values).clip(limits.min, limits.max)
+        surroundings: Pixels = values.astype(self.info.dtype)
+        return surroundings
+
+    def _masked(self, plane: int, top: int, bottom: int, shape: tuple[int, ...]) -> Mask:
+        """Return what the caller of the library has masked."""
+        read = getattr(self.reader, "read_mask", None)
+        mask = None if read is None else read(plane, top, bottom)
+        if mask is None:
+            return np.zeros(shape, bool)
+        mask = np.asarray(mask, bool)
+        return np.broadcast_to(mask if mask.ndim == 3 else mask[..., None], shape)
+
+    def _judged(
+        self, wide: Pixels, holes: Mask, channels: tuple[Channel, ...]
+    ) -> tuple[Mask, Mask, Mask, Mask]:
+        """Return what comes back as it is, what is filled for the network, hot and dead pixels."""
+        kept, gaps = holes.copy(), holes.copy()
+        hot, dead = np.zeros_like(holes), np.zeros_like(holes)
+        flat = flat_windows(wide)
+        for i in range(self.colours):
+            channel = channels[i if len(channels) > 1 else 0]
+            scale, values, gap = channel.scale, wide[..., i], gaps[..., i]
+            if flat is not None:
+                kept[..., i] |= flat
+                if self.signal.measured:
+                    gap |= flat & ((values < scale.low) | (values > scale.high))
+            if self.signal.measured:
+                odd = absurd(np.where(gap, channel.middle, values), scale.low, scale.high)
+                if odd is not None:
+                    hot[..., i] |= odd & (values > channel.middle)
+                    dead[..., i] |= odd & (values < channel.middle)
+                    gap |= odd
+                    kept[..., i] |= odd
+            if self.signal.spikes:
+                filled = fill_absent(values[..., None], gap[..., None], channel.middle)
+                unit = to_unit(filled, scale)[..., 0].clip(-BEYOND, 1 + BEYOND)
+                above, below = channel.spikes(unit)
+                hot[..., i] |= above
+                dead[..., i] |= below
+                gap |= above | below
+        if not self.signal.remove:
+            kept |= hot | dead
+        return kept, gaps, hot, dead
+
+
+def _blocks(top: int, bottom: int) -> Iterator[tuple[int, int, int]]:
+    """Yield which block, and its first and last row within the range."""
+    for index in range(top // ROWS, -(-bottom // ROWS)):
+        yield index, max(top, index * ROWS), min(bottom, (index + 1) * ROWS)
+
+
+def count_wrong(reader: Reader, signal: Signal) -> tuple[int, int, int]:
+    """Count hot pixels, dead pixels, and samples that are no measurement, in all of an image."""
+    view = View(reader, signal)
+    for plane in range(view.info.planes):
+        for top in range(0, view.info.height, ROWS):
+            view.unit(plane, top, min(top + ROWS, view.info.height))
+    return view.hot, view.dead, view.masked
