@@ -166,10 +166,10 @@ def test_a_bug_is_reported_with_its_file_and_the_rest_is_done(jobs, monkeypatch,
             raise bug
         real(self, plane, top, rows)
 
-    def opened(path, axes):
+    def opened(path, axes, max_memory):
         if path.name == "3.npy":
             raise bug
-        return opening(path, axes)
+        return opening(path, axes, max_memory)
 
     opening = overlap.open_image
     monkeypatch.setattr(raw_array.NpyWriter, "write_rows", broken)
