@@ -59,7 +59,7 @@ class Claim:
         self.part, self._lock = _begun(path)
         try:
             _probe(self._lock)
-        except OSError:
+        except BaseException:
             self.close()
             raise
 
