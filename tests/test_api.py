@@ -131,7 +131,7 @@ def asked(monkeypatch):
     """What `fit_single` asks of a fit: its image and options."""
     heard = []
 
-    def fit(reader, options, on_look):
+    def fit(reader, options, on_look, began):
         heard.append((reader.info, reader.read_rows(0, 0, reader.info.height), options))
 
     monkeypatch.setattr("denoisekit.api.fit", fit)

@@ -90,9 +90,9 @@ class Channel:
         File values of black and white.
     middle : float
         The median, in file values: stands in where a row has no value at all.
-    least, largest : float
-        File values that no result leaves: those at which many pixels are cut off; otherwise
-        infinite.
+    white : float
+        The largest integer, where a sensor has cut off so many pixels there that no result
+        may exceed it; otherwise infinite.
     sigma : float
         Of the noise, in file values.
     typical : float
@@ -105,8 +105,7 @@ class Channel:
 
     scale: Range
     middle: float
-    least: float = -math.inf
-    largest: float = math.inf
+    white: float = math.inf
     sigma: float = 0.0
     typical: float = 0.0
     spike: float = 1.0
@@ -115,9 +114,10 @@ class Channel:
     def file_values(self, unit: Floats, info: ImageInfo) -> Pixels:
         """Return values on 0..1 as the file keeps them."""
         values = from_unit(unit, self.scale, info)
-        if math.isinf(self.least) and math.isinf(self.largest):
+        if math.isinf(self.white):
             return values
-        return values.clip(self.least, self.largest).astype(info.dtype, copy=False)
+        below: Pixels = np.minimum(values, np.asarray(self.white).astype(info.dtype))
+        return below
 
     def spikes(self, unit: Floats) -> tuple[Mask, Mask]:
         """Find the hot and the dead pixels of rows (n, W) on 0..1."""
@@ -356,13 +356,13 @@ class _Values:
         at = min(len(self.values) - 1, int(np.ceil(share * len(self.values))) - 1)
         return float(self.values[max(0, at)])
 
-    def cut_off(self) -> tuple[float, float]:
-        """Return the extremes where so many pixels have them that a sensor must have cut off."""
-        if len(self.values) < 1 / SHARES[0] or self.values[0] == self.values[-1]:
-            return -math.inf, math.inf
-        low, high = (self.quantile(share) for share in SHARES)
-        least, largest = float(self.values[0]), float(self.values[-1])
-        return (low if low == least else -math.inf), (high if high == largest else math.inf)
+    def white(self) -> float:
+        """Return the largest integer where so many have it that a sensor must have cut them off."""
+        few = len(self.values) < 1 / (1 - SHARES[1])
+        if few or self.values.dtype.kind == "f" or self.values[0] == self.values[-1]:
+            return math.inf
+        largest = float(self.values[-1])
+        return largest if self.quantile(SHARES[1]) == largest else math.inf
 
     def units(self, scale: Range) -> Iterator[Floats]:
         """Yield the boxes on 0..1, gaps filled."""
@@ -401,8 +401,8 @@ def _channel(values: _Values, forced: Range | None, *, measured: bool) -> Channe
     boxes = list(values.units(scale))
     typical = typical_spike([sample for box in boxes for sample in box.transpose(2, 0, 1)])
     spike = max(CONTRAST, typical * (SPIKE if measured else SPIKE_OF_PHOTOGRAPH))
-    least, largest = values.cut_off() if measured else (-math.inf, math.inf)
-    return Channel(scale, middle, least, largest, sigma, typical, spike)
+    white = values.white() if measured else math.inf
+    return Channel(scale, middle, white, sigma, typical, spike)
 
 
 def _percentiles(values: _Values) -> Range:

@@ -91,7 +91,8 @@ def test_simulate_and_fit_single_too(run, monkeypatch):
     assert opened(out)[1].shape == (64, 70, 3)
 
 
-def test_inspect_reads_stdin(run):
+def test_inspect_reads_stdin(run, monkeypatch):
+    monkeypatch.setattr("denoisekit.methods.METHODS", METHODS)
     code, out, _ = run("inspect", "-", "--json", stdin=png())
     assert code == 0
     assert json.loads(out)["width"] == 24

@@ -7,8 +7,11 @@ import pytest
 from small_runs import picture, write_pictures
 
 from denoisekit.errors import DenoisekitError, InputError, UsageError
+from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.noise import noise_of
 from denoisekit.pictures import find_files, look_into, pair
+from denoisekit.ranges import parse_range, to_unit
+from denoisekit.signal import nominal_scale
 from denoisekit.training.config import Data
 from denoisekit.training.data import Patches, Pool, batches
 from denoisekit.training.material import gather
@@ -57,7 +60,8 @@ def test_what_does_not_fit_in_the_cache_is_read_the_same(noisy):
 def test_every_patch_is_a_turned_part_of_a_picture(tmp_path):
     rows = np.arange(20 * 23 * 3, dtype=np.uint16).reshape(20, 23, 3) * 17
     np.save(tmp_path / "ramp.npy", rows)
-    unit = rows.astype(np.float32) / np.float32(65535)
+    reader = ArrayReader(rows, None)
+    unit = to_unit(rows, nominal_scale(parse_range("auto"), reader))
     parts = {
         np.rot90(crop, turn % 4)[:, :: -1 if turn >= 4 else 1].tobytes()
         for top in range(5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from denoisekit.choosing import spectrum
@@ -19,7 +21,7 @@ with simulated noise, with `sdap.camera`: with 1.2 no lightly noisy picture beca
 
 def doubt(noise: Noise) -> float:
     """Return how many times the noise's variance counts as picture."""
-    sigma = float(noise.variance.mean()) ** 0.5
+    sigma = math.sqrt(float(noise.variance.mean()))
     step = (sigma - LIGHT) / (STRONG - LIGHT)
     return DOUBT[0] + (DOUBT[1] - DOUBT[0]) * min(max(step, 0.0), 1.0)
 

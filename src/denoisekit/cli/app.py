@@ -225,7 +225,7 @@ def _fail(message: str, hint: str | None, code: int) -> int:
     if render.debugging():
         for line in traceback.format_exc().splitlines():
             render.err(line)
-    render.err("error: " + " ".join(message.split()))
+    render.err(f"error: {message}")
     if hint:
         render.err(f"hint: {hint}")
     return code
