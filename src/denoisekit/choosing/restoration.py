@@ -26,8 +26,14 @@ RIM = 128
 """Pixels around a box that its result depends on."""
 BOX = 256, 512
 """Rows and columns of the picture that are worked on at once."""
-REGION = 64
+REGION = 128
 """Side of the regions whose mean is kept."""
+TRUST = 1.5
+"""Up to twice the best share does no harm; networks that agree with each other have a share of
+0.9 and more, and are not to lose anything."""
+FOREIGN = 4.0
+"""Where the known noise has so many times the power, the two saw different things: no word of
+one about the other."""
 LAG = BOX[0] + 3 * RIM
 """Rows behind the last ones that are still asked for."""
 
@@ -61,6 +67,8 @@ class Restoring:
         Patterns, lines and halftones: what is no noise by its spectrum.
     noises : tuple of Noise or None
         Fine texture too: all that exceeds this noise; one for all colours, or one a channel.
+    agreed : float
+        Part of what is then left that is taken away, 0 to 1; see `agreement`.
     means : bool
         The mean of every region, as measured data need it.
     colour : bool
@@ -69,6 +77,7 @@ class Restoring:
 
     structure: bool = True
     noises: tuple[Noise, ...] | None = None
+    agreed: float = 1.0
     means: bool = False
     colour: bool = False
 
@@ -183,6 +192,7 @@ def _noise_in(
         left = left - picture
     inside = slice(structure.SIDE, -structure.SIDE)
     inner = left[:, inside, inside]
+    inner = inner * what.agreed
     return inner * structure.noise_share(left) if what.structure else inner
 
 
@@ -205,6 +215,28 @@ def picture_in(noisy: torch.Tensor, denoised: torch.Tensor, noise: Noise) -> tor
     brightness = brightness_of(spectrum.blocks(spectrum.opponent(denoised)))
     share = picture_share(removed, brightness, noise)
     return spectrum.coloured(spectrum.backward(share * removed[:, 1:-1, 1:-1]))
+
+
+def agreement(removed: Floats, noise: Floats) -> float:
+    """Return how much of what a network takes away should be, by what noise is known there.
+
+    Parameters
+    ----------
+    removed, noise : numpy.ndarray
+        The same part of a picture: what the network takes away after restoration, and the noise
+        as another network sees it.
+
+    Returns
+    -------
+    float
+        1 unless the two have little to do with each other: `TRUST` times the share of the
+        noise in the removed that leaves the least error.
+    """
+    power, known = (float(np.square(part, dtype=np.float64).sum()) for part in (removed, noise))
+    if power == 0.0 or known > FOREIGN * power:
+        return 1.0
+    common = float((removed.astype(np.float64) * noise).sum())
+    return min(1.0, max(0.0, TRUST * common / power))
 
 
 @torch.inference_mode()
