@@ -26,8 +26,12 @@ RIM = 128
 """Pixels around a box that its result depends on."""
 BOX = 256, 512
 """Rows and columns of the picture that are worked on at once."""
-REGION = 128
-"""Side of the regions whose mean is kept."""
+AROUND = 48
+"""Pixels to each side of one whose mean is kept: noise is 97 times weaker there."""
+INNER = RIM - AROUND
+"""Rim that texture and patterns need: `structure.SIDE`, and two `spectrum.STEP`."""
+GRID = 64
+"""Boxes are cut to multiples of this, so that windows of patterns lie alike in all."""
 TRUST = 1.5
 """Up to twice the best share does no harm; networks that agree with each other have a share of
 0.9 and more, and are not to lose anything."""
@@ -70,7 +74,7 @@ class Restoring:
     agreed : float
         Part of what is then left that is taken away, 0 to 1; see `agreement`.
     means : bool
-        The mean of every region, as measured data need it.
+        The mean around every pixel, as measured data need it.
     colour : bool
         Whether the channels are red, green and blue; otherwise each is a picture of its own.
     """
@@ -135,8 +139,8 @@ def restore(
 
 
 def _whole(length: int) -> int:
-    """Return the length in whole regions."""
-    return -(-length // REGION) * REGION
+    """Return the length in steps of `GRID`."""
+    return -(-length // GRID) * GRID
 
 
 @torch.inference_mode()
@@ -156,43 +160,42 @@ def _strip(
         )
         for index, group in enumerate(groups):
             noise = what.noises[index] if what.noises else None
+            near = slice(AROUND, -AROUND)
             removed = noisy[group] - denoised[group]
-            if what.means:
-                removed = removed - _means(removed)
-            kept = _noise_in(noisy[group], removed, what, noise)
-            inside = slice(RIM, RIM + height), slice(RIM, RIM + core)
+            mean = _means(removed) if what.means else 0.0
+            removed = removed[:, near, near] - mean
+            kept = _noise_in(noisy[group, near, near], removed, what, noise)
+            inside = slice(INNER, INNER + height), slice(INNER, INNER + core)
             before, after = removed[:, *inside], kept[:, :height, :core]
             tally.removed += float(before.square().sum())
             tally.returned += float((before - after).square().sum())
-            result = noisy[group][:, *inside] - after
+            result = noisy[group, near, near][:, *inside] - after
             out[:, left : left + core, group] = result.permute(1, 2, 0).cpu().numpy()
     return out
 
 
 def _means(removed: torch.Tensor) -> torch.Tensor:
-    """Return the mean of what was taken from each region, smooth from one to the next."""
-    means = functional.avg_pool2d(removed[None], REGION)
-    smooth: torch.Tensor = functional.interpolate(means, removed.shape[1:], mode="bilinear")[0]
-    return smooth
+    """Return the mean of what was taken around every pixel; without a rim of `AROUND`."""
+    for axis in (1, 2):
+        total = functional.pad(removed.double().cumsum(axis), (1, 0) if axis == 2 else (0, 0, 1, 0))
+        wide = total.shape[axis] - 2 * AROUND - 1
+        removed = total.narrow(axis, 2 * AROUND + 1, wide) - total.narrow(axis, 0, wide)
+        removed = removed / (2 * AROUND + 1)
+    return removed.float()
 
 
 def _noise_in(
     noisy: torch.Tensor, removed: torch.Tensor, what: Restoring, noise: Noise | None
 ) -> torch.Tensor:
-    """Return what of the removed is noise, without the rim; (C, h, w) with a rim of `RIM`."""
+    """Return what of the removed is noise, without the rim; (C, h, w) with a rim of `INNER`."""
     # Texture first: what is left is as strong as the noise, and a pattern only where the
     # noise could not be measured for it.
-    near = RIM - structure.SIDE - 2 * spectrum.STEP
+    rim = 2 * spectrum.STEP
+    left = removed[:, rim:-rim, rim:-rim]
     if noise is not None:
-        wide = slice(near, -near), slice(near, -near)
-        picture = picture_in(noisy[:, *wide], (noisy - removed)[:, *wide], noise)
-    near = RIM - structure.SIDE
-    left = removed[:, near:-near, near:-near]
-    if noise is not None:
-        left = left - picture
+        left = left - picture_in(noisy, noisy - removed, noise)
     inside = slice(structure.SIDE, -structure.SIDE)
-    inner = left[:, inside, inside]
-    inner = inner * what.agreed
+    inner = left[:, inside, inside] * what.agreed
     return inner * structure.noise_share(left) if what.structure else inner
 
 
