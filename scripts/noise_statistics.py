@@ -51,6 +51,7 @@ class Measured:
     by_level: Values
     along_rows: Values
     between_colours: Values
+    coarse: Values
 
 
 def collect(found: list[NoiseStatistics]) -> Measured:
@@ -59,6 +60,7 @@ def collect(found: list[NoiseStatistics]) -> Measured:
         np.array([one.by_level for one in found]) * 255,
         np.array([one.along_rows for one in found]),
         np.array([one.between_colours for one in found]),
+        np.array([one.coarse for one in found]),
     )
 
 
@@ -247,6 +249,8 @@ def table(label: str, real: Measured, simulated: Measured) -> list[str]:
         cells.append(" / ".join(f"{v:.1f}" for v in np.median(source.deviation, 0)))
         for index in range(3):
             cells.append(" ".join(f"{v:.2f}" for v in np.median(source.along_rows[:, index], 0)))
+        for index in (1, 2):
+            cells.append(" ".join(f"{v:.1f}" for v in np.nanmedian(source.coarse[:, index], 0)))
         spread = middle(source.between_colours)
         cells.append(", ".join(f"{m:.2f} ({lo:.2f}…{hi:.2f})" for lo, m, hi in spread.T.tolist()))
         lines.append("| " + " | ".join(cells) + " |")
@@ -280,8 +284,9 @@ def main() -> None:
     image = Image.new("RGB", (size[0] * FINE, size[1] * FINE), "white")
     canvas = ImageDraw.Draw(image, "RGBA")
     legend(canvas)
-    print("| pairs | noise | std G / luma / R-G | G | luma | R-G | R,G; R,B; G,B |")
-    print("|---|---|---|---|---|---|---|")
+    print("| pairs | noise | std G / luma / R-G | G | luma | R-G", end=" | ")
+    print("luma, squares | R-G, squares | R,G; R,B; G,B |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for index, ((label, camera, pattern, pairing), flat) in enumerate(sets):
         real, simulated = compare(camera, pattern, pairing, options.draws, flat=flat)
         row(canvas, 52 + index * PANEL[1], label, real, simulated)

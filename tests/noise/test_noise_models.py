@@ -11,7 +11,8 @@ from PIL import Image
 
 from denoisekit.errors import InputError, UsageError
 from denoisekit.noise import CAMERAS, choose_strength, in_full, noise_of, prepare, simulate
-from denoisekit.noise.camera import PHONE, draw_settings, photograph
+from denoisekit.noise.camera import DSLR, PHONE, draw_settings, photograph
+from denoisekit.noise.develop import PITCH, coarse
 from denoisekit.noise.sources import Detector, draw_detector
 from denoisekit.noise.statistics import measure_noise
 
@@ -160,10 +161,31 @@ def test_statistics_of_known_noise():
     assert np.abs(found.along_rows).max() < 0.02
     assert np.abs(found.between_colours).max() < 0.02
     assert np.isfinite(found.by_level).sum() == 1
+    assert found.coarse == pytest.approx(np.ones((3, 3)), abs=0.3)
     shared = np.repeat(white[..., :1] + np.roll(white[..., :1], 1, 1), 3, -1)
     found = measure_noise(flat(0.5, 256), flat(0.5, 256) + shared * [1, 2, 1])
     assert found.between_colours == pytest.approx([1, 1, 1])
     assert found.along_rows[0] == pytest.approx([0.5, 0, 0, 0], abs=0.02)
+    assert found.coarse == pytest.approx(np.full((3, 3), 2**0.5), abs=0.4)
+
+
+def test_coarse_noise_has_the_deviation_of_one_and_spans_tens_of_pixels():
+    field = np.concatenate([coarse((3, 200, 310), rng(seed)) for seed in range(20)])
+    assert field.shape == (60, 200, 310)
+    assert field.std() == pytest.approx(1, rel=0.1)
+    pairs = field[:, :, :-PITCH].ravel(), field[:, :, PITCH:].ravel()
+    assert np.corrcoef(*pairs)[0, 1] < 0.4
+    assert np.corrcoef(field[:, :, :-4].ravel(), field[:, :, 4:].ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(("camera", "gain", "slope"), [(PHONE, 4e-3, 1.53), (DSLR, 1e-4, 1.24)])
+def test_read_noise_follows_the_gain_as_measured(camera, gain, slope):
+    def mean(gain):
+        drawn = [draw_settings(camera, gain, rng(n), jpeg=False).read for n in range(200)]
+        return 2 * np.log(drawn).mean()
+
+    assert mean(100 * gain) - mean(gain) == pytest.approx(slope * np.log(100))
+    assert np.exp(mean(4e-3)) == pytest.approx({1.53: 6.4e-5, 1.24: 4e-5}[slope], rel=0.25)
 
 
 def medians(clean, noise, draws):

@@ -23,6 +23,7 @@ from small_runs import NETWORKS, asked, run, spoiling, write_pictures
 
 from denoisekit.errors import DenoisekitError, OutputError, UsageError
 from denoisekit.methods import METHODS, get_method
+from denoisekit.methods.recipe import Batch, distance
 from denoisekit.options import Options
 from denoisekit.pipeline import Denoiser
 from denoisekit.training import loop
@@ -84,6 +85,16 @@ def test_every_recipe_learns(info, stage, before, paired):
     for step in range(25):
         trainee.step(step, pair)
     assert trainee.held_out([pair]) < 0.95 * began
+
+
+def test_on_pairs_mottle_counts_more_than_grain_of_the_same_strength():
+    def loss(side):
+        signs = 1 - 2 * (torch.arange(64) // side % 2)
+        error = 0.02 * torch.outer(signs, signs).expand(1, 3, 64, 64)
+        return float(distance(error, Batch(error, torch.Generator(), torch.zeros_like(error))))
+
+    assert loss(16) == pytest.approx(2 * loss(1))
+    assert loss(4) == pytest.approx(1.5 * loss(1))
 
 
 # In the second stage, with a teacher; and with a moving average.

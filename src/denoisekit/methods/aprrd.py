@@ -143,7 +143,11 @@ _ADAM: Mapping[str, Any] = {"schedule": cosine, "multiple": 32}
 
 def _begin(net: Any, config: Config) -> None:
     """Let the student begin as the identity, where its skips allow, the teacher as a mean."""
+    import torch
+
     channels, width = _sizes(config)
+    if config["net"] != "bsn":  # a CPU then takes two thirds of the time in bf16
+        net.to(memory_format=torch.channels_last)
     if config["net"] == "bsn" and 2 * width >= channels:
         from denoisekit.nets.begin import as_mean_around
 

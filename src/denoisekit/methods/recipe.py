@@ -106,15 +106,28 @@ def supervised(net: nn.Module, batch: Batch) -> Tensor:
     return distance(net(batch.noisy), batch)
 
 
-def distance(denoised: Tensor, batch: Batch) -> Tensor:
-    """Return the mean absolute difference to the clean pictures of a batch, of white.
+SCALES: Mapping[int, float] = {1: 1.0, 4: 0.5, 16: 0.5}
+"""Sides of the squares whose means are compared, and how much each counts. What is left of
+strong noise is mottle: three fifths of its energy in phones' pictures are in the means of four
+by four pixels, and single pixels hardly tell of it."""
 
-    Pictures of little noise count as much as those of strong noise: the gradient does not
-    depend on the size of a difference, as that of the mean square would. Only below `BEND` it
-    fades, or pictures that are clean already would disturb all the others.
+
+def distance(denoised: Tensor, batch: Batch) -> Tensor:
+    """Return the absolute difference to the clean pictures of a batch, of white.
+
+    It is the sum of the mean differences of pixels and of larger squares. Pictures of little
+    noise count as much as those of strong noise: the gradient does not depend on the size of a
+    difference, as that of the mean square would. Only below `BEND` it fades, or pictures that
+    are clean already would disturb all the others.
     """
+    import torch
     import torch.nn.functional as F
 
     assert batch.clean is not None, "a loss of pairs, and no clean pictures"
-    ours, theirs = denoised / batch.white, batch.clean / batch.white
-    return F.smooth_l1_loss(ours.float(), theirs, beta=BEND)
+    error = (denoised.float() - batch.clean) / batch.white
+    total = torch.zeros((), device=error.device)
+    for side, share in SCALES.items():
+        if side <= min(error.shape[-2:]):
+            means = F.avg_pool2d(error, side)
+            total = total + share * F.smooth_l1_loss(means, torch.zeros_like(means), beta=BEND)
+    return total

@@ -18,6 +18,7 @@ from denoisekit.noise.develop import (
     Floats,
     Matrix,
     apply_matrix,
+    coarse,
     code_jpeg,
     smooth_colour,
     smooth_luma,
@@ -36,8 +37,11 @@ class Camera:
 
     Attributes
     ----------
-    read : float
-        Mean logarithm of the variance of the read noise, where the gain is 1.
+    read : (float, float, float)
+        Logarithm of the variance of the read noise: its slope against that of the gain, its
+        mean where the gain is 1, and its deviation.
+    drift : (float, float)
+        Coarse noise of each colour, as a part of the deviation of the sensor's.
     mixing : (float, float)
         How much of the mixing of colours is done; less where noise counts for more than
         saturated colours.
@@ -67,7 +71,8 @@ class Camera:
         Probability that a JPEG keeps colour at half the resolution.
     """
 
-    read: float
+    read: tuple[float, float, float]
+    drift: Interval
     mixing: Interval
     contrast: Interval
     chroma: float
@@ -84,13 +89,14 @@ class Camera:
 
 
 PHONE = Camera(
-    read=1.5,
+    read=(1.53, -1.2, 0.5),
+    drift=(0.0, 0.03),
     mixing=(1.0, 1.0),
     contrast=(0.0, 0.3),
     chroma=0.25,
     chroma_sizes=(3, 5, 7),
-    luma=0.2,
-    luma_shares=(0.2, 0.8),
+    luma=0.4,
+    luma_shares=(0.1, 0.5),
     luma_sizes=((3,),),
     luma_spread=(0.0, 0.0),
     sharpen=0.15,
@@ -101,11 +107,12 @@ PHONE = Camera(
 )
 
 DSLR = Camera(
-    read=0.8,
+    read=(1.24, -3.27, 1.06),
+    drift=(0.0, 0.2),
     mixing=(0.2, 0.8),
     contrast=(0.3, 1.0),
     chroma=0.97,
-    chroma_sizes=(9, 11, 13, 17, 23, 31, 41),
+    chroma_sizes=(13, 17, 23, 31, 41, 51),
     luma=0.95,
     luma_shares=(0.5, 0.85),
     luma_sizes=((3,), (3, 3), (3, 5), (3, 7), (3, 9)),
@@ -123,10 +130,6 @@ RED_GAIN, BLUE_GAIN = (1.25, 2.3), (1.4, 2.3)
 MATRIX_LOW = np.array([[0, -0.9, -0.2], [-0.25, 0, -0.45], [-0.05, -0.65, 0]])
 MATRIX_HIGH = np.array([[0, -0.3, 0.3], [-0.04, 0, -0.05], [0.2, -0.15, 0]])
 
-# Read noise follows shot noise in real files: log(read²) = 2.18 log(gain) + 1.2 (Brooks et al.);
-# how far above or below differs between kinds of cameras.
-READ_SLOPE, READ_SPREAD = 2.18, 0.7
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -136,6 +139,8 @@ class Settings:
     ----------
     gain, read : float
         Of the sensor, see `denoisekit.noise.sensor.expose`.
+    drift : numpy.ndarray
+        (3, 1, 1) deviations of the coarse noise, as parts of the sensor's.
     white : numpy.ndarray
         (3,) factors that make gray gray.
     matrix : numpy.ndarray
@@ -162,6 +167,7 @@ class Settings:
 
     gain: float
     read: float
+    drift: Floats
     white: Floats
     matrix: Matrix
     phase: Phase
@@ -191,11 +197,13 @@ def draw_settings(camera: Camera, gain: float, rng: np.random.Generator, *, jpeg
         False: no JPEG is coded, whatever the camera does.
     """
     off = rng.uniform(MATRIX_LOW, MATRIX_HIGH) * rng.uniform(*camera.mixing)
-    log_read = (READ_SLOPE * np.log(gain) + rng.normal(camera.read, READ_SPREAD)) / 2
+    slope, mean, spread = camera.read
+    log_read = (slope * np.log(gain) + rng.normal(mean, spread)) / 2
     smooth = rng.random() < camera.luma
     return Settings(
         gain=gain,
         read=float(np.exp(log_read)),
+        drift=rng.uniform(*camera.drift, (3, 1, 1)).astype(np.float32),
         white=np.array([rng.uniform(*RED_GAIN), 1, rng.uniform(*BLUE_GAIN)], np.float32),
         matrix=(off + np.diag(1 - off.sum(1))).astype(np.float32),
         phase=(int(rng.integers(2)), int(rng.integers(2))),
@@ -246,6 +254,8 @@ def photograph(
     # Every step up to the tone curve is linear: the noise goes through them alone, and the
     # picture keeps the sharpness that it has.
     noise = apply_matrix(settings.matrix, demosaic(raw_noise * factors, settings.phase))
+    deviation = np.sqrt(settings.gain * linear + np.float32(settings.read**2))
+    noise += settings.drift * deviation * coarse(picture.shape, rng)
     noise = to_srgb(linear + noise, settings.contrast) - picture
     noisy = (picture + _processed(noise, settings, rng)).clip(0, 1)
     if settings.quality:

@@ -108,6 +108,23 @@ def uneven(shape: tuple[int, ...], spread: float, rng: np.random.Generator) -> F
     return factors
 
 
+PITCH = 32
+"""Pixels between the knots of coarse noise: about as far as it agrees in phones' pictures."""
+
+
+def coarse(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Draw fields (C, H, W) of unit deviation that change over tens of pixels."""
+    weights = []
+    for side in shape[1:]:
+        places = (np.arange(side, dtype=np.float32) + rng.integers(PITCH)) / PITCH
+        knots = np.arange(places[-1] // 1 + 2)
+        weights.append(np.maximum(0, 1 - np.abs(places[:, None] - knots)).astype(np.float32))
+    down, across = weights
+    drawn = rng.standard_normal((shape[0], down.shape[1], across.shape[1]), np.float32)
+    # Between the knots the mean variance of a bilinear mix is 4/9.
+    return np.asarray(1.5 * (down @ drawn @ across.T), np.float32)
+
+
 def smooth_luma(noise: Floats, size: int, share: float | Floats) -> Floats:
     """Mix the brightness with its average over squares; a negative share sharpens."""
     luma = np.tensordot(LUMA, noise, 1)

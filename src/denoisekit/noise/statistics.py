@@ -11,8 +11,11 @@ from denoisekit.noise.sensor import Floats
 
 LAGS = 4
 LEVELS = 16
+SQUARES = (4, 16, 32)
 FEWEST = 500
 """Pixels that a brightness must have for its deviation to be told."""
+FEWEST_SQUARES = 8
+"""The same of squares."""
 
 Curve = npt.NDArray[np.float64]
 
@@ -32,12 +35,17 @@ class NoiseStatistics:
         (3, 4) autocorrelation at distances of 1 to 4 pixels along rows, of the same three.
     between_colours : numpy.ndarray
         (3,) correlation of red and green, red and blue, green and blue.
+    coarse : numpy.ndarray
+        (3, 3) how strong it is at low frequencies, of the same three as ``deviation``: that of
+        the means of squares of 4, 16 and 32 pixels times their side, as a multiple of that of
+        pixels. 1 for noise that is independent everywhere; NaN where there are too few squares.
     """
 
     deviation: Curve
     by_level: Curve
     along_rows: Curve
     between_colours: Curve
+    coarse: Curve
 
 
 def measure_noise(clean: Floats, noisy: Floats) -> NoiseStatistics:
@@ -62,6 +70,7 @@ def measure_noise(clean: Floats, noisy: Floats) -> NoiseStatistics:
         by_level=np.array([_deviation(noise[levels == level]) for level in range(LEVELS)]),
         along_rows=np.array([_autocorrelation(signal) for signal in seen]),
         between_colours=colours[[0, 0, 1], [1, 2, 2]],
+        coarse=np.array([[_coarse(signal, side) for side in SQUARES] for signal in seen]),
     )
 
 
@@ -76,3 +85,10 @@ def _autocorrelation(signal: Curve) -> list[float]:
         float((centred[:, :-lag] * centred[:, lag:]).mean() / variance)
         for lag in range(1, LAGS + 1)
     ]
+
+
+def _coarse(signal: Curve, side: int) -> float:
+    high, wide = (length // side for length in signal.shape)
+    squares = signal[: high * side, : wide * side].reshape(high, side, wide, side)
+    few = high * wide < FEWEST_SQUARES
+    return float("nan") if few else float(squares.mean((1, 3)).std() * side / signal.std())
