@@ -77,7 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"pipeline", "ranges", "timing", "weights"},
     "choosing": {"tiling"},
     "api": {"auto", "batch", "device", "fitting", "formats", "interop", "options", "outputs"}
-    | {"pipeline", "training.threads", "weights"},
+    | {"pipeline", "signal", "training.threads", "weights"},
     "__init__": {"api"},
     "cli": {"auto", "bench", "choosing", "comparing", "pictures"}
     | {"batch", "device", "estimate", "exporting", "fitting", "formats", "image"}

@@ -22,6 +22,7 @@ from denoisekit.options import DEFAULT_METHOD, Options, Strength, parse_time
 from denoisekit.outputs import Naming, Source, check_count, name_outputs
 from denoisekit.pipeline import Denoiser
 from denoisekit.pipeline import load as load_options
+from denoisekit.signal import HotPixels
 from denoisekit.training.threads import threads_that_help
 from denoisekit.weights import method_of
 
@@ -45,6 +46,7 @@ def load(
     tile: int | None = None,
     max_memory: int | str | None = None,
     range: str | Sequence[float] = "auto",
+    hot_pixels: HotPixels = "auto",
     allow_download: bool = True,
 ) -> Denoiser:
     """Load a method and its weights, to denoise any number of arrays.
@@ -59,7 +61,7 @@ def load(
     strength : float, 'auto' or None
         Blend with the input: 1 is the method's result, 0 exactly the input; ``auto`` gives
         back what the method took away and was no noise. None: as suits the weights; ``auto``,
-        but 1 for aprrd.camera, which takes little else than noise, and for files.
+        but 1 for files of weights.
     self_ensemble : bool
         Average the eight flips and rotations: eight times the work.
     settings : mapping of str to object, optional
@@ -77,6 +79,8 @@ def load(
     range : str or (float, float)
         What is black and white: ``auto``, ``dtype``, ``minmax``, ``percentile``, or the two
         values.
+    hot_pixels : {'auto', 'remove', 'keep'}
+        Single wrong pixels; auto: removed from photographs, kept in measured data.
     allow_download : bool
         Fetch weights that are not here.
 
@@ -116,6 +120,7 @@ def load(
         tile=tile,
         max_memory=_bytes(max_memory),
         range=_range(range),
+        hot_pixels=hot_pixels,
     )
     return load_options(options, allow_download=allow_download)
 

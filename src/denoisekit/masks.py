@@ -120,10 +120,12 @@ class Neighbours:
 
     Attributes
     ----------
-    largest, second, least : numpy.ndarray
+    largest, second, least, second_least : numpy.ndarray
         Of the eight, same shape.
     cross : numpy.ndarray
-        Mean of the four nearest without the largest of them.
+        Sum of the four nearest.
+    cross_largest, cross_least : numpy.ndarray
+        Of those four.
     """
 
     def __init__(self, rows: npt.NDArray[np.float32]) -> None:
@@ -133,13 +135,15 @@ class Neighbours:
         shifts = [*nearest, (0, 0), (0, 2), (2, 0), (2, 2)]
         parts = [padded[y : y + height, x : x + width] for y, x in shifts]
         self.largest, self.least = parts[0].copy(), parts[0].copy()
-        self.second = np.full_like(rows, -np.inf)
+        self.second, self.second_least = np.full_like(rows, -np.inf), np.full_like(rows, np.inf)
         for number, part in enumerate(parts[1:], 2):
             np.maximum(self.second, np.minimum(self.largest, part), out=self.second)
+            np.minimum(self.second_least, np.maximum(self.least, part), out=self.second_least)
             np.maximum(self.largest, part, out=self.largest)
             np.minimum(self.least, part, out=self.least)
             if number == len(nearest):
-                self.cross = (sum(parts[:number]) - self.largest) / np.float32(number - 1)
+                self.cross = parts[0] + parts[1] + parts[2] + parts[3]
+                self.cross_largest, self.cross_least = self.largest.copy(), self.least.copy()
 
 
 def typical_spike(boxes: Sequence[npt.NDArray[np.float32]]) -> float:
@@ -179,18 +183,31 @@ def spikes(
     (numpy.ndarray, numpy.ndarray)
         (n, W) each.
     """
-    found = []
-    for here in (rows, -rows):
-        around = Neighbours(here)
-        spike = here - around.second > least
-        if spike.any():
-            # A dot on a background without any noise was drawn; light that spreads is a star.
-            spike &= around.second > around.least
-            height = here - around.least
-            spike &= around.cross - around.least < WINGS * height + 5 * typical
-            spike[spike] = (here - around.second)[spike] > local * _spread(here, spike)
-        found.append(spike)
-    return found[0], found[1]
+    around = Neighbours(rows)
+    hot, dead = rows - around.second > least, around.second_least - rows > least
+    if hot.any():
+        others = (around.cross - around.cross_largest) / np.float32(3)
+        _confirm(hot, rows, around.second, around.least, others, typical, local)
+    if dead.any():
+        others = (around.cross - around.cross_least) / np.float32(3)
+        _confirm(dead, -rows, -around.second_least, -around.largest, -others, typical, local)
+    return hot, dead
+
+
+def _confirm(
+    spike: Mask,
+    here: npt.NDArray[np.float32],
+    second: npt.NDArray[np.float32],
+    least: npt.NDArray[np.float32],
+    nearest: npt.NDArray[np.float32],
+    typical: float,
+    local: float,
+) -> None:
+    """Clear what only looks like a hot pixel: drawn dots, stars, texture."""
+    # A dot on a background without any noise was drawn; light that spreads is a star.
+    spike &= second > least
+    spike &= nearest - least < WINGS * (here - least) + 5 * typical
+    spike[spike] = (here - second)[spike] > local * _spread(here, spike)
 
 
 def _spread(rows: npt.NDArray[np.float32], where: Mask) -> npt.NDArray[np.float32]:

@@ -224,12 +224,8 @@ def find_signal(
     spiked = [v.spiked(c) for v, c in zip(found, channels, strict=True)]
     channels = tuple(one for one, _ in spiked)
     remove = hot_pixels == "remove" or (hot_pixels == "auto" and not measured)
-    if forced is not None and spec.kind == "auto" and forced.span == 0:
-        low, high = extremes(reader)
-        channels = (Channel(Range(low, max(high, low + 1)), low),)
-    return Signal(
-        channels, measured, absent, any(some for _, some in spiked), _is_grey(info, boxes), remove
-    )
+    some = any(some for _, some in spiked)
+    return Signal(channels, measured, absent, some, _is_grey(info, boxes), remove)
 
 
 def nominal_scale(spec: RangeSpec, reader: Reader) -> Range:
@@ -351,6 +347,7 @@ class _Values:
             self.values = np.sort(flat)
 
     def quantile(self, share: float) -> float:
+        """Return the value that this share of all does not exceed."""
         if not len(self.values):
             return 0.0
         at = min(len(self.values) - 1, int(np.ceil(share * len(self.values))) - 1)

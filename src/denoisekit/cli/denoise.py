@@ -72,7 +72,7 @@ def denoise(
         str | None,
         typer.Option(
             help="Blend with the input: 0 is the input, 1 the full result; auto gives back what "
-            "was no noise; default: 1 for aprrd.camera and files of weights, else auto."
+            "was no noise; default: auto, with files of weights 1."
         ),
     ] = None,
     self_ensemble: Annotated[
