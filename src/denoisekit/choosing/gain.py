@@ -26,7 +26,9 @@ def doubt(noise: Noise) -> float:
     return DOUBT[0] + (DOUBT[1] - DOUBT[0]) * min(max(step, 0.0), 1.0)
 
 
-def picture_share(removed: torch.Tensor, brightness: torch.Tensor, noise: Noise) -> torch.Tensor:
+def picture_share(
+    removed: torch.Tensor, brightness: torch.Tensor, noise: Noise, limit: float
+) -> torch.Tensor:
     """Return the part of every coefficient to be given back.
 
     Parameters
@@ -37,6 +39,8 @@ def picture_share(removed: torch.Tensor, brightness: torch.Tensor, noise: Noise)
         (rows, columns): of the denoised blocks.
     noise : Noise
         Of the picture.
+    limit : float
+        How many times the noise's variance counts as picture.
 
     Returns
     -------
@@ -45,7 +49,6 @@ def picture_share(removed: torch.Tensor, brightness: torch.Tensor, noise: Noise)
     """
     ratio = removed.square() / noise.at(brightness)
     ratio = spectrum.among_frequencies(spectrum.among_blocks(ratio))
-    limit = doubt(noise)
     share = (1 - limit / ratio.clamp_min(limit)).clamp_min(0)
     if len(share) == 3:
         # The noise of colours depends on the colour, and what is lost is hardly ever colour alone.

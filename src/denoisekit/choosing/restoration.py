@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from denoisekit.choosing import spectrum, structure
-from denoisekit.choosing.gain import picture_share
+from denoisekit.choosing.gain import doubt, picture_share
 from denoisekit.choosing.noise import Noise, brightness_of, measure, sample
 from denoisekit.tiling import reflect_index
 
@@ -71,6 +71,9 @@ class Restoring:
         Patterns, lines and halftones: what is no noise by its spectrum.
     noises : tuple of Noise or None
         Fine texture too: all that exceeds this noise; one for all colours, or one a channel.
+    limit : float or None
+        How many times that noise's variance counts as picture; None: as
+        `denoisekit.choosing.gain.doubt` says.
     agreed : float
         Part of what is then left that is taken away, 0 to 1; see `agreement`.
     means : bool
@@ -81,6 +84,7 @@ class Restoring:
 
     structure: bool = True
     noises: tuple[Noise, ...] | None = None
+    limit: float | None = None
     agreed: float = 1.0
     means: bool = False
     colour: bool = False
@@ -193,13 +197,15 @@ def _noise_in(
     rim = 2 * spectrum.STEP
     left = removed[:, rim:-rim, rim:-rim]
     if noise is not None:
-        left = left - picture_in(noisy, noisy - removed, noise)
+        left = left - picture_in(noisy, noisy - removed, noise, what.limit or doubt(noise))
     inside = slice(structure.SIDE, -structure.SIDE)
     inner = left[:, inside, inside] * what.agreed
     return inner * structure.noise_share(left) if what.structure else inner
 
 
-def picture_in(noisy: torch.Tensor, denoised: torch.Tensor, noise: Noise) -> torch.Tensor:
+def picture_in(
+    noisy: torch.Tensor, denoised: torch.Tensor, noise: Noise, limit: float
+) -> torch.Tensor:
     """Return what of noisy - denoised exceeds the noise.
 
     Parameters
@@ -208,6 +214,8 @@ def picture_in(noisy: torch.Tensor, denoised: torch.Tensor, noise: Noise) -> tor
         (C, h, w) with a rim of two `spectrum.STEP`; h and w are multiples of that.
     noise : Noise
         Of the picture.
+    limit : float
+        How many times its variance counts as picture.
 
     Returns
     -------
@@ -216,7 +224,7 @@ def picture_in(noisy: torch.Tensor, denoised: torch.Tensor, noise: Noise) -> tor
     """
     removed = spectrum.forward(spectrum.blocks(spectrum.opponent(noisy - denoised)))
     brightness = brightness_of(spectrum.blocks(spectrum.opponent(denoised)))
-    share = picture_share(removed, brightness, noise)
+    share = picture_share(removed, brightness, noise, limit)
     return spectrum.coloured(spectrum.backward(share * removed[:, 1:-1, 1:-1]))
 
 
