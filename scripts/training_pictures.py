@@ -42,7 +42,7 @@ def photograph(path: Path, number: int, out: Path) -> None:
     for enlarge in (1.8, 2.6):
         soften(picture, enlarge).save(out / f"{path.stem}_soft{enlarge:g}.png", compress_level=1)
     enlarge = (4.0, 2.6)[number % 2]
-    soft = (np.asarray(soften(picture, enlarge)) / 255).astype(np.float32)
+    soft = np.asarray(soften(picture, enlarge), np.float32) / np.float32(255)
     save(to_linear(soft, 0.0) * DIM[number % 4], out / f"{path.stem}_dim{enlarge:g}.png")
 
 
@@ -51,7 +51,8 @@ def panorama(path: Path, out: Path) -> None:
     import cv2
 
     read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    assert read is not None, path
+    if read is None:
+        raise SystemExit(f"{path} cannot be read")
     linear = read[ROWS, :, ::-1].astype(np.float32)
     light = linear.clip(0, np.quantile(linear, 0.999))
     large = cv2.resize(light, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC).clip(0)
