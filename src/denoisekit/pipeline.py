@@ -41,10 +41,6 @@ METER_BOXES = 256, 6, 3
 """Side of the boxes in which noise is measured, most of them, and most planes of a channel."""
 OWN_BOXES = 192, 1, 1
 """The same for those weights themselves, of whose work it is to be a small part."""
-OWN_LIMIT = 12.0
-"""Times the noise's variance that counts as picture there: they know better than a measurement
-in one box what is noise, but for what is far beyond it. (Less costs light camera noise: 6 costs
-0.05 dB, 12 costs 0.01; clean photographs gain 4 dB by either.)"""
 AGREEMENT_SIDE = 128
 """Side of the box in which a method is compared with that network."""
 METER_LEAST = 32
@@ -280,7 +276,7 @@ class Denoiser:
         ]
         what = replace(what, noises=measure_noise(pairs, self.device, colour=what.colour))
         if own:
-            return replace(what, limit=OWN_LIMIT)
+            return replace(what, trusted=True)
         noisy, clean = (_middle(part) for part in pairs[len(pairs) // 2])
         plain = on_unit(self)
         plain.options = replace(plain.options, strength=1.0)

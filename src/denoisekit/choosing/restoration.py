@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from denoisekit.choosing import spectrum, structure
-from denoisekit.choosing.gain import doubt, picture_share
+from denoisekit.choosing.gain import TRUSTED, doubt, picture_share
 from denoisekit.choosing.noise import Noise, brightness_of, measure, sample
 from denoisekit.tiling import reflect_index
 
@@ -71,9 +71,9 @@ class Restoring:
         Patterns, lines and halftones: what is no noise by its spectrum.
     noises : tuple of Noise or None
         Fine texture too: all that exceeds this noise; one for all colours, or one a channel.
-    limit : float or None
-        How many times that noise's variance counts as picture; None: as
-        `denoisekit.choosing.gain.doubt` says.
+    trusted : bool
+        Whether the network is the one that noise is measured with, which takes away hardly
+        anything else.
     agreed : float
         Part of what is then left that is taken away, 0 to 1; see `agreement`.
     means : bool
@@ -84,7 +84,7 @@ class Restoring:
 
     structure: bool = True
     noises: tuple[Noise, ...] | None = None
-    limit: float | None = None
+    trusted: bool = False
     agreed: float = 1.0
     means: bool = False
     colour: bool = False
@@ -192,15 +192,18 @@ def _noise_in(
     noisy: torch.Tensor, removed: torch.Tensor, what: Restoring, noise: Noise | None
 ) -> torch.Tensor:
     """Return what of the removed is noise, without the rim; (C, h, w) with a rim of `INNER`."""
-    # Texture first: what is left is as strong as the noise, and a pattern only where the
-    # noise could not be measured for it.
     rim = 2 * spectrum.STEP
-    left = removed[:, rim:-rim, rim:-rim]
+    taken = left = removed[:, rim:-rim, rim:-rim]
     if noise is not None:
-        left = left - picture_in(noisy, noisy - removed, noise, what.limit or doubt(noise))
+        limit = TRUSTED if what.trusted else doubt(noise)
+        left = left - picture_in(noisy, noisy - removed, noise, limit)
     inside = slice(structure.SIDE, -structure.SIDE)
     inner = left[:, inside, inside] * what.agreed
-    return inner * structure.noise_share(left) if what.structure else inner
+    if not what.structure:
+        return inner
+    # What other networks take is texture as well, much of it: patterns are looked for in what
+    # is left of it.
+    return inner * structure.noise_share(taken if what.trusted else left)
 
 
 def picture_in(
