@@ -317,7 +317,10 @@ def _notes(run: Run) -> Iterator[str]:
     if run.view.masked:
         yield "values that are no measurement were left as they are"
     if run.strength == "auto" and restored.share >= CLEAN:
-        yield "there is no noise to speak of: the picture is as it was"
+        told = "there is no noise to speak of"
+        if run.denoiser.weights.id != METER:
+            told = f"{run.denoiser.weights.id} takes hardly any noise from it"
+        yield f"{told}: the picture is as it was"
 
 
 @cache
