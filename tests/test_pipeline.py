@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 import box_method
 from denoisekit.errors import DenoisekitError, OutOfMemory, UsageError
+from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.options import Options
 from denoisekit.pipeline import Denoiser
 
@@ -267,3 +269,29 @@ def test_progress_ends_at_the_pixels_of_the_image(shape, ensemble):
     assert len(done) > 5
     info = reader.info
     assert done[-1] == pytest.approx(info.planes * info.height * info.width)
+
+
+def test_one_denoiser_serves_threads_and_mixes_nothing():
+    rng = np.random.default_rng(0)
+    images = [
+        rng.normal(0.2 + 0.1 * i, 0.05, (48 + 8 * i, 64, 3)).clip(0, 1).astype(np.float32)
+        for i in range(6)
+    ]
+    images[3][5, 5] = np.nan
+    made = box(strength="auto", range="0,1", tile=16)
+
+    def one(image):
+        steps, out = [0.0], np.empty_like(image)
+        report = made.run(
+            ArrayReader(image, None),
+            lambda _, top, rows: out.__setitem__(slice(top, top + len(rows)), rows),
+            on_progress=steps.append,
+        )
+        assert steps == sorted(steps)
+        return report, max(steps), out.tobytes()
+
+    alone = [one(image) for image in images]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(one, images))
+    assert together == alone
+    assert [bool(report.notes) for report, _, _ in alone] == [i == 3 for i in range(6)]
