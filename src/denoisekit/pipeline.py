@@ -41,8 +41,8 @@ METER_BOXES = 256, 6, 3
 """Side of the boxes in which noise is measured, most of them, and most planes of a channel."""
 OWN_BOXES = 192, 1, 1
 """The same for those weights themselves, of whose work it is to be a small part."""
-AGREEMENT_SIDE = 128
-"""Side of the box in which a method is compared with that network."""
+AGREEMENT_SIDE, AGREEMENT_BOXES = 96, 4
+"""Side of the boxes in which a method is compared with that network, and most of them."""
 METER_LEAST = 32
 """Shortest side of an image whose noise is measured."""
 CLEAN = 0.98
@@ -251,11 +251,9 @@ class Denoiser:
     def _restoring(self, reader: Reader, signal: Signal, channel: int) -> Restoring:
         """Return what is given back: patterns, and texture by the noise that the meter sees."""
         from denoisekit.choosing.restoration import (
-            Restored,
             Restoring,
             agreement,
             measure_noise,
-            restore,
         )
 
         image, auto = reader.info, self.strength == "auto"
@@ -269,6 +267,8 @@ class Denoiser:
             return what
         axes = "YXS" if what.colour else "YXC"
         own = self.weights.id == METER
+        if own and signal.measured:  # no clean photograph's texture is at stake
+            return what
         meter = _meter(str(self.device))
         pairs = [
             (noisy, np.asarray(meter(noisy, axes=axes)))
@@ -277,15 +277,26 @@ class Denoiser:
         what = replace(what, noises=measure_noise(pairs, self.device, colour=what.colour))
         if own:
             return replace(what, trusted=True)
-        noisy, clean = (_middle(part) for part in pairs[len(pairs) // 2])
+        removed, noise = [], []
+        for noisy, clean in (map(_middle, pair) for pair in pairs[:AGREEMENT_BOXES]):
+            mine = self._restored_box(noisy, axes, what)
+            removed.append(noisy - mine)
+            noise.append(noisy - clean)
+        return replace(what, agreed=agreement(removed, noise))
+
+    def _restored_box(self, noisy: Floats, axes: str, what: Restoring) -> Floats:
+        """Return what becomes of a box (h, w, C) on 0..1."""
+        from denoisekit.choosing.restoration import Restored, restore
+
         plain = on_unit(self)
         plain.options = replace(plain.options, strength=1.0)
         bands = [(0, np.asarray(plain(noisy, axes=axes)))]
-        mine = restore(
-            bands, lambda top, low: noisy[top:low], noisy.shape[:2], self.device, what, Restored()
-        )
-        removed = noisy - np.concatenate([rows for _, rows in mine])
-        return replace(what, agreed=agreement(removed, noisy - clean))
+
+        def rows(top: int, bottom: int) -> Floats:
+            return noisy[top:bottom]
+
+        parts = restore(bands, rows, noisy.shape[:2], self.device, what, Restored())
+        return np.concatenate([part for _, part in parts])
 
     def _study_pixels(self, plan: Plan, reserved: int) -> int:
         """Return how much of an image fits in one call: as much as its tiles, or memory, allow."""

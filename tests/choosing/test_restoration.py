@@ -180,13 +180,13 @@ def test_the_mean_of_every_region_is_kept():
 
 def test_what_has_nothing_to_do_with_the_noise_is_taken_away_less():
     noise = 0.02 * correlated((HEIGHT, WIDTH, 3), 1)
-    assert agreement(noise, noise) == 1
-    assert agreement(0.7 * noise, noise) == 1
+    assert agreement([noise], [noise]) == 1
+    assert agreement([0.7 * noise], [noise]) == 1
     other = 0.02 * correlated((HEIGHT, WIDTH, 3), 2)
-    assert agreement(other, noise) < 0.05
+    assert agreement([other], [noise]) < 0.05
     # As much of either: half of it is noise.
-    assert agreement(noise + 2 * other, noise) == pytest.approx(1.5 / 5, abs=0.05)
-    assert agreement(np.zeros_like(noise), noise) == 1
+    assert agreement([noise + 2 * other], [noise]) == pytest.approx(1.5 / 5, abs=0.05)
+    assert agreement([np.zeros_like(noise)], [noise]) == 1
     clean, shade = scene()
     wiped = np.repeat(shade[..., None], 3, 2)
     half = returned(clean, wiped, what=Restoring(structure=False, agreed=0.5, colour=True))

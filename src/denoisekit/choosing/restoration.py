@@ -6,7 +6,7 @@ out does not depend on how the picture was tiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -231,14 +231,14 @@ def picture_in(
     return spectrum.coloured(spectrum.backward(share * removed[:, 1:-1, 1:-1]))
 
 
-def agreement(removed: Floats, noise: Floats) -> float:
+def agreement(removed: Sequence[Floats], noise: Sequence[Floats]) -> float:
     """Return how much of what a network takes away should be, by what noise is known there.
 
     Parameters
     ----------
-    removed, noise : numpy.ndarray
-        The same part of a picture: what the network takes away after restoration, and the noise
-        as another network sees it.
+    removed, noise : sequence of numpy.ndarray
+        The same parts of a picture: what the network takes away after restoration, and the
+        noise as another network sees it.
 
     Returns
     -------
@@ -246,11 +246,14 @@ def agreement(removed: Floats, noise: Floats) -> float:
         1 unless the two have little to do with each other: `TRUST` times the share of the
         noise in the removed that leaves the least error.
     """
-    power, known = (float(np.square(part, dtype=np.float64).sum()) for part in (removed, noise))
+    mine, theirs = (
+        np.concatenate([part.ravel() for part in parts]).astype(np.float64)
+        for parts in (removed, noise)
+    )
+    power, known = float(mine @ mine), float(theirs @ theirs)
     if power == 0.0 or known > FOREIGN * power:
         return 1.0
-    common = float((removed.astype(np.float64) * noise).sum())
-    return min(1.0, max(0.0, TRUST * common / power))
+    return min(1.0, max(0.0, TRUST * float(mine @ theirs) / power))
 
 
 @torch.inference_mode()
