@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from denoisekit.methods.base import Limits
-from denoisekit.signal import Channel, Signal, View
+from denoisekit.signal import Channel, Signal
+from denoisekit.view import View
 
 
 def assert_limits_are_true(

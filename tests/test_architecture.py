@@ -38,17 +38,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "extremes": {"image"},
     "ranges": {"extremes", "image"},
     "masks": set(),
-    "signal": {"draws", "estimate", "extremes", "image", "masks", "ranges"},
+    "signal": {"estimate", "extremes", "image", "masks", "ranges"},
+    "view": {"draws", "image", "masks", "ranges", "signal"},
     "options": {"methods", "ranges", "signal"},
     "inference": {"device", "draws", "methods", "tiling"},
-    "plane": {"choosing", "draws", "image", "inference", "signal", "tiling"},
+    "plane": {"choosing", "draws", "image", "inference", "signal", "tiling", "view"},
     "interop": {"formats", "image"},
     "pipeline": {"device", "image", "inference", "interop", "methods", "options", "plane"}
-    | {"choosing", "ranges", "signal", "tiling", "weights"},
+    | {"choosing", "ranges", "signal", "tiling", "view", "weights"},
     "export_forms": set(),
     "exporting": {"draws", "export_forms", "methods", "weights"},
     "timing": {"device", "image", "methods", "options", "pipeline", "weights"},
-    "auto": {"choosing", "image", "interop", "options", "pipeline", "plane", "signal", "tiling"}
+    "auto": {"choosing", "image", "interop", "options", "pipeline", "plane", "tiling", "view"}
     | {"weights"},
     "overlap": {"formats", "image"},
     "batch": {"formats", "image", "options", "overlap", "pipeline", "plane"},
@@ -59,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"device", "formats", "image", "methods", "noise", "options", "outputs", "pictures"}
     | {"pipeline", "ranges", "weights"},
     "fitting": {"device", "draws", "estimate", "formats", "image", "inference", "methods"}
-    | {"nets", "options", "pipeline", "plane", "ranges", "signal", "training", "weights"},
+    | {"nets", "options", "pipeline", "plane", "ranges", "signal", "training", "view", "weights"},
     "baselines": set(),
     "bench": {"arrays", "baselines", "device", "formats", "image", "methods", "noise", "options"}
     | {"pictures", "pipeline", "ranges", "weights"},
@@ -82,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"auto", "bench", "choosing", "comparing", "pictures"}
     | {"batch", "device", "estimate", "exporting", "fitting", "formats", "image"}
     | {"inference", "methods", "noise", "options", "outputs", "pipeline", "ranges", "timing"}
-    | {"report", "signal", "training", "weights"},
+    | {"report", "signal", "training", "view", "weights"},
     "__main__": {"cli"},
 }
 EVERYONE = {"_version", "atomic", "errors"}

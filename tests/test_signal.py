@@ -16,7 +16,8 @@ from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.options import Options
 from denoisekit.pipeline import Denoiser
 from denoisekit.ranges import parse_range
-from denoisekit.signal import View, count_wrong, find_signal
+from denoisekit.signal import find_signal
+from denoisekit.view import View, count_wrong
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from denoisekit.image import ImageInfo, Reader
 from denoisekit.interop import Array, denoise_array
 from denoisekit.pipeline import Denoiser, Report, load, on_unit
 from denoisekit.plane import WriteRows
-from denoisekit.signal import View
 from denoisekit.tiling import Floats
+from denoisekit.view import View
 from denoisekit.weights import load_manifest, weights_present
 
 BOXES = 6

@@ -28,8 +28,9 @@ from denoisekit.methods import LoadedMethod, MethodInfo, get_method
 from denoisekit.options import Options, Strength
 from denoisekit.plane import Run, WriteRows
 from denoisekit.ranges import parse_range
-from denoisekit.signal import ROWS, Signal, View, channel_of, find_signal
+from denoisekit.signal import Signal, channel_of, find_signal
 from denoisekit.tiling import Floats, Plan, plan_tiles
+from denoisekit.view import ROWS, View
 from denoisekit.weights import LoadedWeights, load_weights
 
 if TYPE_CHECKING:

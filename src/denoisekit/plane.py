@@ -11,8 +11,9 @@ from einops import repeat
 from denoisekit.draws import Draws
 from denoisekit.image import Pixels, Reader
 from denoisekit.inference import Telling
-from denoisekit.signal import Signal, View
+from denoisekit.signal import Signal
 from denoisekit.tiling import Floats, Plan, run_tiled
+from denoisekit.view import View
 
 if TYPE_CHECKING:
     from denoisekit.choosing.restoration import Restoring

@@ -85,7 +85,8 @@ def _noise(reader: Reader, range_text: str) -> dict[str, Any]:
     """Estimate the noise of the middle plane, on 0..1."""
     from denoisekit.estimate import estimate_noise_rows
     from denoisekit.ranges import parse_range
-    from denoisekit.signal import View, count_wrong, find_signal
+    from denoisekit.signal import find_signal
+    from denoisekit.view import View, count_wrong
 
     info = reader.info
     signal = find_signal(parse_range(range_text), reader)

@@ -8,7 +8,7 @@ import numpy as np
 
 from denoisekit.image import ImageInfo
 from denoisekit.ranges import Floats, Range
-from denoisekit.signal import View
+from denoisekit.view import View
 
 PIXELS = 2**22
 """Most pixels that are kept of an image or stack."""

@@ -27,7 +27,8 @@ from denoisekit.methods import MethodInfo, Stage
 from denoisekit.options import Options, Strength
 from denoisekit.pipeline import Denoiser
 from denoisekit.ranges import Floats, parse_range
-from denoisekit.signal import View, find_signal
+from denoisekit.signal import find_signal
+from denoisekit.view import View
 from denoisekit.weights import LoadedWeights
 
 if TYPE_CHECKING:
