@@ -247,7 +247,7 @@ class Denoiser:
     def _window_bytes(self, image: ImageInfo) -> int:
         """Return what is held of an image beside its tiles: some rows, noisy and denoised."""
         row = image.width * image.samples * (8 + image.dtype.itemsize)
-        return row * min(image.height, 8 * ROWS)
+        return row * min(image.height, 16 * ROWS)
 
     def _restoring(self, reader: Reader, signal: Signal, channel: int) -> Restoring:
         """Return what is given back: patterns, and texture by the noise that the meter sees."""
