@@ -101,7 +101,7 @@ def batch_memory():
     """Return what small pictures need, and a large one does not have: it is held as a whole."""
     from denoisekit.device import CALL_BYTES, used_memory
 
-    return used_memory() + CALL_BYTES + 30 * 2**20
+    return used_memory() + CALL_BYTES + 100 * 2**20
 
 
 def test_ctrl_c_still_stops(weights, monkeypatch):
