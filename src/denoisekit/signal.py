@@ -230,10 +230,12 @@ def nominal_scale(spec: RangeSpec, reader: Reader) -> Range:
     """
     info = reader.info
     if spec.kind == "auto" and info.dtype != np.uint8:
-        scale = find_signal(spec, reader).scale
+        channel = find_signal(spec, reader).channels[0]
+        scale = channel.scale
         unit = info.dtype.kind == "f" and scale.low >= 0 and USED <= scale.high <= 1
-        least, largest = extremes(reader)
-        if not unit and least < largest:
+        # All of the file is read only where the sample may be of a constant.
+        flat = channel.sigma == channel.typical == 0 and len(set(extremes(reader))) == 1
+        if not unit and not flat:
             return scale
     return resolve_range(spec, reader)
 

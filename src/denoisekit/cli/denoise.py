@@ -42,7 +42,7 @@ EPILOG = (
     "denoisekit denoise photo.jpg\n\n"
     "denoisekit denoise photo.png -o clean.png --strength 0.7\n\n"
     "denoisekit denoise holiday/ --recursive -o clean/\n\n"
-    "denoisekit denoise stack.tif --axes TYX --range percentile\n\n"
+    "denoisekit denoise stack.tif --axes TYX\n\n"
     "denoisekit denoise - -o - < photo.png > clean.png"
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,10 +34,8 @@ def noise_of(cameras: str) -> Simulate:
         None is called so, or its strength makes no sense.
     """
     kinds = []
-    for text in cameras.split(","):
-        name, colon, strength = text.strip().partition(":")
-        model = find_model(name)
-        given = {model.strength: read_strength(model, strength)[0] if colon else None}
+    for model, strength in _named(cameras):
+        given = {model.strength: None if strength is None else read_strength(model, strength)[0]}
         kind = _Kind(model, given.get("gain"), given.get("sigma"), given.get("peak"))
         choose_strength(
             model, np.random.default_rng(0), gain=kind.gain, sigma=kind.sigma, peak=kind.peak
@@ -92,11 +90,17 @@ def in_full(cameras: str) -> str:
         None is called so, or its strength is no number.
     """
     told = []
+    for model, strength in _named(cameras):
+        full = "" if strength is None else ":" + read_strength(model, strength)[1]
+        told.append(model.id + full)
+    return ",".join(told)
+
+
+def _named(cameras: str) -> Iterator[tuple[NoiseModel, str | None]]:
+    """Yield each kind of noise that is named, and its strength as written, where there is one."""
     for text in cameras.split(","):
         name, colon, strength = text.strip().partition(":")
-        full = read_strength(find_model(name), strength)[1] if colon else ""
-        told.append(f"{name}{colon}{full}")
-    return ",".join(told)
+        yield find_model(name), strength if colon else None
 
 
 @dataclass(frozen=True, slots=True)
