@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from denoisekit.methods.base import Limits
-from denoisekit.signal import Channel, Signal
-from denoisekit.view import View
+from denoisekit.engine.signal import Channel, Signal
+from denoisekit.engine.view import View
+from denoisekit.limits import Limits
 
 
 def assert_limits_are_true(

@@ -13,85 +13,29 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "denoisekit"
 
-# What each part may import of ours: a part (a module or folder directly in the package), or one
-# module of it. A part may always import itself and EVERYONE.
-MAY_IMPORT: dict[str, set[str]] = {
-    "atomic": set(),
-    "errors": set(),
-    "_version": set(),
-    "image": set(),
-    "estimate": set(),
-    "draws": set(),
-    "cuts": set(),
-    "geometry": {"cuts", "methods.base"},
-    "formats": {"image"},
-    "tiling": {"draws", "geometry"},
-    "nets": set(),
-    "methods": {"nets"},
-    "device": {"geometry", "methods"},
-    "weights": {"methods", "ranges"},
-    "extremes": {"image"},
-    "ranges": {"extremes", "image"},
-    "masks": set(),
-    "signal": {"estimate", "extremes", "image", "masks", "ranges"},
-    "view": {"draws", "image", "masks", "ranges", "signal"},
-    "options": {"methods", "ranges", "signal"},
-    "inference": {"device", "draws", "methods", "tiling"},
-    "plane": {"choosing", "draws", "image", "inference", "signal", "tiling", "view"},
-    "interop": {"formats", "image"},
-    "pipeline": {"device", "image", "inference", "interop", "methods", "options", "plane"}
-    | {"choosing", "ranges", "signal", "tiling", "view", "weights"},
-    "export_forms": set(),
-    "exporting": {"draws", "export_forms", "methods", "weights"},
-    "timing": {"device", "image", "methods", "options", "pipeline", "weights"},
-    "auto": {"choosing", "image", "interop", "options", "pipeline", "plane", "tiling", "view"}
-    | {"weights"},
-    "overlap": {"formats", "image"},
-    "batch": {"formats", "image", "options", "overlap", "pipeline", "plane"},
-    "outputs": {"formats"},
-    "arrays": {"formats", "image"},
-    "pictures": {"arrays", "formats", "image", "outputs", "ranges", "signal"},
-    "noise": {"batch", "formats", "image", "ranges", "signal"},
-    "training": {"device", "formats", "image", "methods", "noise", "options", "outputs", "pictures"}
-    | {"pipeline", "ranges", "weights"},
-    "fitting": {"device", "draws", "estimate", "formats", "image", "inference", "methods"}
-    | {"nets", "options", "pipeline", "plane", "ranges", "signal", "training", "view", "weights"},
-    "baselines": set(),
-    "bench": {"arrays", "baselines", "device", "formats", "image", "methods", "noise", "options"}
-    | {"pictures", "pipeline", "ranges", "weights"},
-    "report": set(),
-    "comparing": {
-        "auto",
-        "baselines",
-        "bench.probe",
-        "choosing",
-        "device",
-        "image",
-        "methods",
-        "options",
-    }
-    | {"pipeline", "ranges", "timing", "weights"},
-    "choosing": {"tiling"},
-    "api": {"auto", "batch", "device", "fitting", "formats", "interop", "options", "outputs"}
-    | {"pipeline", "signal", "training.threads", "weights"},
-    "__init__": {"api"},
-    "cli": {"auto", "bench", "choosing", "comparing", "pictures"}
-    | {"batch", "device", "estimate", "exporting", "fitting", "formats", "image"}
-    | {"inference", "methods", "noise", "options", "outputs", "pipeline", "ranges", "timing"}
-    | {"report", "signal", "training", "view", "weights"},
-    "__main__": {"cli"},
-}
-EVERYONE = {"_version", "atomic", "errors"}
-# Imported late by those who need them.
-TORCH_AT_THE_TOP = re.compile(
-    r"nets/.*|weights/checkpoint\.py|methods/(pd|\w+_objective)\.py"
-    r"|training/(cost|loop|run|step)\.py|fitting/(learner|losses|refining)\.py"
-    r"|choosing/(spectrum|noise|gain|restoration|structure)\.py"
+# A part (a module or folder directly in the package) may import parts of the rows above its own.
+LAYERS = (
+    {"_version", "errors"},
+    {"atomic", "draws", "image", "limits"},
+    {"baselines", "extremes", "formats", "nets", "report"},
+    {"ranges"},
+    {"methods", "noise"},
+    {"weights"},
+    {"interop", "options"},
+    {"engine"},
+    {"arrays", "batch", "export", "ranking"},
+    {"pictures"},
+    {"training"},
+    {"fitting"},
+    {"auto", "bench"},
+    {"comparing"},
+    {"api"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
 )
 
 
@@ -119,6 +63,11 @@ def imports(path: Path) -> tuple[tuple[str, bool], ...]:
     return tuple(imported(parse(path), path))
 
 
+def is_module(name: str) -> bool:
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
 def imported(tree: ast.AST, path: Path) -> Iterator[tuple[str, bool]]:
     """Yield the full name of every module imported, and whether that happens at run time."""
     typing_only = {
@@ -136,7 +85,7 @@ def imported(tree: ast.AST, path: Path) -> Iterator[tuple[str, bool]]:
             module = node.module or ""
             # "from denoisekit import errors" imports denoisekit.errors.
             names = [f"{module}.{alias.name}" for alias in node.names]
-            yield from ((name if module == "denoisekit" else module, runs) for name in names)
+            yield from ((name if is_module(name) else module, runs) for name in names)
 
 
 def top_level(tree: ast.Module) -> ast.Module:
@@ -150,53 +99,66 @@ def top_level(tree: ast.Module) -> ast.Module:
     return ast.Module(kept, [])
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_imports_follow_the_arrows(path):
-    part = part_of(path)
-    assert part in MAY_IMPORT, f"say in this test what {part} may import"
-    allowed = MAY_IMPORT[part] | EVERYONE | {part}
+def ours(path: Path) -> set[str]:
+    """Return the modules of the package that a module imports at run time."""
+    found = set()
     for name, runs in imports(path):
-        ours, _, rest = name.partition(".")
-        if ours == "denoisekit" and runs:
-            assert any(f"{rest}.".startswith(f"{part}.") for part in allowed), (
-                f"{name_of(path)} must not import {name}"
-            )
+        first, _, rest = name.partition(".")
+        if first == "denoisekit" and runs:
+            found.add(rest or "__init__")
+    return found
 
 
-def test_the_table_of_arrows_has_no_circle():
-    order: list[str] = []
-    while len(order) < len(MAY_IMPORT):
-        free = [
-            part
-            for part, needs in MAY_IMPORT.items()
-            if part not in order and {need.split(".")[0] for need in needs} <= set(order)
-        ]
-        assert free, f"circle among {set(MAY_IMPORT) - set(order)}"
-        order += free
+def test_every_part_has_its_layer():
+    assert {part_of(path) for path in modules()} == set().union(*LAYERS)
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "nets").glob("*.py")), ids=name_of)
-def test_nets_import_torch_and_the_standard_library_only(path):
-    for name, _ in imports(path):
-        top = name.partition(".")[0]
-        assert top in {"torch", "einops"} | sys.stdlib_module_names or name.startswith(
-            "denoisekit.nets"
-        ), name
+def test_imports_go_down():
+    level = {part: index for index, row in enumerate(LAYERS) for part in row}
+    wrong = [
+        f"{name_of(path)} imports {name}"
+        for path in modules()
+        for name in ours(path)
+        if (part := name.split(".")[0]) != part_of(path) and level[part] >= level[part_of(path)]
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_torch_is_imported_inside_functions(path):
-    if TORCH_AT_THE_TOP.fullmatch(name_of(path)):
-        return
-    tree = top_level(ast.parse(path.read_text(encoding="utf-8")))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            node.body = [n for n in node.body if not isinstance(n, ast.FunctionDef)]
-    assert "torch" not in {name.partition(".")[0] for name, _ in imported(tree, path)}
+def test_no_modules_import_each_other():
+    known = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in modules()
+    }
+    needs = {
+        name: {
+            other.removeprefix("denoisekit.")
+            for other, runs in imported(top_level(parse(path)), path)
+            if runs and other.removeprefix("denoisekit.") in known
+        }
+        - {name}
+        for name, path in known.items()
+    }
+    while free := [name for name, others in needs.items() if not others & needs.keys()]:
+        for name in free:
+            del needs[name]
+    assert not needs, f"circle among {sorted(needs)}"
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_only_render_prints_and_only_main_exits(path):
+def test_nets_import_torch_and_the_standard_library_only():
+    for path in (PACKAGE / "nets").glob("*.py"):
+        for name, _ in imports(path):
+            top = name.partition(".")[0]
+            assert top in {"torch", "einops"} | sys.stdlib_module_names or name.startswith(
+                "denoisekit.nets"
+            ), f"{name_of(path)}: {name}"
+
+
+def test_only_render_prints_and_only_main_exits():
+    for path in modules():
+        check_that_it_neither_prints_nor_exits(path)
+
+
+def check_that_it_neither_prints_nor_exits(path: Path) -> None:
     tree = parse(path)
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     if name_of(path) != "cli/render.py":
@@ -206,14 +168,14 @@ def test_only_render_prints_and_only_main_exits(path):
         assert not calls & {"sys.exit", "exit", "quit", "os._exit"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_public_names_exist(path):
-    name = ".".join(["denoisekit", *path.relative_to(PACKAGE).with_suffix("").parts])
-    if name.endswith("__main__"):
-        return
-    module = importlib.import_module(name.removesuffix(".__init__"))
-    for public in getattr(module, "__all__", ()):
-        assert getattr(module, public, None) is not None, f"{name}.{public}"
+def test_public_names_exist():
+    for path in modules():
+        name = ".".join(["denoisekit", *path.relative_to(PACKAGE).with_suffix("").parts])
+        if name.endswith("__main__"):
+            continue
+        module = importlib.import_module(name.removesuffix(".__init__"))
+        for public in getattr(module, "__all__", ()):
+            assert getattr(module, public, None) is not None, f"{name}.{public}"
 
 
 def test_importing_the_package_and_the_commands_loads_no_torch():

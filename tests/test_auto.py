@@ -15,10 +15,10 @@ import denoisekit
 from denoisekit import auto
 from denoisekit.auto import Chooser
 from denoisekit.cli import app as frame
+from denoisekit.engine.denoiser import Denoiser
 from denoisekit.errors import UsageError, WeightsError
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.options import Options
-from denoisekit.pipeline import Denoiser
 from denoisekit.weights import LoadedWeights, find_entry, load_manifest
 
 
@@ -148,7 +148,7 @@ def choices(tmp_path, monkeypatch):
     default = replace(box_method.METHOD, id="aprrd")
     monkeypatch.setattr("denoisekit.methods.METHODS", (default,))
     monkeypatch.setattr(
-        "denoisekit.pipeline.load", lambda options, **_: box(0.7, strength=options.strength)
+        "denoisekit.engine.denoiser.load", lambda options, **_: box(0.7, strength=options.strength)
     )
     made = []
 

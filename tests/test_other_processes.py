@@ -13,8 +13,8 @@ import pytest
 
 import denoisekit
 from denoisekit.auto import Chooser
+from denoisekit.engine.denoiser import on_unit
 from denoisekit.fitting import Fit, FitOptions
-from denoisekit.pipeline import on_unit
 from processes import CONTEXT, launch
 
 NOISY = np.random.default_rng(3).integers(0, 200, (40, 48, 3), dtype=np.uint8)

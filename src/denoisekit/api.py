@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from denoisekit.auto import Chooser
-from denoisekit.batch import Job, run_batch, survey, target_info
-from denoisekit.device import parse_memory, resolve_device
+from denoisekit.batch.naming import Naming, Source, check_count, name_outputs
+from denoisekit.batch.run import Job, run_batch, survey, target_info
+from denoisekit.engine.denoiser import Denoiser
+from denoisekit.engine.denoiser import load as load_options
+from denoisekit.engine.device import parse_memory, resolve_device
 from denoisekit.errors import DenoisekitError, UsageError
 from denoisekit.fitting import Fit, FitOptions, fit
 from denoisekit.fitting.options import PRESETS, Listen
 from denoisekit.formats import check_output, create_image, open_image
 from denoisekit.interop import Array, denoise_held, hold
-from denoisekit.options import DEFAULT_METHOD, Options, Strength, parse_time
-from denoisekit.outputs import Naming, Source, check_count, name_outputs
-from denoisekit.pipeline import Denoiser
-from denoisekit.pipeline import load as load_options
-from denoisekit.signal import HotPixels
+from denoisekit.options import DEFAULT_METHOD, HotPixels, Options, Strength, parse_time
 from denoisekit.training.threads import threads_that_help
 from denoisekit.weights import method_of
 

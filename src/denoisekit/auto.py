@@ -8,14 +8,14 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from denoisekit.choosing.renoised import SIDE, SMALLEST, decibels, errors, places
+from denoisekit.engine.denoiser import Denoiser, Report, load, on_unit
+from denoisekit.engine.run import WriteRows
+from denoisekit.engine.tiling import Floats
+from denoisekit.engine.view import View
 from denoisekit.errors import WeightsError
 from denoisekit.image import ImageInfo, Reader
 from denoisekit.interop import Array, denoise_array
-from denoisekit.pipeline import Denoiser, Report, load, on_unit
-from denoisekit.plane import WriteRows
-from denoisekit.tiling import Floats
-from denoisekit.view import View
+from denoisekit.ranking import SIDE, SMALLEST, decibels, errors, places
 from denoisekit.weights import load_manifest, weights_present
 
 BOXES = 6

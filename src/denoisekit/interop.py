@@ -20,7 +20,7 @@ from denoisekit.formats.raw_array import ArrayReader, as_stored, describe_array
 from denoisekit.image import Colour, ImageInfo, Metadata, Pixels, Reader
 
 if TYPE_CHECKING:
-    from denoisekit.plane import WriteRows
+    from denoisekit.engine.run import WriteRows
 
 Array = TypeVar("Array")
 """An array of any kind that `hold` knows."""
@@ -98,7 +98,7 @@ def denoise_array(
     Parameters
     ----------
     run : callable
-        As `denoisekit.pipeline.Denoiser.run`.
+        As `denoisekit.engine.denoiser.Denoiser.run`.
     noisy : array
         Of any kind that `hold` knows.
     axes : str or None

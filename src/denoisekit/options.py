@@ -10,7 +10,9 @@ from typing import Literal
 from denoisekit.errors import UsageError
 from denoisekit.methods import get_method
 from denoisekit.ranges import parse_range
-from denoisekit.signal import HOT_PIXELS, HotPixels
+
+HotPixels = Literal["auto", "remove", "keep"]
+HOT_PIXELS = ("auto", "remove", "keep")
 
 Strength = float | Literal["auto"]
 """A blend with the input, or one that follows from the picture."""
@@ -32,7 +34,7 @@ class Options:
     strength : float, 'auto' or None
         Blend with the input: 1 is the method's result, 0 exactly the input. ``auto``: the
         method's result, with what it took away and was not noise; see
-        `denoisekit.choosing.restoration`. None: as suits the weights.
+        `denoisekit.engine.restoration`. None: as suits the weights.
     self_ensemble : bool
         Average the results of the eight flips and rotations: eight times the work.
     settings : mapping of str to object
@@ -40,7 +42,7 @@ class Options:
     seed : int
         Of methods that draw at random.
     device, precision : str
-        As `denoisekit.device.resolve_device` and `choose_precision` take them.
+        As `denoisekit.engine.device.resolve_device` and `choose_precision` take them.
     tile : int or None
         Side of a tile in pixels: what is kept of it where tiles are exact, what the network
         sees where they are not. 0: the whole image; None: as memory allows.

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from denoisekit.arrays import SUFFIXES, open_arrays
+from denoisekit.batch.naming import find_sources
+from denoisekit.engine.signal import nominal_scale
 from denoisekit.errors import UsageError
 from denoisekit.formats import open_image
 from denoisekit.image import ImageInfo, Metadata, Reader
-from denoisekit.outputs import find_sources
 from denoisekit.ranges import Range, parse_range
-from denoisekit.signal import nominal_scale
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def parse_range(text: str) -> RangeSpec:
     ----------
     text : str
         ``auto``: photographs of 8 bits, and of 16 bits that use their range, from 0 to the
-        largest value; everything else by its own values, see `denoisekit.signal`.
+        largest value; everything else by its own values, see `denoisekit.engine.signal`.
         ``dtype``: all that the type can hold, floats 0 to 1. ``minmax``: least to largest
         value. ``percentile``: 0.1 % to 99.9 %.
         ``LO,HI``: these two numbers.

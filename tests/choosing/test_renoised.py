@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denoisekit.choosing.renoised import SIDE, decibels, errors, moved, places
+from denoisekit.ranking import SIDE, decibels, errors, moved, places
 
 
 def smooth(pixels, radius):

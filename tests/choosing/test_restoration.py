@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from denoisekit.choosing import restoration
-from denoisekit.choosing.restoration import Restored, Restoring, agreement, measure_noise, restore
+from denoisekit.engine import restoration
+from denoisekit.engine.restoration import Restored, Restoring, agreement, measure_noise, restore
 
 HEIGHT, WIDTH = 200, 264
 

@@ -12,10 +12,10 @@ from torch.nn import functional
 
 import box_method
 from denoisekit.cli import app as frame
+from denoisekit.engine.denoiser import Denoiser
 from denoisekit.errors import UsageError
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.options import Options
-from denoisekit.pipeline import Denoiser
 
 
 @pytest.fixture(autouse=True)

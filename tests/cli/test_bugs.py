@@ -11,14 +11,14 @@ from PIL import Image
 
 import bench_box
 import box_method
-from denoisekit import batch
+from denoisekit.batch import run as batch
+from denoisekit.batch import simulate as noise_files
 from denoisekit.bench.protocols import DEFAULT
 from denoisekit.bench.results import RESULTS
 from denoisekit.bench.run import ROWS, Place
 from denoisekit.bench.run import run as run_bench
 from denoisekit.cli import app as frame
 from denoisekit.errors import InputError, InternalError, as_error
-from denoisekit.noise import files as noise_files
 
 SIZES = {"a.png": 40, "b.png": 44, "c.png": 48}
 
@@ -99,7 +99,7 @@ def test_an_image_too_large_for_the_memory_allowed_does_not_stop_the_others(weig
 
 def batch_memory():
     """Return what small pictures need, and a large one does not have: it is held as a whole."""
-    from denoisekit.device import CALL_BYTES, used_memory
+    from denoisekit.engine.device import CALL_BYTES, used_memory
 
     return used_memory() + CALL_BYTES + 100 * 2**20
 

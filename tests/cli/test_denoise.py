@@ -212,7 +212,7 @@ def test_axes_and_range(box):
 
 def test_memory_limits_give_identical_results(box, monkeypatch):
     picture("a.png", 150, 160, 3)
-    monkeypatch.setattr("denoisekit.device.used_memory", lambda: 0)
+    monkeypatch.setattr("denoisekit.engine.device.used_memory", lambda: 0)
     tiles = []
     for limit in ("161MiB", "1GiB"):
         code, out, _ = box("a.png", "-o", f"{limit}.png", "--max-memory", limit, "--json")

@@ -10,8 +10,8 @@ from importlib import metadata
 import pytest
 import torch
 
-from denoisekit import device
 from denoisekit.cli import app as frame
+from denoisekit.engine import device
 from denoisekit.formats import FORMATS
 from denoisekit.weights import find_entry, load_manifest
 
@@ -90,7 +90,7 @@ def test_a_driver_that_torch_does_not_use_is_pointed_out(report, monkeypatch, cu
 def test_native_bf16_shows_in_the_table_and_in_the_advice(report, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for native in (True, False):
-        monkeypatch.setattr("denoisekit.device.native_bf16", lambda native=native: native)
+        monkeypatch.setattr("denoisekit.engine.device.native_bf16", lambda native=native: native)
         found = report()
         assert found["devices"][0]["bf16"] == ("native" if native else "slow")
         assert ("bf16" in found["would_use"]["precision_why"]) is native

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from denoisekit import inference, timing
 from denoisekit.cli import app as frame
+from denoisekit.engine import network as inference
+from denoisekit.engine import timing
 
 
 @pytest.fixture(autouse=True)

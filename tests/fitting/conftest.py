@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from denoisekit import inference
+from denoisekit.engine import network as inference
 from denoisekit.fitting import learner
 
 

@@ -7,9 +7,9 @@ import pytest
 import tifffile
 from samples import pillow, pixels, read
 
+from denoisekit.batch.naming import find_sources, left_out
 from denoisekit.errors import InputError
 from denoisekit.formats import FORMATS, foreign, open_image
-from denoisekit.outputs import find_sources, left_out
 
 MARKED = [(kind, mark) for kind in foreign.KINDS for mark in kind.marks]
 

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from samples import XMP, box, copied, exif, heic, icc, pixels, read
 
+from denoisekit.batch.naming import find_sources
 from denoisekit.errors import InputError, OutputError
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats import find_format, heif, open_image
 from denoisekit.formats.photo import picture_info
 from denoisekit.image import Metadata
-from denoisekit.outputs import find_sources
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from denoisekit.device import CALL_BYTES
 from denoisekit.draws import Draws
+from denoisekit.engine.device import CALL_BYTES
 from denoisekit.methods import aprrd
 from denoisekit.methods import aprrd_objective as objective
 from denoisekit.nets.atbsn import ATBSN, PaddedATBSN

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from denoisekit.draws import Draws
+from denoisekit.engine.tiling import plan_tiles, run_tiled
 from denoisekit.errors import UsageError
 from denoisekit.methods import METHODS, get_method
-from denoisekit.tiling import plan_tiles, run_tiled
 from denoisekit.weights import find_entry, load_manifest
 from golden_weights import formula_weights
 from helpers import assert_limits_are_true

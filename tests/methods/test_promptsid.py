@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from blind_spot_parity import slow_where_full
-from denoisekit.device import CALL_BYTES
 from denoisekit.draws import Draws
+from denoisekit.engine.device import CALL_BYTES
 from denoisekit.methods import promptsid
 from denoisekit.methods import promptsid_names as names
 from denoisekit.methods.promptsid_objective import draw_orders, objective, sub_images

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from blind_spot_parity import BOTH_FORMS, close, load_case, narrow, settings_of, slow_where_full
-from denoisekit.device import CALL_BYTES
 from denoisekit.draws import Draws
+from denoisekit.engine.device import CALL_BYTES
 from denoisekit.methods import aprrd, sdap, ssbsn
 from golden_weights import GOLDEN, shapes_of
 from helpers import assert_limits_are_true

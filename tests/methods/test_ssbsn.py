@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from blind_spot_parity import BOTH_FORMS, close, load_case, narrow, settings_of, slow_where_full
-from denoisekit.device import CALL_BYTES
 from denoisekit.draws import Draws
+from denoisekit.engine.device import CALL_BYTES
 from denoisekit.methods import aprrd, sdap, ssbsn
 from denoisekit.methods.pd import from_mosaic, to_mosaic
 from golden_weights import GOLDEN, shapes_of

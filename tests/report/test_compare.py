@@ -194,7 +194,7 @@ def test_what_takes_too_long_is_left_out(weights, monkeypatch):
     choices = [Choice(name, "box", str(weights), flop) for name, flop in costs.items()]
     timed = {"cheap": None, "slow": 50.0, "late": 0.1}
     loaded = []
-    monkeypatch.setattr("denoisekit.timing.estimate_seconds", lambda *_: timed[loaded[-1]])
+    monkeypatch.setattr("denoisekit.engine.timing.estimate_seconds", lambda *_: timed[loaded[-1]])
     real = run_module.load
 
     def load(options, **more):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from small_runs import picture, write_pictures
 
+from denoisekit.engine.signal import nominal_scale
 from denoisekit.errors import DenoisekitError, InputError, UsageError
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.noise import noise_of
 from denoisekit.pictures import find_files, look_into, pair
 from denoisekit.ranges import parse_range, to_unit
-from denoisekit.signal import nominal_scale
 from denoisekit.training.config import Data
 from denoisekit.training.data import Patches, Pool, batches
 from denoisekit.training.material import gather

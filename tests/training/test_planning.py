@@ -121,7 +121,7 @@ def test_there_are_fewer_pictures_to_look_at_where_there_is_little_time(monkeypa
     noisy = np.zeros((256, 200, 3), np.float32)
     samples = [Sample(noisy + k, noisy) for k in range(8)]
     info, here = get_method("aprrd"), Crew(0, 1, torch.device("cpu"))
-    monkeypatch.setattr("denoisekit.inference.seconds_per_pixel", lambda *_: 1e-5)
+    monkeypatch.setattr("denoisekit.engine.network.seconds_per_pixel", lambda *_: 1e-5)
     each = 256 * 200 * 1e-5
 
     def chosen(seconds):

@@ -21,11 +21,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from small_runs import NETWORKS, asked, run, spoiling, write_pictures
 
+from denoisekit.engine.denoiser import Denoiser
 from denoisekit.errors import DenoisekitError, OutputError, UsageError
 from denoisekit.methods import METHODS, get_method
 from denoisekit.methods.recipe import Batch, distance
 from denoisekit.options import Options
-from denoisekit.pipeline import Denoiser
 from denoisekit.training import loop
 from denoisekit.training.config import Data, Sizes, recipe, resolve
 from denoisekit.training.config_file import read_toml, write_toml

@@ -13,11 +13,11 @@ from einops import rearrange
 
 from denoisekit.baselines import BASELINES, find_baseline
 from denoisekit.bench.protocols import Protocol
-from denoisekit.device import describe_device
+from denoisekit.engine.denoiser import Denoiser, load
+from denoisekit.engine.device import describe_device
 from denoisekit.errors import InputError, UsageError, did_you_mean
 from denoisekit.methods import METHODS, all_methods, get_method
 from denoisekit.options import Options
-from denoisekit.pipeline import Denoiser, load
 from denoisekit.ranges import Floats
 from denoisekit.weights import method_of
 

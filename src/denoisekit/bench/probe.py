@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from denoisekit.device import cpu_model, describe_device, used_memory
+from denoisekit.engine.device import cpu_model, describe_device, used_memory
 from denoisekit.methods.base import torch_dtype
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ def speed(
     from denoisekit.bench.probe import Energy, describe_machine
     from denoisekit.bench.protocols import DEFAULT
     from denoisekit.bench.speed import measure_speed
-    from denoisekit.device import resolve_device
+    from denoisekit.engine.device import resolve_device
 
     where = resolve_device(device)
     sides = [_side(text) for text in split([sizes])]

@@ -76,10 +76,10 @@ def compare(
     """Denoise a part of an image in several ways, rank them, and show all on one page."""
     from denoisekit.cli.compare_view import Speaker
     from denoisekit.comparing import Limits, choices_here, choices_named
+    from denoisekit.engine.signal import find_signal
     from denoisekit.formats import check_output, claim_output, open_image
     from denoisekit.options import parse_time
     from denoisekit.ranges import parse_range
-    from denoisekit.signal import find_signal
 
     page = output or image.with_name(f"{image.stem}_compare.html")
     if page.suffix.lower() not in {"", ".html", ".htm"}:

@@ -43,8 +43,8 @@ class Speaker:
     def __init__(
         self, image: Path, info: ImageInfo, part: Part, scale: Scale, silent: bool
     ) -> None:
-        from denoisekit.choosing.renoised import SMALLEST
         from denoisekit.comparing import as_unit
+        from denoisekit.ranking import SMALLEST
 
         crop = part.crop
         if min(crop.width, crop.height) < SMALLEST:
@@ -209,7 +209,7 @@ class Speaker:
 
 
 def _noise(noisy: Any) -> str:
-    from denoisekit.estimate import estimate_noise
+    from denoisekit.noise.estimate import estimate_noise
 
     found = estimate_noise(noisy)
     if found is None:

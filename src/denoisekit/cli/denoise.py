@@ -32,10 +32,9 @@ from denoisekit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from denoisekit.batch import Job, Outcome, Runner
-    from denoisekit.options import Options
-    from denoisekit.pipeline import Denoiser
-    from denoisekit.signal import HotPixels
+    from denoisekit.batch.run import Job, Outcome, Runner
+    from denoisekit.engine.denoiser import Denoiser
+    from denoisekit.options import HotPixels, Options
 
 EPILOG = (
     "Examples:\n\n"
@@ -112,9 +111,9 @@ def denoise(
     as_json: Json = False,
 ) -> None:
     """Remove the noise from images; each comes back as the same kind of file."""
-    from denoisekit.device import parse_memory
+    from denoisekit.batch.naming import Naming
+    from denoisekit.engine.device import parse_memory
     from denoisekit.options import DEFAULT_METHOD, Options
-    from denoisekit.outputs import Naming
     from denoisekit.weights import method_of
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)
@@ -205,7 +204,7 @@ class _Speaker:
         return failed
 
     def _load(self, options: Options) -> Denoiser:
-        from denoisekit.pipeline import load
+        from denoisekit.engine.denoiser import load
 
         with render.progress("fetching the weights", 1, "MB", self.quiet) as bar:
 
@@ -218,8 +217,8 @@ class _Speaker:
         return denoiser
 
     def _announce(self, plan: Plan, denoiser: Denoiser) -> None:
-        from denoisekit.device import describe_device
-        from denoisekit.timing import LONG, cheaper, estimate_seconds, measure_work
+        from denoisekit.engine.device import describe_device
+        from denoisekit.engine.timing import LONG, cheaper, estimate_seconds, measure_work
 
         if self.quiet:
             return
@@ -243,7 +242,7 @@ class _Speaker:
                 self._say(f"warning: this takes long on a CPU; cheaper: {', or '.join(ways)}")
 
     def _work(self, plan: Plan, denoiser: Denoiser, runner: Runner) -> list[int]:
-        from denoisekit.batch import run_batch
+        from denoisekit.batch.run import run_batch
 
         before = {}
         total = 0.0

@@ -90,7 +90,7 @@ def _system() -> Facts:
     import psutil
     import torch
 
-    from denoisekit.device import cpu_model
+    from denoisekit.engine.device import cpu_model
 
     memory = psutil.virtual_memory()
     return {
@@ -107,7 +107,7 @@ def _system() -> Facts:
 def _devices() -> list[Facts]:
     import torch
 
-    from denoisekit.device import cpu_model, native_bf16
+    from denoisekit.engine.device import cpu_model, native_bf16
 
     def device(name: str, model: str, memory: int | None, bf16: str, fp16: str) -> Facts:
         gibibytes = memory and round(memory / 2**30, 1)
@@ -167,7 +167,7 @@ def _formats() -> list[Facts]:
 
 def _choice(facts: Facts) -> Facts:
     """Return what `denoise` would take if nothing were said, and the reasons."""
-    from denoisekit.device import choose_precision, native_bf16, resolve_device
+    from denoisekit.engine.device import choose_precision, native_bf16, resolve_device
     from denoisekit.methods import METHODS
 
     device = resolve_device("auto")

@@ -30,7 +30,7 @@ def export_weights(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Write a local network as one file for other programs, and compare it with the original."""
-    from denoisekit.exporting import check, export, look_up
+    from denoisekit.export.exporting import check, export, look_up
     from denoisekit.weights import load_weights
 
     settings = parse_settings(set or [])

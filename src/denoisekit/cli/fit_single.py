@@ -33,7 +33,7 @@ from denoisekit.cli.shared import (
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
-    from denoisekit.batch import Outcome
+    from denoisekit.batch.run import Outcome
     from denoisekit.fitting import Fit, Look
     from denoisekit.fitting.files import Fitter
 
@@ -126,11 +126,11 @@ def fit_single(
 ) -> None:
     """Fit a network to one noisy image, and denoise it: nothing else is needed."""
     began = started()
-    from denoisekit.device import parse_memory
+    from denoisekit.batch.naming import Naming
+    from denoisekit.engine.device import parse_memory
     from denoisekit.fitting import PRESETS, FitOptions
     from denoisekit.fitting.files import Fitter
     from denoisekit.options import parse_time
-    from denoisekit.outputs import Naming
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)
     _check_choice("--preset", preset, tuple(PRESETS))
@@ -208,7 +208,7 @@ class _Speaker:
 
     def run(self, plan: Plan, fitter: Fitter, seconds: float) -> list[int]:
         """Fit and denoise; return the exit codes of what failed."""
-        from denoisekit.batch import run_batch
+        from denoisekit.batch.run import run_batch
 
         for path, error in plan.failures:
             render.failure(path, error, self.as_json)

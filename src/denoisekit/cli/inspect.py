@@ -12,8 +12,8 @@ from denoisekit.cli.pipes import piped
 from denoisekit.cli.shared import Axes, Range
 
 if TYPE_CHECKING:
-    from denoisekit.estimate import NoiseEstimate
     from denoisekit.image import ImageInfo, Reader
+    from denoisekit.noise.estimate import NoiseEstimate
 
 EPILOG = (
     "Examples:\n\ndenoisekit inspect photo.jpg\n\ndenoisekit inspect stack.tif --axes TYX --json"
@@ -83,10 +83,10 @@ def _content(info: ImageInfo) -> dict[str, Any]:
 
 def _noise(reader: Reader, range_text: str) -> dict[str, Any]:
     """Estimate the noise of the middle plane, on 0..1."""
-    from denoisekit.estimate import estimate_noise_rows
+    from denoisekit.engine.signal import find_signal
+    from denoisekit.engine.view import View, count_wrong
+    from denoisekit.noise.estimate import estimate_noise_rows
     from denoisekit.ranges import parse_range
-    from denoisekit.signal import find_signal
-    from denoisekit.view import View, count_wrong
 
     info = reader.info
     signal = find_signal(parse_range(range_text), reader)
@@ -117,8 +117,8 @@ def _noise(reader: Reader, range_text: str) -> dict[str, Any]:
 
 
 def _advice(info: ImageInfo, facts: dict[str, Any]) -> dict[str, Any]:
+    from denoisekit.engine.timing import estimate_seconds, measure_work, untrained
     from denoisekit.methods import METHODS
-    from denoisekit.timing import estimate_seconds, measure_work, untrained
 
     method = METHODS[0]
     denoiser = untrained(method)

@@ -10,10 +10,10 @@ from denoisekit.atomic import remove_dead_parts
 from denoisekit.errors import DenoisekitError, InputError, OutputTaken, UsageError, as_error
 
 if TYPE_CHECKING:
-    from denoisekit.batch import Job
+    from denoisekit.batch.naming import Naming, Source
+    from denoisekit.batch.run import Job
     from denoisekit.errors import DenoisekitError
     from denoisekit.image import ImageInfo
-    from denoisekit.outputs import Naming, Source
 
 
 class Plan:
@@ -61,15 +61,15 @@ class Plan:
         DenoisekitError
             Two inputs would write one file, or an output would replace an input.
         """
-        from denoisekit.batch import Job, survey, target_info
-        from denoisekit.formats import check_output
-        from denoisekit.outputs import (
+        from denoisekit.batch.naming import (
             check_count,
             check_ending,
             find_sources,
             left_out,
             name_outputs,
         )
+        from denoisekit.batch.run import Job, survey, target_info
+        from denoisekit.formats import check_output
 
         naming = self.naming
         if len(inputs) == 1 and not os.path.isdir(inputs[0]):  # noqa: PTH112 - no permission: no

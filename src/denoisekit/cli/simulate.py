@@ -26,9 +26,9 @@ from denoisekit.cli.shared import (
 from denoisekit.errors import OutputTaken, as_error
 
 if TYPE_CHECKING:
-    from denoisekit.batch import Job
+    from denoisekit.batch.run import Job
+    from denoisekit.batch.simulate import Simulated, Strength
     from denoisekit.noise import NoiseModel
-    from denoisekit.noise.files import Simulated, Strength
 
 SUFFIX = "_noisy"
 
@@ -98,9 +98,9 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Put the noise of a camera or a microscope on clean images."""
+    from denoisekit.batch.naming import Naming
+    from denoisekit.batch.simulate import Strength
     from denoisekit.noise import find_model
-    from denoisekit.noise.files import Strength
-    from denoisekit.outputs import Naming
     from denoisekit.ranges import parse_range
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)
@@ -150,7 +150,7 @@ class _Speaker:
         self, plan: Plan, model: NoiseModel, strength: Strength, seed: int, range_: str
     ) -> list[int]:
         """Return the exit codes of the files that failed."""
-        from denoisekit.noise.files import file_rng, simulate_file
+        from denoisekit.batch.simulate import file_rng, simulate_file
 
         failed = [error.exit_code for _, error in plan.failures]
         for path, error in plan.failures:

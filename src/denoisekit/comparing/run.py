@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from denoisekit.baselines import find_baseline
-from denoisekit.choosing.renoised import Way, decibels, errors, places
 from denoisekit.comparing.choices import Choice
 from denoisekit.comparing.part import Part, as_unit
-from denoisekit.device import resolve_device
+from denoisekit.engine.denoiser import Denoiser, load, on_unit
+from denoisekit.engine.device import resolve_device
 from denoisekit.errors import InternalError, as_error
 from denoisekit.image import Pixels
 from denoisekit.options import Options
-from denoisekit.pipeline import Denoiser, load, on_unit
 from denoisekit.ranges import Floats, Range
+from denoisekit.ranking import Way, decibels, errors, places
 
 HOPELESS = 4.0
 """Times the time that is left, from which what is expected is not even loaded to be timed."""
@@ -151,7 +151,7 @@ def compare(
 
 
 def judge(noisy: Sequence[Floats], results: Sequence[Result]) -> tuple[float, list[Result]]:
-    """Estimate how good results are; see `denoisekit.choosing.renoised`.
+    """Estimate how good results are; see `denoisekit.ranking`.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ class _Runner:
 
     def seconds(self) -> float:
         """Return how long it will take; 0 where that is little or not known."""
-        from denoisekit.timing import estimate_seconds, measure_work
+        from denoisekit.engine.timing import estimate_seconds, measure_work
 
         if self.denoiser is None:
             return 0.0
@@ -221,7 +221,7 @@ class _Runner:
     def run(self) -> Result:
         """Denoise."""
         from denoisekit.bench.probe import peak_memory
-        from denoisekit.device import describe_device
+        from denoisekit.engine.device import describe_device
 
         denoised: list[Floats] = []
         seconds = 0.0

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from denoisekit.device import resolve_device
+from denoisekit.engine.denoiser import Report
+from denoisekit.engine.device import resolve_device
+from denoisekit.engine.run import WriteRows
 from denoisekit.errors import UsageError
 from denoisekit.fitting.fit import fit
 from denoisekit.fitting.options import LEAST, FitOptions, Listen
 from denoisekit.fitting.result import Fit
 from denoisekit.image import ImageInfo, Pixels, Reader
 from denoisekit.options import Options
-from denoisekit.pipeline import Report
-from denoisekit.plane import WriteRows
 from denoisekit.training.threads import threads_that_help
 
 
@@ -61,7 +61,7 @@ class Fitter:
         on_progress: Callable[[float], None] | None = None,
         reserved: int = 0,
     ) -> Report:
-        """Fit to an open image and denoise it; see `denoisekit.pipeline.Denoiser.run`.
+        """Fit to an open image and denoise it; see `denoisekit.engine.denoiser.Denoiser.run`.
 
         Raises
         ------

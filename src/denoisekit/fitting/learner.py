@@ -289,7 +289,7 @@ class Learner:
 
 
 def _precision(device: torch.device) -> str:
-    from denoisekit.device import native_bf16
+    from denoisekit.engine.device import native_bf16
 
     if device.type == "cuda":
         return "bf16"

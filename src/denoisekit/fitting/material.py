@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from denoisekit.engine.view import View
 from denoisekit.image import ImageInfo
 from denoisekit.ranges import Floats, Range
-from denoisekit.view import View
 
 PIXELS = 2**22
 """Most pixels that are kept of an image or stack."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from denoisekit.estimate import NoiseEstimate, estimate_noise
 from denoisekit.fitting.material import Material
 from denoisekit.methods import MethodInfo, Stage, get_method
 from denoisekit.methods.recipe import cosine
+from denoisekit.noise.estimate import NoiseEstimate, estimate_noise
 
 if TYPE_CHECKING:
     from denoisekit.fitting.losses import Loss

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from denoisekit.engine.denoiser import Denoiser
 from denoisekit.image import ImageInfo
-from denoisekit.pipeline import Denoiser
 from denoisekit.ranges import Floats, Range, from_unit, to_unit
 
 HALVINGS = 24

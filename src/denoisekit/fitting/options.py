@@ -47,7 +47,7 @@ class FitOptions:
     seed : int
         Of all that is drawn.
     device, precision : str
-        As `denoisekit.device.resolve_device` and `choose_precision` take them; the precision
+        As `denoisekit.engine.device.resolve_device` and `choose_precision` take them; the precision
         is that of the result, not of the steps.
     max_memory : int or None
         Most bytes that tiles of the result may take.

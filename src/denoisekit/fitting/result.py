@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from denoisekit.engine.denoiser import Denoiser
 from denoisekit.errors import OutputError
 from denoisekit.fitting.options import FitOptions, Look
-from denoisekit.pipeline import Denoiser
 from denoisekit.training.state import write_weights
 
 

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from denoisekit.device import resolve_device
+from denoisekit.engine.denoiser import Denoiser
+from denoisekit.engine.device import resolve_device
+from denoisekit.engine.signal import find_signal
+from denoisekit.engine.view import View
 from denoisekit.fitting.material import (
     Held,
     Material,
@@ -25,10 +28,7 @@ from denoisekit.fitting.options import FitOptions, Listen, Look
 from denoisekit.image import Reader
 from denoisekit.methods import MethodInfo, Stage
 from denoisekit.options import Options, Strength
-from denoisekit.pipeline import Denoiser
 from denoisekit.ranges import Floats, parse_range
-from denoisekit.signal import find_signal
-from denoisekit.view import View
 from denoisekit.weights import LoadedWeights
 
 if TYPE_CHECKING:

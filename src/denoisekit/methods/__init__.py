@@ -1,9 +1,9 @@
 """The methods: a list one can read. A new one is a module and a line here."""
 
 from denoisekit.errors import UsageError, did_you_mean
+from denoisekit.limits import Limits
 from denoisekit.methods import aprrd, promptsid, sdap, single, ssbsn
 from denoisekit.methods.base import (
-    Limits,
     LoadedMethod,
     MethodInfo,
     Setting,

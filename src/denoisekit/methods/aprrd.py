@@ -14,8 +14,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from denoisekit.limits import Limits
 from denoisekit.methods import aprrd_objective as objective
-from denoisekit.methods.base import Config, Limits, MethodInfo, Settings, Traits, torch_dtype
+from denoisekit.methods.base import Config, MethodInfo, Settings, Traits, torch_dtype
 from denoisekit.methods.recipe import AVERAGE, Batch, Stage, cosine, supervised
 
 if TYPE_CHECKING:

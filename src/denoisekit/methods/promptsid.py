@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from denoisekit.limits import Limits
 from denoisekit.methods.base import (
     Config,
-    Limits,
     MethodInfo,
     Setting,
     Settings,

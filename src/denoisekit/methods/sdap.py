@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from denoisekit.limits import Limits
 from denoisekit.methods import blind_spot
-from denoisekit.methods.base import Config, Limits, MethodInfo, Setting, Settings, Traits
+from denoisekit.methods.base import Config, MethodInfo, Setting, Settings, Traits
 from denoisekit.methods.recipe import AVERAGE, Batch, Stage, cosine, distance
 
 if TYPE_CHECKING:

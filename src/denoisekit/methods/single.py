@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from denoisekit.limits import Limits
 from denoisekit.methods.base import (
     Config,
-    Limits,
     MethodInfo,
     Settings,
     Traits,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from denoisekit.device import CALL_BYTES, available_memory
+from denoisekit.engine.device import CALL_BYTES, available_memory
 from denoisekit.errors import OutOfMemory
 from denoisekit.methods import MethodInfo, Stage
 from denoisekit.training.config import Sizes

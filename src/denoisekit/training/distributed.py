@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from denoisekit.device import resolve_device
+from denoisekit.engine.device import resolve_device
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def crew(device: str) -> Iterator[Crew]:
     Parameters
     ----------
     device : str
-        As `denoisekit.device.resolve_device` takes it; with several processes on GPUs
+        As `denoisekit.engine.device.resolve_device` takes it; with several processes on GPUs
         each takes its own.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))

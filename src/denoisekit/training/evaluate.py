@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from denoisekit.engine.denoiser import Denoiser
 from denoisekit.errors import OutputError
 from denoisekit.formats import create_image
 from denoisekit.image import ImageInfo
 from denoisekit.methods import MethodInfo
 from denoisekit.options import Options
-from denoisekit.pipeline import Denoiser
 from denoisekit.ranges import Floats
 from denoisekit.training.data import Pool
 from denoisekit.training.distributed import Crew

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from denoisekit.device import available_memory
+from denoisekit.engine.device import available_memory
 from denoisekit.errors import UsageError
 from denoisekit.noise import Simulate, find_model, noise_of
 from denoisekit.pictures import Picture, check_pairs, find_files, look_into, pair

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from denoisekit.device import available_memory
+from denoisekit.engine.device import available_memory
 from denoisekit.errors import OutOfMemory, UsageError
 from denoisekit.methods import MethodInfo
 from denoisekit.training.config import TIME_SHARE, Asked, Config, stages_of

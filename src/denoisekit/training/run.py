@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from denoisekit.atomic import Claim, remove_dead_parts
-from denoisekit.device import choose_precision, describe_device
+from denoisekit.engine.device import choose_precision, describe_device
 from denoisekit.errors import InputError, OutOfMemory, OutputError, OutputTaken, UsageError
 from denoisekit.methods import MethodInfo, Stage, get_method
 from denoisekit.training.config import (
@@ -45,7 +45,7 @@ class Machine:
     Attributes
     ----------
     device : str
-        As `denoisekit.device.resolve_device` takes it.
+        As `denoisekit.engine.device.resolve_device` takes it.
     workers : int
         Threads that prepare batches.
     tensorboard : bool

@@ -25,7 +25,7 @@ MOST_ITEMS = 256
 """Of a list."""
 
 _OF_FITS: Mapping[str, Any] = {"range": "0,1", "offset": [0.0]}
-"""What the kit itself keeps beside a network's sizes; see `denoisekit.pipeline.Denoiser`."""
+"""What the kit itself keeps beside a network's sizes; see `denoisekit.engine.denoiser.Denoiser`."""
 
 
 def read_config(text: str, method: MethodInfo) -> dict[str, Any]:

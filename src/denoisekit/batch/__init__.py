@@ -1,0 +1,1 @@
+"""Many files: names of the results, and a run over all of them."""

@@ -1,0 +1,1 @@
+"""A network for other programs: ONNX and TorchScript."""
