@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pair_noise import LAGS, LEVELS, NoiseStatistics, measure_noise
 from PIL import Image, ImageDraw, ImageFont
 
 from denoisekit.noise import CAMERAS, simulate
-from denoisekit.noise.statistics import LAGS, LEVELS, NoiseStatistics, measure_noise
 
 Floats = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]

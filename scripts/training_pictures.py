@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from soften_photographs import soften
 
-from denoisekit.noise.develop import to_linear, to_srgb
+from denoisekit.noise.camera import to_linear, to_srgb
 
 HELD = 8
 DIM = (0.35, 0.35, 0.15, 0.15)

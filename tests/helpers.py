@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -91,3 +95,15 @@ def view_of(reader, scale):
     channel = Channel(scale, (scale.low + scale.high) / 2)
     signal = Signal((channel,), measured=False, absent=(), spikes=False, grey=False, remove=True)
     return View(reader, signal)
+
+
+def load_script(name: str) -> ModuleType:
+    """Import a module of ``scripts/``."""
+    path = Path(__file__).parents[1] / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -11,10 +11,11 @@ from PIL import Image
 
 from denoisekit.errors import InputError, UsageError
 from denoisekit.noise import CAMERAS, choose_strength, in_full, noise_of, prepare, simulate
-from denoisekit.noise.camera import DSLR, PHONE, draw_settings, photograph
-from denoisekit.noise.develop import PITCH, coarse
-from denoisekit.noise.sources import Detector, draw_detector
-from denoisekit.noise.statistics import measure_noise
+from denoisekit.noise.camera import DSLR, PHONE, PITCH, coarse, draw_settings, photograph
+from denoisekit.noise.models import Detector, start_detector
+from helpers import load_script
+
+measure_noise = load_script("pair_noise").measure_noise
 
 
 def rng(seed=0):
@@ -81,9 +82,7 @@ def test_poisson_noise_counts_photons(level):
 def test_fluorescence_is_shot_and_read_noise():
     model = dataclasses.replace(
         CAMERAS["fluorescence"],
-        start=lambda gain, channels, bits, rng: draw_detector(
-            Detector(read=(0.5, 0.5001), smooth=0.0), gain, channels, rng
-        ),
+        start=partial(start_detector, Detector(read=(0.5, 0.5001), smooth=0.0)),
     )
     for level in (0.2, 0.6):
         noisy = simulate(flat(level, channels=1), model, rng(), gain=0.01)

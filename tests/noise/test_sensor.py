@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denoisekit.noise.bayer import demosaic, mosaic
-from denoisekit.noise.develop import (
+from denoisekit.noise.camera import (
     LUMA,
+    box_mean,
     code_jpeg,
-    smooth,
     smooth_colour,
     smooth_luma,
     to_linear,
     to_srgb,
     uneven,
 )
-from denoisekit.noise.sensor import expose, expose_clipped
+from denoisekit.noise.sensor import demosaic, expose, expose_clipped, mosaic
 
 PHASES = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -81,7 +80,7 @@ def test_demosaicing_treats_both_axes_and_both_colours_alike():
 def test_pictures_of_a_few_pixels(shape):
     raw = np.full(shape, 0.5, np.float32)
     assert np.allclose(demosaic(raw, (0, 1)), 0.5)
-    assert np.allclose(smooth(raw, 7), 0.5)
+    assert np.allclose(box_mean(raw, 7), 0.5)
 
 
 @pytest.mark.parametrize("contrast", [0.0, 0.01, 0.4, 1.0])
@@ -99,7 +98,7 @@ def test_the_curve_is_that_of_srgb():
 
 def test_smoothing_is_the_mean_of_a_square_and_splits_brightness_from_colour():
     noise = np.random.default_rng(0).standard_normal((3, 20, 20)).astype(np.float32)
-    assert smooth(noise, 5)[1, 10, 11] == pytest.approx(noise[1, 8:13, 9:14].mean(), abs=1e-6)
+    assert box_mean(noise, 5)[1, 10, 11] == pytest.approx(noise[1, 8:13, 9:14].mean(), abs=1e-6)
     luma = np.tensordot(LUMA, noise, 1)
     kept = smooth_colour(noise, 5)
     np.testing.assert_allclose(np.tensordot(LUMA, kept, 1), luma, atol=1e-5)

@@ -7,7 +7,7 @@ import math
 import torch
 
 from denoisekit.noise import spectrum
-from denoisekit.noise.correlated import Noise
+from denoisekit.noise.spectrum import NoiseSpectrum
 
 LIGHT, STRONG = 1 / 255, 8 / 255
 """Standard deviations of noise, on 0..1, and"""
@@ -25,7 +25,7 @@ one box what is noise, but for what is far beyond it. (6 costs light camera nois
 costs 0.01; clean photographs gain 4 dB by either.)"""
 
 
-def doubt(noise: Noise) -> float:
+def doubt(noise: NoiseSpectrum) -> float:
     """Return how many times the noise's variance counts as picture."""
     sigma = math.sqrt(float(noise.variance.mean()))
     step = (sigma - LIGHT) / (STRONG - LIGHT)
@@ -33,7 +33,7 @@ def doubt(noise: Noise) -> float:
 
 
 def picture_share(
-    removed: torch.Tensor, brightness: torch.Tensor, noise: Noise, limit: float
+    removed: torch.Tensor, brightness: torch.Tensor, noise: NoiseSpectrum, limit: float
 ) -> torch.Tensor:
     """Return the part of every coefficient to be given back.
 
@@ -43,7 +43,7 @@ def picture_share(
         (C, rows, columns, `SIDE`²): coefficients of noisy - denoised.
     brightness : torch.Tensor
         (rows, columns): of the denoised blocks.
-    noise : Noise
+    noise : NoiseSpectrum
         Of the picture.
     limit : float
         How many times the noise's variance counts as picture.

@@ -18,7 +18,7 @@ from denoisekit.engine import structure
 from denoisekit.engine.gain import TRUSTED, doubt, picture_share
 from denoisekit.engine.tiling import reflect_index
 from denoisekit.noise import spectrum
-from denoisekit.noise.correlated import Noise, brightness_of, measure, sample
+from denoisekit.noise.spectrum import NoiseSpectrum, brightness_of, measure, sample
 
 Floats = npt.NDArray[np.float32]
 Rows = Callable[[int, int], Floats]
@@ -84,7 +84,7 @@ class Restoring:
     """
 
     structure: bool = True
-    noises: tuple[Noise, ...] | None = None
+    noises: tuple[NoiseSpectrum, ...] | None = None
     trusted: bool = False
     agreed: float = 1.0
     means: bool = False
@@ -190,7 +190,7 @@ def _means(removed: torch.Tensor) -> torch.Tensor:
 
 
 def _noise_in(
-    noisy: torch.Tensor, removed: torch.Tensor, what: Restoring, noise: Noise | None
+    noisy: torch.Tensor, removed: torch.Tensor, what: Restoring, noise: NoiseSpectrum | None
 ) -> torch.Tensor:
     """Return what of the removed is noise, without the rim; (C, h, w) with a rim of `INNER`."""
     rim = 2 * spectrum.STEP
@@ -208,7 +208,7 @@ def _noise_in(
 
 
 def picture_in(
-    noisy: torch.Tensor, denoised: torch.Tensor, noise: Noise, limit: float
+    noisy: torch.Tensor, denoised: torch.Tensor, noise: NoiseSpectrum, limit: float
 ) -> torch.Tensor:
     """Return what of noisy - denoised exceeds the noise.
 
@@ -216,7 +216,7 @@ def picture_in(
     ----------
     noisy, denoised : torch.Tensor
         (C, h, w) with a rim of two `spectrum.STEP`; h and w are multiples of that.
-    noise : Noise
+    noise : NoiseSpectrum
         Of the picture.
     limit : float
         How many times its variance counts as picture.
@@ -260,7 +260,7 @@ def agreement(removed: Sequence[Floats], noise: Sequence[Floats]) -> float:
 @torch.inference_mode()
 def measure_noise(
     boxes: Iterable[tuple[Floats, Floats]], device: torch.device, *, colour: bool
-) -> tuple[Noise, ...]:
+) -> tuple[NoiseSpectrum, ...]:
     """Measure the noise of a picture on what a network took from some of it.
 
     Parameters
@@ -274,7 +274,7 @@ def measure_noise(
 
     Returns
     -------
-    tuple of Noise
+    tuple of NoiseSpectrum
         For `Restoring.noises`.
     """
     samples = []

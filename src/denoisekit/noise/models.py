@@ -1,9 +1,9 @@
-"""The kinds of noise, as data: `CAMERAS`, `prepare` and `simulate`."""
+"""The kinds of noise, as data: `CAMERAS`, `prepare` and `simulate`; noise as a user writes it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -12,15 +12,19 @@ from typing import Literal
 import numpy as np
 
 from denoisekit.errors import InputError, UsageError, did_you_mean
-from denoisekit.noise.camera import DSLR, PHONE, Camera, draw_settings, photograph
-from denoisekit.noise.sensor import Floats
-from denoisekit.noise.sources import Detector, add_gaussian, count_photons, draw_detector
+from denoisekit.noise.camera import DSLR, PHONE, Camera, box_mean, draw_settings, photograph
+from denoisekit.noise.sensor import Floats, expose, expose_clipped
 
 Rng = np.random.Generator
+
 Noise = Callable[[Floats, Rng], Floats]
 """``noise(clean, rng)``: the noise of one image, called with each of its planes."""
 
-Start = Callable[[float, int, int | None, Rng], Noise]
+Simulate = Callable[[Floats, Rng], Floats]
+"""``simulate(clean, rng)``: (H, W, C) on 0..1 with noise added."""
+
+EIGHT_BITS = 255
+"""White of 8 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +57,70 @@ class NoiseModel:
     drawn: tuple[float, float]
     allowed: tuple[float, float]
     channels: int | None
-    start: Start
+    start: Callable[[float, int, int | None, Rng], Noise]
 
 
-def _start_camera(
-    camera: Camera, strength: float, _channels: int, bits: int | None, rng: Rng
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """What the detectors of microscopes do, as ranges that each image draws from.
+
+    Attributes
+    ----------
+    read : (float, float)
+        Read noise in photons; drawn log-uniformly.
+    channels : float
+        How much the gains of the channels differ: deviation of their logarithm.
+    smooth : float
+        Probability that the noise is correlated between neighbours, as after resampling.
+    smooth_shares : (float, float)
+        How much of the noise is then replaced by the average of nine pixels.
+    """
+
+    read: tuple[float, float] = (0.05, 2.0)
+    channels: float = 0.3
+    smooth: float = 0.25
+    smooth_shares: tuple[float, float] = (0.1, 0.6)
+
+
+def start_camera(camera: Camera, gain: float, _channels: int, bits: int | None, rng: Rng) -> Noise:
+    """Draw what a camera does to one image."""
+    return partial(photograph, draw_settings(camera, gain, rng, jpeg=bits == 8), bits)
+
+
+def start_detector(
+    detector: Detector, gain: float, channels: int, _bits: int | None, rng: Rng
 ) -> Noise:
-    settings = draw_settings(camera, strength, rng, jpeg=bits == 8)
-    return partial(photograph, settings, bits)
+    """Draw the detector of one image; with several channels, the gain is that in their middle."""
+    differ = rng.normal(0, detector.channels, channels)
+    gains = gain * np.exp(differ - np.median(differ))
+    least, largest = np.log(detector.read)
+    reads = gains * np.exp(rng.uniform(least, largest, channels))
+    share = rng.uniform(*detector.smooth_shares) if rng.random() < detector.smooth else 0.0
+
+    def detect(clean: Floats, rng: Rng) -> Floats:
+        """Expose every channel on a detector of its own, which clips at black and white."""
+        noisy = np.empty_like(clean)
+        for index in range(channels):
+            light = clean[..., index].clip(0, 1)
+            noise = expose_clipped(light, gains[index], reads[index], rng) - light
+            if share:
+                noise -= np.float32(share) * (noise - box_mean(noise, 3))
+            noisy[..., index] = (light + noise).clip(0, 1)
+        return noisy
+
+    return detect
 
 
-def _start_detector(
-    detector: Detector, strength: float, channels: int, _bits: int | None, rng: Rng
-) -> Noise:
-    return draw_detector(detector, strength, channels, rng)
+def start_gaussian(sigma: float, _channels: int, _bits: int | None, _rng: Rng) -> Noise:
+    """Return what adds normal noise of one deviation; nothing is clipped."""
+    return lambda clean, rng: (
+        clean + np.float32(sigma) * rng.standard_normal(clean.shape, np.float32)
+    )
 
 
-def _start_gaussian(strength: float, _channels: int, _bits: int | None, _rng: Rng) -> Noise:
-    return partial(add_gaussian, strength)
-
-
-def _start_poisson(strength: float, _channels: int, _bits: int | None, _rng: Rng) -> Noise:
-    return partial(count_photons, strength)
+def start_poisson(peak: float, _channels: int, _bits: int | None, _rng: Rng) -> Noise:
+    """Return what counts photons, as parts of what white counts on average; no clip at white."""
+    return lambda clean, rng: expose(np.maximum(clean, 0), 1 / peak, 0.0, rng)
 
 
 _MODELS = (
@@ -82,46 +128,46 @@ _MODELS = (
         "phone",
         "a small sensor, its noise developed and mostly left as it is",
         "gain",
-        (3e-6, 4e-2),
-        (1e-8, 1.0),
-        3,
-        partial(_start_camera, PHONE),
+        drawn=(3e-6, 4e-2),
+        allowed=(1e-8, 1.0),
+        channels=3,
+        start=partial(start_camera, PHONE),
     ),
     NoiseModel(
         "dslr",
         "a large sensor, its noise developed, smoothed and coded as JPEG",
         "gain",
-        (3e-6, 8e-3),
-        (1e-8, 1.0),
-        3,
-        partial(_start_camera, DSLR),
+        drawn=(3e-6, 8e-3),
+        allowed=(1e-8, 1.0),
+        channels=3,
+        start=partial(start_camera, DSLR),
     ),
     NoiseModel(
         "fluorescence",
         "a microscope's detector: shot and read noise, channel by channel",
         "gain",
-        (1e-3, 0.25),
-        (1e-8, 1.0),
-        None,
-        partial(_start_detector, Detector()),
+        drawn=(1e-3, 0.25),
+        allowed=(1e-8, 1.0),
+        channels=None,
+        start=partial(start_detector, Detector()),
     ),
     NoiseModel(
         "gaussian",
         "normal noise of one deviation, independent everywhere",
         "sigma",
-        (1 / 255, 75 / 255),
-        (0.0, 100.0),
-        None,
-        _start_gaussian,
+        drawn=(1 / 255, 75 / 255),
+        allowed=(0.0, 100.0),
+        channels=None,
+        start=start_gaussian,
     ),
     NoiseModel(
         "poisson",
         "photon counts, independent everywhere",
         "peak",
-        (2.0, 2000.0),
-        (1e-3, 1e9),
-        None,
-        _start_poisson,
+        drawn=(2.0, 2000.0),
+        allowed=(1e-3, 1e9),
+        channels=None,
+        start=start_poisson,
     ),
 )
 
@@ -166,13 +212,22 @@ def choose_strength(
     UsageError
         It is another one, or a value that makes no sense.
     """
+    return _strength(model, rng, _given(model, gain, sigma, peak))
+
+
+def _given(
+    model: NoiseModel, gain: float | None, sigma: float | None, peak: float | None
+) -> float | None:
     given = {"gain": gain, "sigma": sigma, "peak": peak}
     for name, value in given.items():
         if value is not None and name != model.strength:
             raise UsageError(
                 f"{model.id} noise has no {name}", f"its strength is its {model.strength}"
             )
-    value = given[model.strength]
+    return given[model.strength]
+
+
+def _strength(model: NoiseModel, rng: Rng, value: float | None) -> float:
     if value is None:
         low, high = model.drawn
         return float(np.exp(rng.uniform(math.log(low), math.log(high))))
@@ -223,13 +278,18 @@ def prepare(
         A camera was asked for other than three channels.
     """
     model = find_model(camera) if isinstance(camera, str) else camera
+    return _prepare(model, channels, rng, _given(model, gain, sigma, peak), bits)
+
+
+def _prepare(
+    model: NoiseModel, channels: int, rng: Rng, value: float | None, bits: int | None
+) -> Noise:
     if model.channels not in (None, channels):
         raise InputError(
             f"{model.id} noise needs {model.channels} channels, not {channels}",
             "for gray and other images there are fluorescence, gaussian and poisson",
         )
-    strength = choose_strength(model, rng, gain=gain, sigma=sigma, peak=peak)
-    return model.start(strength, channels, bits, rng)
+    return model.start(_strength(model, rng, value), channels, bits, rng)
 
 
 def simulate(
@@ -268,6 +328,13 @@ def simulate(
     InputError
         Not an image of that kind: its axes, its channels, values that are not finite.
     """
+    model = find_model(camera) if isinstance(camera, str) else camera
+    return _simulate(clean, model, rng, _given(model, gain, sigma, peak), bits)
+
+
+def _simulate(
+    clean: Floats, model: NoiseModel, rng: Rng, value: float | None, bits: int | None = 8
+) -> Floats:
     if clean.ndim != 3 or 0 in clean.shape:
         raise InputError(
             f"an array of shape {clean.shape} is not an image", "give (rows, columns, channels)"
@@ -275,5 +342,88 @@ def simulate(
     values = np.asarray(clean, np.float32)
     if not np.isfinite(values).all():
         raise InputError("some values are not finite", "replace them first")
-    noise = prepare(camera, clean.shape[2], rng, gain=gain, sigma=sigma, peak=peak, bits=bits)
-    return noise(values, rng)
+    return _prepare(model, clean.shape[2], rng, value, bits)(values, rng)
+
+
+def noise_of(cameras: str) -> Simulate:
+    """Return what adds the noise of cameras, one of them drawn for each patch.
+
+    Parameters
+    ----------
+    cameras : str
+        Ids of `CAMERAS`, each maybe with a strength: ``phone,dslr``, ``gaussian:0.1``,
+        ``gaussian:25/255``; see `read_strength`.
+
+    Raises
+    ------
+    UsageError
+        None is called so, or its strength makes no sense.
+    """
+    kinds = []
+    for model, text in _named(cameras):
+        value = None if text is None else read_strength(model, text)[0]
+        _strength(model, np.random.default_rng(0), value)
+        kinds.append((model, value))
+    return partial(_simulate_one, tuple(kinds))
+
+
+def _simulate_one(
+    kinds: tuple[tuple[NoiseModel, float | None], ...], clean: Floats, rng: Rng
+) -> Floats:
+    model, value = kinds[int(rng.integers(len(kinds)))]
+    return _simulate(clean, model, rng, value)
+
+
+def in_full(cameras: str) -> str:
+    """Return noise as `noise_of` takes it, with every strength written in full.
+
+    Raises
+    ------
+    UsageError
+        None is called so, or its strength is no number.
+    """
+    return ",".join(
+        model.id if text is None else f"{model.id}:{read_strength(model, text)[1]}"
+        for model, text in _named(cameras)
+    )
+
+
+def _named(cameras: str) -> Iterator[tuple[NoiseModel, str | None]]:
+    """Yield each kind of noise that is named, and its strength as written, where there is one."""
+    for text in cameras.split(","):
+        name, colon, strength = text.strip().partition(":")
+        yield find_model(name), strength if colon else None
+
+
+def read_strength(model: NoiseModel, text: str, name: str = "") -> tuple[float, str]:
+    """Return a strength as a user writes it, and how it is written in full.
+
+    Parameters
+    ----------
+    model : NoiseModel
+        Whose.
+    text : str
+        A number, or a fraction such as ``25/255``. A sigma above 1 is one of 8 bits: no noise
+        is wider than from black to white, and papers write ``25`` for ``25/255``.
+    name : str, optional
+        What it is called in an error.
+
+    Raises
+    ------
+    UsageError
+        It is no number, or a sigma above 255.
+    """
+    name = name or f"{model.id}: the {model.strength}"
+    number, slash, divisor = text.strip().partition("/")
+    try:
+        value = float(number) / float(divisor) if slash else float(number)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{name} {text} is not a number", "write it like 0.1 or 25/255") from None
+    if model.strength != "sigma" or slash or not value > 1:  # a NaN is refused later
+        return value, text
+    if value > EIGHT_BITS:
+        raise UsageError(
+            f"{name} {text} is wider than from black to white",
+            "write it on 0..1, such as 0.1 or 25/255",
+        )
+    return value / EIGHT_BITS, f"{number}/{EIGHT_BITS}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from denoisekit.noise.sensor import Floats
+Floats = npt.NDArray[np.float32]
 
 LAGS = 4
 LEVELS = 16
