@@ -19,13 +19,13 @@ import numpy as np
 
 from denoisekit.auto import Chooser
 from denoisekit.bench.material import Material
-from denoisekit.bench.protocols import find_protocol
 from denoisekit.engine.denoiser import load, on_unit
 from denoisekit.engine.tiling import Floats
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.image import Pixels
+from denoisekit.metrics import find_protocol
 from denoisekit.options import Options, Strength
-from denoisekit.pictures import find_files
+from denoisekit.pairs import find_files
 
 Row = dict[str, float]
 FULL, AUTO = "{} 1", "{} auto"

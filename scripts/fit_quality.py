@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from denoisekit.baselines import BASELINES, find_baseline
+from denoisekit.baselines import BASELINES
+from denoisekit.errors import find_by_id
 from denoisekit.formats import create_image, open_image
 from denoisekit.image import ImageInfo, Pixels
 
@@ -116,7 +117,7 @@ def measure(name: str, noisy: Pixels, clean: Pixels, options: argparse.Namespace
     unit = noisy.astype(np.float32) / np.float32(peak)
     for chosen in options.baselines:
         began = time.perf_counter()
-        result = find_baseline(chosen).run(unit, 0).clip(0, 1)
+        result = find_by_id("baseline", chosen, BASELINES).run(unit, 0).clip(0, 1)
         row[f"{chosen}_seconds"] = round(time.perf_counter() - began, 2)
         row[chosen] = psnr(
             np.rint(result * peak) if peak > 1 else result, clean, peak, options.affine

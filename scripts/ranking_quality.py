@@ -17,10 +17,10 @@ import sys
 import numpy as np
 
 from denoisekit.bench.material import Material
-from denoisekit.bench.protocols import find_protocol
 from denoisekit.comparing import Limits, Part, Result, choices_named, compare, judge, middle_crop
 from denoisekit.formats.raw_array import ArrayReader
-from denoisekit.pictures import find_files
+from denoisekit.metrics import find_protocol
+from denoisekit.pairs import find_files
 from denoisekit.ranges import Range
 
 

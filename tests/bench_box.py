@@ -10,8 +10,8 @@ import box_method
 from denoisekit import methods
 from denoisekit.bench.candidates import Candidate, gather
 from denoisekit.bench.material import Material, as_files
-from denoisekit.bench.protocols import DEFAULT
 from denoisekit.bench.run import Place, run
+from denoisekit.metrics import SRGB
 
 
 def write_pairs(folder, count=6):
@@ -35,7 +35,7 @@ def material(folder, **options):
     return Material("box set", *sides, **options)
 
 
-def candidates(weights, measure=DEFAULT):
+def candidates(weights, measure=SRGB):
     """Return the noisy picture and the box, whose weights are in this file."""
     return gather([], [str(weights)], measure, device="cpu")
 
@@ -44,7 +44,7 @@ def killed(folder, weights, out):
     """Run slowly, until killed."""
     methods.METHODS = (box_method.METHOD,)
     chosen = [_slow(candidate) for candidate in candidates(weights)]
-    run(material(folder), chosen, DEFAULT, Place(out), workers=1)
+    run(material(folder), chosen, SRGB, Place(out), workers=1)
 
 
 def _slow(candidate):

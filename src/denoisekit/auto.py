@@ -15,7 +15,7 @@ from denoisekit.engine.view import View
 from denoisekit.errors import WeightsError
 from denoisekit.image import ImageInfo, Reader
 from denoisekit.interop import Array, denoise_array
-from denoisekit.ranking import SIDE, SMALLEST, decibels, errors, places
+from denoisekit.ranking import SIDE, SMALLEST, estimate_psnr, spread_crops
 from denoisekit.weights import load_manifest, weights_present
 
 BOXES = 6
@@ -79,11 +79,10 @@ class Chooser:
         if not self._suited(reader.info) or len(self.candidates) == 1:
             return []
         ways = [partial(on_unit(denoiser), axes="YXS") for denoiser in self.candidates]
-        _, expected = errors(
-            [(box, [way(box) for way in ways]) for box in self._boxes(reader)], ways
-        )
-        order = np.argsort(expected, kind="stable")
-        return [(self.candidates[i], decibels(expected[i])) for i in order]
+        crops = list(self._boxes(reader))
+        _, expected = estimate_psnr(crops, [[way(crop) for crop in crops] for way in ways], ways)
+        found = zip(self.candidates, expected, strict=True)
+        return sorted(found, key=lambda pair: -pair[1])
 
     def _suited(self, image: ImageInfo) -> bool:
         return (
@@ -121,5 +120,5 @@ class Chooser:
         planes = min(count, PLANES, image.planes)
         for index in range(planes):
             plane = (2 * index + 1) * image.planes // (2 * planes)
-            for rows, columns in places(image.height, image.width, count // planes):
+            for rows, columns in spread_crops(image.height, image.width, count // planes):
                 yield np.ascontiguousarray(view.unit(plane, rows.start, rows.stop)[:, columns])

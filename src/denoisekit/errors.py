@@ -21,7 +21,8 @@ The command line prints ``message`` and ``hint`` on one line each and leaves wit
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, Protocol, TypeVar
 
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, ends of lines, turns of direction, and halves of characters."""
@@ -137,6 +138,41 @@ def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
     if close:
         return "did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
     return "known: " + ", ".join(known)
+
+
+class HasId(Protocol):
+    """What has a name of its own."""
+
+    @property
+    def id(self) -> str:
+        """The name."""
+        ...
+
+
+Named = TypeVar("Named", bound=HasId)
+
+
+def find_by_id(kind: str, name: str, known: Iterable[Named]) -> Named:
+    """Return the one of several things whose ``id`` is a name.
+
+    Parameters
+    ----------
+    kind : str
+        What they are, for the error: ``protocol``, ``set`` …
+    name : str
+        What the user typed.
+    known : iterable
+        The things.
+
+    Raises
+    ------
+    UsageError
+        None is called so; the hint names the closest.
+    """
+    by_id = {one.id: one for one in known}
+    if name not in by_id:
+        raise UsageError(f"there is no {kind} '{name}'", did_you_mean(name, list(by_id)))
+    return by_id[name]
 
 
 def printable(text: str) -> str:

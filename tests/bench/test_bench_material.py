@@ -14,9 +14,9 @@ from tifffile import imwrite
 
 from denoisekit.bench.checksums import check, published
 from denoisekit.bench.material import Material, as_files
-from denoisekit.bench.protocols import find_protocol, fit_levels
 from denoisekit.bench.sets import DATA, SETS, data_folder, find_files, find_set
 from denoisekit.errors import InputError, UsageError
+from denoisekit.metrics import find_protocol, fit_levels
 
 
 def picture(index, dtype=np.uint8, size=(20, 24, 3)):

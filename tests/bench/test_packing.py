@@ -14,9 +14,9 @@ import box_method
 from denoisekit.bench import packing
 from denoisekit.bench.candidates import gather
 from denoisekit.bench.dnd import Crops, read_boxes
-from denoisekit.bench.protocols import DEFAULT
 from denoisekit.cli import app as frame
 from denoisekit.errors import InputError
+from denoisekit.metrics import SRGB
 
 VERSIONS = pytest.mark.parametrize("version", ["5", "7.3"])
 
@@ -35,7 +35,7 @@ def bench(tmp_path, monkeypatch, capsys):
         assert code == 0, err
         return out, err
 
-    (_, box) = gather([], [str(weights)], DEFAULT, device="cpu")
+    (_, box) = gather([], [str(weights)], SRGB, device="cpu")
     return run, box
 
 

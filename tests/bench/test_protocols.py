@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denoisekit.bench.metrics import psnr, ssim
-from denoisekit.bench.protocols import DEFAULT, PROTOCOLS, Protocol, find_protocol, fit_levels
 from denoisekit.errors import InputError, UsageError
+from denoisekit.metrics import PROTOCOLS, SRGB, Protocol, find_protocol, fit_levels, psnr, ssim
 
 # Changing a protocol makes old numbers another thing: raise its version, and change this.
 FROZEN = {
@@ -35,7 +34,7 @@ def test_no_protocol_has_changed_under_its_name():
     for facts in told.values():
         del facts["id"], facts["title"]
     assert {name: tuple(facts.values()) for name, facts in told.items()} == FROZEN
-    assert find_protocol("srgb") is DEFAULT
+    assert find_protocol("srgb") is SRGB
     with pytest.raises(UsageError) as caught:
         find_protocol("srbg")
     assert "srgb" in caught.value.hint
@@ -62,7 +61,7 @@ def test_a_border_is_left_out():
     assert protocol.seen(clean).shape == (16, 20, 3)
     assert protocol.measure(clean, spoilt)["psnr"] == np.inf
     assert Protocol("x", 1, "x", border=1).measure(clean, spoilt)["psnr"] < 30
-    assert DEFAULT.seen(clean).shape == clean.shape
+    assert SRGB.seen(clean).shape == clean.shape
 
 
 def test_numbers_are_those_of_what_is_seen():

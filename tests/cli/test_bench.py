@@ -14,10 +14,9 @@ from scipy.io import savemat
 import box_method
 from bench_box import write_pairs
 from denoisekit.bench.checksums import published
-from denoisekit.bench.metrics import psnr
-from denoisekit.bench.protocols import DEFAULT, PROTOCOLS, find_protocol
 from denoisekit.bench.sets import SAMPLE, SETS, data_folder
 from denoisekit.cli import app as frame
+from denoisekit.metrics import PROTOCOLS, SRGB, find_protocol, psnr
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_pairs_of_ones_own(bench):
     assert noisy.startswith("noisy")
     assert float(box.split()[1]) > float(noisy.split()[1]) + 3
     # What the numbers mean stands below them.
-    assert protocol == str(DEFAULT)
+    assert protocol == str(SRGB)
     assert "results.json" in err
     told = json.loads(Path("bench_pictures/results.json").read_text())
     assert f"{told['means']['box.safetensors']['psnr']:.2f}" == box.split()[1]

@@ -13,12 +13,12 @@ import bench_box
 import box_method
 from denoisekit.batch import run as batch
 from denoisekit.batch import simulate as noise_files
-from denoisekit.bench.protocols import DEFAULT
 from denoisekit.bench.results import RESULTS
 from denoisekit.bench.run import ROWS, Place
 from denoisekit.bench.run import run as run_bench
 from denoisekit.cli import app as frame
 from denoisekit.errors import InputError, InternalError, as_error
+from denoisekit.metrics import SRGB
 
 SIZES = {"a.png": 40, "b.png": 44, "c.png": 48}
 
@@ -154,13 +154,13 @@ def test_bench_measures_the_others_first(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "read", reading)
     ways, place = [bench_box.Candidate("x", {"id": "x"}, once)], Place(tmp_path / "out")
     with pytest.raises(InternalError, match=r"1: this is a bug.* \(2 of 6 pictures failed"):
-        run_bench(pictures, ways, DEFAULT, place, workers=1)
+        run_bench(pictures, ways, SRGB, place, workers=1)
     rows = (tmp_path / "out" / ROWS).read_text().splitlines()[1:]
     assert [json.loads(row)["picture"] for row in rows] == ["2", "3", "4", "5"]
     assert not (tmp_path / "out" / RESULTS).exists()
     # What is mended is measured, and the others are not again.
     monkeypatch.setattr(pictures, "read", read)
-    assert len(run_bench(pictures, ways, DEFAULT, place)["rows"]) == 6
+    assert len(run_bench(pictures, ways, SRGB, place)["rows"]) == 6
     assert len(calls) == 7
 
 

@@ -13,11 +13,11 @@ from report_pages import data_of, decode
 import box_method
 from bench_box import candidates, material, write_pairs
 from denoisekit.bench.candidates import Candidate
-from denoisekit.bench.protocols import DEFAULT
 from denoisekit.bench.results import Row
 from denoisekit.bench.run import Place, run
 from denoisekit.bench.shelf import Shelf, choose_pictures, most_detail
 from denoisekit.cli import app as frame
+from denoisekit.metrics import SRGB
 from denoisekit.report.bench_page import Shown, bench_page
 
 
@@ -65,7 +65,7 @@ def test_every_run_with_clean_pictures_writes_a_page(bench):
         assert -10 * np.log10((error**2).mean()) == pytest.approx(psnr, abs=0.02)
         assert picture["notes"][2] == f"{psnr:.2f} dB"
     assert told["candidates"][1]["weights_sha256"] in html
-    assert str(DEFAULT) in html
+    assert str(SRGB) in html
     assert not Path("bench_pictures/pictures").exists()
 
 
@@ -107,9 +107,9 @@ def test_what_a_killed_run_kept_is_not_denoised_again(bench, weights, monkeypatc
     box_method.CALLS.clear()
     broken = [chosen[0], Candidate(chosen[1].id, chosen[1].facts, stop)]
     with pytest.raises(KeyboardInterrupt):
-        run(pictures, broken, DEFAULT, place, workers=1, keep=shelf.keep)
+        run(pictures, broken, SRGB, place, workers=1, keep=shelf.keep)
     again = Shelf(place, pictures)
-    run(pictures, chosen, DEFAULT, place, workers=1, keep=again.keep)
+    run(pictures, chosen, SRGB, place, workers=1, keep=again.keep)
     assert len(box_method.CALLS) == 6
     for item in pictures.items:
         noisy, _ = pictures.read(item)

@@ -10,7 +10,7 @@ from denoisekit.engine.signal import nominal_scale
 from denoisekit.errors import DenoisekitError, InputError, UsageError
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.noise import noise_of
-from denoisekit.pictures import find_files, look_into, pair
+from denoisekit.pairs import find_files, list_planes, pair
 from denoisekit.ranges import parse_range, to_unit
 from denoisekit.training.config import Data
 from denoisekit.training.data import Patches, Pool, batches
@@ -19,7 +19,7 @@ from denoisekit.training.pictures import Store
 
 
 def patches_of(folder, side=16, cache=10**9, channels=3, seed=(1, 0)):
-    pictures = look_into(find_files([str(folder)]))
+    pictures = list_planes(find_files([str(folder)]))
     return Patches(Pool(pictures, Store(channels, cache)), side, seed)
 
 
@@ -144,19 +144,19 @@ def test_matlab_and_hdf5_sets_are_read_like_stacks(tmp_path):
         raw.write(b"MATLAB 7.3 MAT-file")
     store = Store(3, 10**9)
     for name in ("old.mat", "new.h5:set/blocks", "new.mat"):
-        pictures = look_into(find_files([str(tmp_path / name)]))
+        pictures = list_planes(find_files([str(tmp_path / name)]))
         assert len(pictures) == 6
         box = store.box(pictures[4], (2, 3, 7, 8))
         assert np.array_equal(np.rint(box * 255), blocks[1, 1, 2:9, 3:11])
     with pytest.raises(UsageError, match="several arrays"):
-        look_into(find_files([str(tmp_path / "new.h5")]))
+        list_planes(find_files([str(tmp_path / "new.h5")]))
 
 
 def test_a_set_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(600))
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     with pytest.raises(UsageError, match="package h5py") as caught:
-        look_into(find_files([str(tmp_path / "a.h5")]))
+        list_planes(find_files([str(tmp_path / "a.h5")]))
     assert "pip install" in caught.value.hint
 
 
@@ -164,7 +164,7 @@ def test_damaged_sets_are_input_errors(tmp_path):
     for name, content in (("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(600)), ("b.mat", b"x" * 300)):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError):
-            look_into(find_files([str(tmp_path / name)]))
+            list_planes(find_files([str(tmp_path / name)]))
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from einops import rearrange
 
-from denoisekit.baselines import BASELINES, find_baseline
-from denoisekit.bench.protocols import Protocol
+from denoisekit.baselines import BASELINES
 from denoisekit.engine.denoiser import Denoiser, load
 from denoisekit.engine.device import describe_device
-from denoisekit.errors import InputError, UsageError, did_you_mean
+from denoisekit.errors import InputError, UsageError, did_you_mean, find_by_id
 from denoisekit.methods import METHODS, all_methods, get_method
+from denoisekit.metrics import Protocol
 from denoisekit.options import Options
 from denoisekit.ranges import Floats
 from denoisekit.weights import method_of
@@ -123,7 +123,7 @@ def gather(
 
 
 def _baseline(name: str, protocol: Protocol) -> Candidate:
-    baseline = find_baseline(name)
+    baseline = find_by_id("baseline", name, BASELINES)
     facts = {"id": name, "method": name, "citation": baseline.citation}
     return Candidate(name, facts, _cut(lambda n: baseline.run(n, protocol.seed), protocol))
 

@@ -18,7 +18,7 @@ from denoisekit.bench.checksums import published
 from denoisekit.bench.material import as_files
 from denoisekit.bench.sets import SetInfo, Source, find_files
 from denoisekit.errors import DenoisekitError, InputError, OutputError, UsageError
-from denoisekit.pictures import look_into
+from denoisekit.pairs import list_planes
 from denoisekit.weights.fetch import OFFLINE, hash_file, offline
 from denoisekit.weights.transfer import download
 from denoisekit.weights.web import SourceFailed
@@ -162,7 +162,7 @@ def _check_structure(info: SetInfo, data: Path, fetched: list[Path]) -> None:
         return
     try:
         for files in find_files(info, data):
-            count = len(look_into(as_files(files)))
+            count = len(list_planes(as_files(files)))
             if files and count != info.pictures:
                 raise InputError(f"{count} pictures in place of {info.pictures}")
     except DenoisekitError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from denoisekit.errors import InputError, UsageError
 from denoisekit.image import Reader
 from denoisekit.noise import noise_of
-from denoisekit.pictures import File, Picture, check_pairs, look_into, pair
+from denoisekit.pairs import File, Plane, check_pairs, list_planes, pair
 from denoisekit.ranges import Floats, fill_nonfinite, to_unit
 
 
@@ -25,15 +25,15 @@ class Item:
     ----------
     name : str
         Its own within the set: of the file, and of the plane where that has several.
-    noisy : Picture or None
+    noisy : Plane or None
         None: it is made of the clean one.
-    clean : Picture or None
+    clean : Plane or None
         None: it is not known.
     """
 
     name: str
-    noisy: Picture | None
-    clean: Picture | None
+    noisy: Plane | None
+    clean: Plane | None
 
 
 class Material:
@@ -136,7 +136,7 @@ class Material:
         )
         return self._simulate(clean, draw).astype(np.float32), clean
 
-    def _pixels(self, picture: Picture) -> Floats:
+    def _pixels(self, picture: Plane) -> Floats:
         with self._lock:
             reader = self._reader(picture.file)
             try:
@@ -165,7 +165,7 @@ def _items(noisy: list[File], clean: list[File], range: str, apart: bool) -> lis
     if noisy and clean:
         # One file each: two arrays of the same pictures, or two pictures.
         clean = clean if len(noisy) == len(clean) == 1 else pair(noisy, clean)
-    ones, others = look_into(noisy, range), look_into(clean, range)
+    ones, others = list_planes(noisy, range), list_planes(clean, range)
     if noisy and clean:
         check_pairs(ones, others)
     if noisy and clean and not apart:
@@ -178,7 +178,7 @@ def _items(noisy: list[File], clean: list[File], range: str, apart: bool) -> lis
     return sorted((Item(*item) for item in items), key=lambda item: item.name)
 
 
-def _name(picture: Picture) -> str:
+def _name(picture: Plane) -> str:
     several = picture.info.planes > 1
     return f"{picture.file.path.stem}:{picture.plane:04d}" if several else picture.file.path.stem
 

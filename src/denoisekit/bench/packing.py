@@ -20,8 +20,8 @@ from denoisekit.atomic import replacing
 from denoisekit.bench.candidates import Candidate
 from denoisekit.bench.dnd import Box, Crops
 from denoisekit.bench.material import Item, Material
-from denoisekit.bench.protocols import Protocol
 from denoisekit.errors import InputError, OutputError, UsageError, pip_install
+from denoisekit.metrics import Protocol
 
 BLOCKS = (40, 32)
 """Pictures of SIDD's benchmark, and blocks of each."""

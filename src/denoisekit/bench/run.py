@@ -21,7 +21,6 @@ import numpy as np
 from denoisekit.atomic import Claim, write_whole
 from denoisekit.bench.candidates import NOISY, Candidate
 from denoisekit.bench.material import Item
-from denoisekit.bench.protocols import Protocol as Measure
 from denoisekit.bench.results import RESULTS, Row, check_alike, complete, facts_of
 from denoisekit.errors import (
     DenoisekitError,
@@ -31,6 +30,7 @@ from denoisekit.errors import (
     UsageError,
     as_error,
 )
+from denoisekit.metrics import Protocol as Measure
 from denoisekit.ranges import Floats
 
 ROWS = "rows.jsonl"

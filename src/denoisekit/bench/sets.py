@@ -13,8 +13,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from denoisekit.bench.checksums import published
-from denoisekit.bench.protocols import DEFAULT
 from denoisekit.errors import InputError, UsageError, did_you_mean
+from denoisekit.metrics import SRGB
 from denoisekit.weights.cache import cache_folder, user_folder
 
 DATA = "DENOISEKIT_DATA"
@@ -81,7 +81,7 @@ class SetInfo:
     clean: str
     pictures: int
     noise: str = ""
-    protocol: str = DEFAULT.id
+    protocol: str = SRGB.id
     range: str = "auto"
     sources: tuple[Source, ...] = ()
     sample_of: str = ""

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from denoisekit.bench.dnd import Crops
     from denoisekit.bench.material import Material
     from denoisekit.bench.packing import Kept
-    from denoisekit.bench.protocols import Protocol
     from denoisekit.bench.sets import SetInfo
+    from denoisekit.metrics import Protocol
 
 EPILOG = (
     "Examples:\n\n"
@@ -114,14 +114,14 @@ def run_set(
     from denoisekit.bench.candidates import gather
     from denoisekit.bench.material import Material
     from denoisekit.bench.packing import Kept
-    from denoisekit.bench.protocols import DEFAULT, find_protocol
     from denoisekit.bench.run import Place, run
     from denoisekit.bench.sets import find_set
+    from denoisekit.metrics import SRGB, find_protocol
     from denoisekit.options import DEFAULT_METHOD
 
     noise = None if noise is None else noise_in_full(noise)
     info = None if name is None else _set_here(find_set(name), data)
-    measure = find_protocol(protocol or (info.protocol if info else DEFAULT.id))
+    measure = find_protocol(protocol or (info.protocol if info else SRGB.id))
     pictures = partial(Material, range=range or (info.range if info else "auto"), seed=seed)
     material = _material(info, noisy, clean, noise, data, partial(pictures, apart=measure.affine))
     sample = info is not None and info.sample_of and not weights
@@ -204,7 +204,7 @@ def _material(
     from denoisekit.bench.material import as_files
     from denoisekit.bench.sets import data_folder, find_set
     from denoisekit.bench.sets import find_files as files_of_set
-    from denoisekit.pictures import find_files
+    from denoisekit.pairs import find_files
 
     if (info is None) == (noisy is None and clean is None):
         raise UsageError(

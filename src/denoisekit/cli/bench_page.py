@@ -12,9 +12,9 @@ from denoisekit.errors import OutputError
 if TYPE_CHECKING:
     from denoisekit.bench.candidates import Candidate
     from denoisekit.bench.material import Item
-    from denoisekit.bench.protocols import Protocol
     from denoisekit.bench.run import Pictures, Place
     from denoisekit.bench.shelf import Shelf
+    from denoisekit.metrics import Protocol
     from denoisekit.report.bench_page import Shown
 
 PAGE = "report.html"
@@ -86,7 +86,7 @@ def write_page(
 
 def _shown(shelf: Shelf, item: Item, chosen: Sequence[Candidate], measure: Protocol) -> Shown:
     from denoisekit.bench.candidates import NOISY
-    from denoisekit.bench.protocols import fit_levels
+    from denoisekit.metrics import fit_levels
     from denoisekit.report.bench_page import Shown
 
     noisy, clean = shelf.pictures.read(item)

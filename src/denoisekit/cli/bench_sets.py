@@ -138,7 +138,7 @@ def _show_files(info: SetInfo, folder: Path, as_json: bool) -> None:
 
 def list_protocols(as_json: Json = False) -> None:
     """List the protocols: how pictures are rounded and compared."""
-    from denoisekit.bench.protocols import PROTOCOLS
+    from denoisekit.metrics import PROTOCOLS
 
     if as_json:
         for protocol in PROTOCOLS:

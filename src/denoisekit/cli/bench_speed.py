@@ -39,9 +39,9 @@ def speed(
     """Measure speed, memory and energy on random pictures, against the machine's matrix rate."""
     from denoisekit.bench.candidates import gather
     from denoisekit.bench.probe import Energy, describe_machine
-    from denoisekit.bench.protocols import DEFAULT
     from denoisekit.bench.speed import measure_speed
     from denoisekit.engine.device import resolve_device
+    from denoisekit.metrics import SRGB
 
     where = resolve_device(device)
     sides = [_side(text) for text in split([sizes])]
@@ -52,7 +52,7 @@ def speed(
     rates: dict[str, float] = {}
     for index, kind in enumerate(split([precision])):
         # What has no network has no precision either: once is enough.
-        chosen = gather(names, weights or [], DEFAULT, device=device, precision=kind)
+        chosen = gather(names, weights or [], SRGB, device=device, precision=kind)
         chosen = [c for c in chosen if not index or "precision" in c.facts]
         total = (len(chosen) - (not index)) * len(sides)
         with render.progress(f"speed {kind}", total, "rows", quiet=quiet or as_json) as bar:

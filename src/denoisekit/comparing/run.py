@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from denoisekit.baselines import find_baseline
+from denoisekit.baselines import BASELINES
 from denoisekit.comparing.choices import Choice
 from denoisekit.comparing.part import Part, as_unit
 from denoisekit.engine.denoiser import Denoiser, load, on_unit
 from denoisekit.engine.device import resolve_device
-from denoisekit.errors import InternalError, as_error
+from denoisekit.errors import InternalError, as_error, find_by_id
 from denoisekit.image import Pixels
 from denoisekit.options import Options
 from denoisekit.ranges import Floats, Range
-from denoisekit.ranking import Way, decibels, errors, places
+from denoisekit.ranking import Denoise, estimate_psnr, spread_crops
 
 HOPELESS = 4.0
 """Times the time that is left, from which what is expected is not even loaded to be timed."""
@@ -54,7 +54,7 @@ class Result:
     denoised: tuple[Floats, ...]
     seconds: float
     memory: int
-    again: Way
+    again: Denoise
     facts: dict[str, Any]
     score: float = math.nan
 
@@ -167,16 +167,18 @@ def judge(noisy: Sequence[Floats], results: Sequence[Result]) -> tuple[float, li
     results : list of Result
         With their scores, the best first.
     """
-    boxes = [
-        (plane[where], [result.denoised[index][where] for result in results])
+    crops = [
+        (index, where)
         for index, plane in enumerate(noisy)
-        for where in places(plane.shape[0], plane.shape[1], BOXES)
+        for where in spread_crops(plane.shape[0], plane.shape[1], BOXES)
     ]
-    own, found = errors(boxes, [result.again for result in results])
-    scored = [
-        replace(one, score=decibels(error)) for one, error in zip(results, found, strict=True)
-    ]
-    return decibels(own), sorted(scored, key=lambda result: -result.score)
+    own, found = estimate_psnr(
+        [noisy[index][where] for index, where in crops],
+        [[result.denoised[index][where] for index, where in crops] for result in results],
+        [result.again for result in results],
+    )
+    scored = [replace(one, score=score) for one, score in zip(results, found, strict=True)]
+    return own, sorted(scored, key=lambda result: -result.score)
 
 
 def _too_long(seconds: float) -> str:
@@ -241,7 +243,9 @@ class _Runner:
 
     def _again(self, noisy: Floats) -> Floats:
         if self.denoiser is None:
-            return np.asarray(find_baseline(self.choice.method).run(noisy, 0), np.float32)
+            return np.asarray(
+                find_by_id("baseline", self.choice.method, BASELINES).run(noisy, 0), np.float32
+            )
         if self.part.info.colour == "rgb":
             return on_unit(self.denoiser)(noisy, axes="YXS")
         # Each channel is a picture of its own.

@@ -19,7 +19,7 @@ from einops import rearrange
 
 from denoisekit.errors import UsageError
 from denoisekit.noise import Simulate
-from denoisekit.pictures import Picture
+from denoisekit.pairs import Plane
 from denoisekit.ranges import Floats
 from denoisekit.training.pictures import Store
 
@@ -37,15 +37,15 @@ class Pool:
         Noisy ones; with ``simulate``, clean ones.
     store : Store
         What reads them.
-    clean : sequence of Picture or None
+    clean : sequence of Plane or None
         The same without noise, one for one.
     simulate : callable or None
         Makes noisy pictures of clean ones.
     """
 
-    pictures: Sequence[Picture]
+    pictures: Sequence[Plane]
     store: Store
-    clean: Sequence[Picture] | None = None
+    clean: Sequence[Plane] | None = None
     simulate: Simulate | None = None
 
     @property

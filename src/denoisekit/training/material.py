@@ -9,7 +9,7 @@ from typing import Any
 from denoisekit.engine.device import available_memory
 from denoisekit.errors import UsageError
 from denoisekit.noise import Simulate, find_model, noise_of
-from denoisekit.pictures import Picture, check_pairs, find_files, look_into, pair
+from denoisekit.pairs import Plane, check_pairs, find_files, list_planes, pair
 from denoisekit.training.config import Config, Data
 from denoisekit.training.data import Pool
 from denoisekit.training.pictures import Store
@@ -95,12 +95,12 @@ def gather(data: Data, out: Path | None = None, channels: int | None = None) -> 
 
 def _open(
     names: tuple[str, ...], clean: tuple[str, ...], range: str, out: Path | None
-) -> tuple[list[Picture], list[Picture] | None]:
+) -> tuple[list[Plane], list[Plane] | None]:
     files = find_files(names, out)
-    pictures = look_into(files, range)
+    pictures = list_planes(files, range)
     if not clean:
         return pictures, None
-    others = look_into(pair(files, find_files(clean, out)), range)
+    others = list_planes(pair(files, find_files(clean, out)), range)
     check_pairs(pictures, others)
     return pictures, others
 

@@ -9,7 +9,7 @@ from einops import repeat
 
 from denoisekit.errors import InputError
 from denoisekit.image import Pixels, Reader
-from denoisekit.pictures import File, Picture
+from denoisekit.pairs import File, Plane
 from denoisekit.ranges import Floats, fill_nonfinite, to_unit
 
 Box = tuple[int, int, int, int]
@@ -43,7 +43,7 @@ class Store:
         # To another process goes an empty one.
         return Store, (self.channels, self._cache)
 
-    def box(self, picture: Picture, box: Box, channel: int = 0) -> Floats:
+    def box(self, picture: Plane, box: Box, channel: int = 0) -> Floats:
         """Return pixels for the network.
 
         Parameters
@@ -67,7 +67,7 @@ class Store:
             return unit
         return repeat(unit[..., channel % picture.colours], "h w -> h w c", c=self.channels)
 
-    def _rows(self, picture: Picture, top: int, bottom: int) -> Pixels:
+    def _rows(self, picture: Plane, top: int, bottom: int) -> Pixels:
         key = picture.file, picture.plane
         plane = self._planes.get(key)
         if plane is not None:
@@ -81,7 +81,7 @@ class Store:
                 return self._planes[key][top:bottom]
             return self._read(picture, key, top, bottom)
 
-    def _read(self, picture: Picture, key: tuple[File, int], top: int, bottom: int) -> Pixels:
+    def _read(self, picture: Plane, key: tuple[File, int], top: int, bottom: int) -> Pixels:
         reader = picture.file.open()
         try:
             info = reader.info

@@ -1,13 +1,12 @@
-"""Many pictures, noisy ones and their clean ones: found, looked into, paired by name."""
+"""Files of noisy and clean images: found, looked into, paired by name."""
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-
-import numpy as np
 
 from denoisekit.arrays import SUFFIXES, open_arrays
 from denoisekit.batch.naming import find_sources
@@ -20,7 +19,7 @@ from denoisekit.ranges import Range, parse_range
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of pictures; ``variable`` names the array where it holds several."""
+    """A file of images; ``variable`` names the array where it holds several."""
 
     path: Path
     variable: str | None = None
@@ -38,7 +37,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Plane:
     """One plane of a file.
 
     Attributes
@@ -92,7 +91,7 @@ def find_files(names: Sequence[str], out: Path | None = None) -> list[File]:
     return files
 
 
-def look_into(files: Sequence[File], range: str = "auto") -> list[Picture]:
+def list_planes(files: Sequence[File], range: str = "auto") -> list[Plane]:
     """Open every file and return its planes.
 
     Parameters
@@ -108,17 +107,17 @@ def look_into(files: Sequence[File], range: str = "auto") -> list[Picture]:
         A file cannot be read.
     """
     spec = parse_range(range)
-    pictures = []
+    planes = []
     for file in files:
         reader = file.open()
         try:
             scale = nominal_scale(spec, reader)
-            # What only a writer needs stays out: there may be very many pictures.
+            # What only a writer needs stays out: there may be very many images.
             info = replace(reader.info, metadata=Metadata(container={}))
         finally:
             reader.close()
-        pictures += [Picture(file, plane, info, scale) for plane in np.arange(info.planes).tolist()]
-    return pictures
+        planes += [Plane(file, index, info, scale) for index in builtins.range(info.planes)]
+    return planes
 
 
 def pair(noisy: Sequence[File], clean: Sequence[File]) -> list[File]:
@@ -133,38 +132,31 @@ def pair(noisy: Sequence[File], clean: Sequence[File]) -> list[File]:
     UsageError
         A noisy file has no clean one, or several.
     """
-    for names in (_stems, _middles):
-        keys = names(clean)
-        by_name = dict(zip(keys, clean, strict=True))
-        wanted = names(noisy)
-        if len(by_name) == len(clean) and all(key in by_name for key in wanted):
-            return [by_name[key] for key in wanted]
-    known = set(_stems(clean))
-    odd = next((f for f in noisy if f.path.stem not in known), noisy[0])
+
+    def common(texts: Sequence[str]) -> int:
+        """Return how many letters all begin with."""
+        columns = zip(*texts, strict=False)
+        return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, columns))
+
+    def middles(stems: list[str]) -> list[str]:
+        head = common(stems)
+        rests = [stem[head:] for stem in stems]
+        tail = common([rest[::-1] for rest in rests])
+        return [rest[: len(rest) - tail] for rest in rests]
+
+    wanted, keys = ([file.path.stem for file in side] for side in (noisy, clean))
+    odd = next((file for file in noisy if file.path.stem not in keys), noisy[0])
+    for shorten in (list[str], middles):
+        by_name = dict(zip(shorten(keys), clean, strict=True))
+        if len(by_name) == len(clean) and by_name.keys() >= set(shorten(wanted)):
+            return [by_name[key] for key in shorten(wanted)]
     raise UsageError(
         f"no clean picture belongs to {odd.path}",
         "name both alike in two folders, or alike but for an ending: 12_noisy.png, 12_clean.png",
     )
 
 
-def _stems(files: Sequence[File]) -> list[str]:
-    return [file.path.stem for file in files]
-
-
-def _middles(files: Sequence[File]) -> list[str]:
-    stems = _stems(files)
-    head = _common(stems)
-    rests = [stem[head:] for stem in stems]
-    tail = _common([rest[::-1] for rest in rests])
-    return [rest[: len(rest) - tail] for rest in rests]
-
-
-def _common(texts: Sequence[str]) -> int:
-    """Return how many letters all begin with."""
-    return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*texts)))  # noqa: B905
-
-
-def check_pairs(noisy: Sequence[Picture], clean: Sequence[Picture]) -> None:
+def check_pairs(noisy: Sequence[Plane], clean: Sequence[Plane]) -> None:
     """Refuse pairs that do not show the same.
 
     Raises
@@ -178,13 +170,10 @@ def check_pairs(noisy: Sequence[Picture], clean: Sequence[Picture]) -> None:
             "each noisy picture needs a clean one with as many planes",
         )
     for one, other in zip(noisy, clean, strict=True):
-        if _shape(one) != _shape(other):
+        sizes = [(plane.info.height, plane.info.width, plane.colours) for plane in (one, other)]
+        if sizes[0] != sizes[1]:
             raise UsageError(
                 f"{one.file.path} and {other.file.path} are not of one size: "
-                f"{_shape(one)}, {_shape(other)}",
+                f"{sizes[0]}, {sizes[1]}",
                 "pairs must show the same pixels",
             )
-
-
-def _shape(picture: Picture) -> tuple[int, int, int]:
-    return picture.info.height, picture.info.width, picture.colours
