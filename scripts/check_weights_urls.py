@@ -18,8 +18,8 @@ from pathlib import Path
 
 from denoisekit.errors import WeightsError
 from denoisekit.weights import WeightEntry, load_manifest
-from denoisekit.weights.fetch import fetch
 from denoisekit.weights.manifest import HubSource, UrlSource
+from denoisekit.weights.store import fetch
 
 
 def check_size(entry: WeightEntry, source: UrlSource | HubSource) -> str | None:

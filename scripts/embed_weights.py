@@ -15,10 +15,9 @@ from pathlib import Path
 import torch
 
 from denoisekit.atomic import write_whole
-from denoisekit.weights.cache import EMBEDDED
-from denoisekit.weights.checkpoint import read_state, to_safetensors
-from denoisekit.weights.fetch import hash_file
-from denoisekit.weights.header import read_header
+from denoisekit.weights.checkpoint import read_header, read_state, to_safetensors
+from denoisekit.weights.download import hash_file
+from denoisekit.weights.store import EMBEDDED
 
 LICENCE = "MIT, as denoisekit itself"
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from denoisekit.weights import transfer
+from denoisekit.weights import download
 
 
 class Site:
@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def site(monkeypatch):
     """A running server; retries do not wait."""
-    monkeypatch.setattr(transfer, "_DELAYS", (0.0, 0.0))
+    monkeypatch.setattr(download, "_DELAYS", (0.0, 0.0))
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

@@ -65,7 +65,7 @@ def test_missing_weights_are_told_with_what_will_happen(report, monkeypatch):
 
 
 def test_damaged_weights_are_told(report):
-    from denoisekit.weights.cache import install, path_for
+    from denoisekit.weights.store import install, path_for
 
     path = path_for(find_entry("aprrd.sidd", load_manifest()), verified=True)
     assert path is not None

@@ -34,7 +34,7 @@ from denoisekit.training.material import gather
 from denoisekit.training.run import Machine, resume
 from denoisekit.training.step import Trainee, fresh, frozen
 from denoisekit.weights import load_weights
-from denoisekit.weights.header import read_header
+from denoisekit.weights.checkpoint import read_header
 
 APRRD = get_method("aprrd")
 ALONE = Crew(0, 1, torch.device("cpu"))

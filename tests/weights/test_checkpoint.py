@@ -16,8 +16,7 @@ from safetensors.torch import save
 from tiny_method import CONFIG, METHOD, official, pickled
 
 from denoisekit.errors import WeightsError
-from denoisekit.weights.checkpoint import fit, read_state
-from denoisekit.weights.header import read_header
+from denoisekit.weights.checkpoint import fit, read_header, read_state
 
 STATE = official()
 

@@ -19,15 +19,15 @@ from denoisekit.errors import WeightsError
 from denoisekit.weights import (
     cache_folder,
     choose_entry,
+    download,
     find,
     import_file,
     load_weights,
     loading,
     pull,
-    web,
 )
-from denoisekit.weights.cache import path_for, record_of
 from denoisekit.weights.manifest import UrlSource
+from denoisekit.weights.store import path_for, record_of
 from processes import launch
 
 DATA = pickled(official())
@@ -271,7 +271,7 @@ def test_redirect_from_https_to_http_is_refused():
     from email.message import Message
 
     request = urllib.request.Request("https://example.org/w.pth")
-    handler = web._SafeRedirects()
+    handler = download._SafeRedirects()
     with pytest.raises(urllib.error.HTTPError, match="refused") as caught:
         handler.redirect_request(request, None, 302, "Found", Message(), "http://example.org/w")
     caught.value.close()
@@ -317,7 +317,7 @@ def test_nobody_listens():
 
 
 def test_silence_ends(entry, site, monkeypatch):
-    monkeypatch.setattr(web, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(download, "_TIMEOUT", 0.05)
     site.pause = 0.3
     with pytest.raises(WeightsError, match="did not answer"):
         pull(entry, METHOD)

@@ -12,8 +12,8 @@ from denoisekit.cli import app
 from denoisekit.errors import WeightsError
 from denoisekit.methods import METHODS, get_method
 from denoisekit.noise import simulate
-from denoisekit.weights import cache, find_entry, import_file, load_manifest, load_weights, remove
-from denoisekit.weights.header import read_header
+from denoisekit.weights import find_entry, import_file, load_manifest, load_weights, remove, store
+from denoisekit.weights.checkpoint import read_header
 
 SHIPPED = [entry for entry in load_manifest() if entry.embedded]
 EACH = pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: entry.id)
@@ -26,14 +26,14 @@ def fresh_machine(tmp_path, monkeypatch):
 
 
 def test_files_and_entries_are_one_for_one_and_small():
-    files = {path.name: path.stat().st_size for path in cache.EMBEDDED.iterdir()}
+    files = {path.name: path.stat().st_size for path in store.EMBEDDED.iterdir()}
     assert files == {entry.embedded: entry.bytes for entry in SHIPPED}
     assert sum(files.values()) <= 12_000_000
 
 
 @EACH
 def test_file_is_the_one_of_the_manifest_and_says_how_it_was_made(entry):
-    path = cache.EMBEDDED / entry.embedded
+    path = store.EMBEDDED / entry.embedded
     assert hashlib.sha256(path.read_bytes()).hexdigest() == entry.sha256
     header = read_header(path)
     assert (header["id"], header["method"]) == (entry.id, entry.method)
@@ -66,7 +66,7 @@ def test_every_method_denoises_on_a_fresh_machine_without_a_network(info, pair):
 def test_weights_that_ship_give_back_what_was_no_noise_and_files_do_not():
     loaded = {info.id: load_weights(None, info).strength for info in WITH_WEIGHTS}
     assert loaded == dict.fromkeys(loaded, "auto")
-    path = cache.EMBEDDED / "sdap.camera.safetensors"
+    path = store.EMBEDDED / "sdap.camera.safetensors"
     assert load_weights(path, get_method("sdap")).strength == 1.0
 
 
@@ -104,7 +104,7 @@ def test_published_weights_come_first_where_they_are_here(tmp_path):
     assert (loaded.id, loaded.instead) == ("aprrd.sidd", "")
     assert load_weights("aprrd.camera", method).id == "aprrd.camera"
     # Damaged ones do not keep anybody from working.
-    stored = cache.find(find_entry("aprrd.sidd", entries))
+    stored = store.find(find_entry("aprrd.sidd", entries))
     stored.path.write_bytes(b"")
     loaded = load_weights(None, method)
     assert loaded.id == "aprrd.camera"
@@ -118,7 +118,7 @@ def broken(tmp_path, monkeypatch):
     folder.mkdir()
     for entry in SHIPPED:
         (folder / entry.embedded).write_bytes(b"no weights")
-    monkeypatch.setattr(cache, "EMBEDDED", folder)
+    monkeypatch.setattr(store, "EMBEDDED", folder)
 
 
 @pytest.mark.usefixtures("broken")
@@ -133,10 +133,10 @@ def test_they_can_be_neither_removed_nor_replaced(tmp_path):
     with pytest.raises(WeightsError, match="cannot be removed"):
         remove(entry)
     with pytest.raises(WeightsError, match="nothing to import"):
-        import_file(cache.EMBEDDED / entry.embedded, entry, get_method("aprrd"))
+        import_file(store.EMBEDDED / entry.embedded, entry, get_method("aprrd"))
 
 
 def test_wheel_and_sdist_take_them():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["src/denoisekit"]
-    assert Path("src/denoisekit/weights/embedded").parts[:2] == cache.EMBEDDED.parts[-4:-2]
+    assert Path("src/denoisekit/weights/embedded").parts[:2] == store.EMBEDDED.parts[-4:-2]

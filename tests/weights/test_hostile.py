@@ -16,9 +16,8 @@ from denoisekit.cli import app
 from denoisekit.errors import DenoisekitError, WeightsError
 from denoisekit.methods import METHODS, get_method
 from denoisekit.weights import find, load_manifest, load_weights
-from denoisekit.weights.cache import EMBEDDED, path_for, record_of
-from denoisekit.weights.checkpoint import read_state
-from denoisekit.weights.header import read_header
+from denoisekit.weights.checkpoint import read_header, read_state
+from denoisekit.weights.store import EMBEDDED, path_for, record_of
 from peak_memory import peak
 from processes import launch
 

@@ -10,7 +10,7 @@ import pytest
 from tiny_method import METHOD, entry_for, official, pickled
 
 from denoisekit.errors import WeightsError
-from denoisekit.weights import cache_folder, pull, transfer, web
+from denoisekit.weights import cache_folder, download, pull
 from denoisekit.weights.manifest import UrlSource
 
 DATA = pickled(official())
@@ -20,7 +20,7 @@ WHOLE = len(DATA)
 @pytest.fixture
 def serve(monkeypatch):
     """Return the address of a server that answers every request with these pieces of bytes."""
-    monkeypatch.setattr(transfer, "_DELAYS", (0.0,))
+    monkeypatch.setattr(download, "_DELAYS", (0.0,))
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -155,7 +155,7 @@ def test_nonsense_chunks(serve, size):
 
 
 def test_a_drip_of_bytes(serve, monkeypatch):
-    monkeypatch.setattr(transfer, "_STALL_SECONDS", 0.1)
+    monkeypatch.setattr(download, "_STALL_SECONDS", 0.1)
     url = serve(
         head(f"Content-Length: {WHOLE}"), *(DATA[i : i + 1] for i in range(WHOLE)), pause=0.01
     )
@@ -163,7 +163,7 @@ def test_a_drip_of_bytes(serve, monkeypatch):
 
 
 def test_a_drip_of_headers(serve, monkeypatch):
-    monkeypatch.setattr(web, "_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(download, "_ANSWER_SECONDS", 0.1)
     answer = head("X: " + "x" * 10_000)
     url = serve(*(answer[i : i + 1] for i in range(len(answer))), pause=0.01)
     assert "the connection was cut" in refused(url)

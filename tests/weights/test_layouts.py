@@ -25,8 +25,7 @@ from denoisekit.weights import (
     loading,
     store,
 )
-from denoisekit.weights.advice import guesses
-from denoisekit.weights.checkpoint import read_state
+from denoisekit.weights.checkpoint import guesses, read_state
 from golden_weights import GOLDEN, shapes_of
 
 KEYS = {path.stem.removesuffix("_keys"): path for path in sorted(GOLDEN.glob("*_keys.json"))}

@@ -19,9 +19,7 @@ from denoisekit.bench.material import as_files
 from denoisekit.bench.sets import SetInfo, Source, find_files
 from denoisekit.errors import DenoisekitError, InputError, OutputError, UsageError
 from denoisekit.pairs import list_planes
-from denoisekit.weights.fetch import OFFLINE, hash_file, offline
-from denoisekit.weights.transfer import download
-from denoisekit.weights.web import SourceFailed
+from denoisekit.weights.download import OFFLINE, SourceFailed, download, hash_file, offline
 
 SUMS = "SHA256SUMS"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from denoisekit.bench.checksums import published
 from denoisekit.errors import InputError, UsageError, did_you_mean
 from denoisekit.metrics import SRGB
-from denoisekit.weights.cache import cache_folder, user_folder
+from denoisekit.weights.store import cache_folder, user_folder
 
 DATA = "DENOISEKIT_DATA"
 """Environment variable: the folder of all sets."""

@@ -127,7 +127,7 @@ def _devices() -> list[Facts]:
 
 def _cache() -> Facts:
     from denoisekit.weights import cache_folder
-    from denoisekit.weights.fetch import offline
+    from denoisekit.weights.download import offline
 
     folder = cache_folder()
     existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110

@@ -165,8 +165,8 @@ def worth_telling(weights: LoadedWeights) -> str:
     """
     from contextlib import suppress
 
-    from denoisekit.weights.cache import cache_folder
-    from denoisekit.weights.fetch import offline
+    from denoisekit.weights.download import offline
+    from denoisekit.weights.store import cache_folder
 
     if not weights.instead or offline():
         return ""

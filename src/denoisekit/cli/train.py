@@ -218,6 +218,7 @@ def _sizes(texts: list[str], width: int | None) -> dict[str, Any]:
 
 def _place(name: str) -> str:
     """Return an id as it is, and a file's path in full."""
-    from denoisekit.weights import is_path
+    from denoisekit.weights import is_hub, is_path
 
-    return str(Path(name).absolute()) if name and is_path(name) else name
+    local = name and is_path(name) and not is_hub(name)
+    return str(Path(name).absolute()) if local else name

@@ -164,8 +164,8 @@ def verify(
 ) -> None:
     """Hash stored weights and compare; exit code 3 if any are damaged."""
     from denoisekit.weights import find, load_manifest
-    from denoisekit.weights.advice import absent
-    from denoisekit.weights.cache import damaged
+    from denoisekit.weights.manifest import absent
+    from denoisekit.weights.store import damaged
 
     entries = [_entry(name)] if name else load_manifest()
     problems = []
@@ -196,7 +196,7 @@ def path(
 ) -> None:
     """Print where weights lie, or the folder of all of them."""
     from denoisekit.weights import cache_folder, locate
-    from denoisekit.weights.advice import absent
+    from denoisekit.weights.manifest import absent
 
     if name is None:
         render.out(str(cache_folder()))
@@ -225,14 +225,13 @@ app.command("export", epilog=EXPORT_EPILOG)(export_weights)
 
 
 def _entry(name: str) -> WeightEntry:
-    from denoisekit.methods import all_methods
-    from denoisekit.weights import find_weights, load_manifest
+    from denoisekit.weights import find_entry, load_manifest
 
-    return find_weights(name, load_manifest(), all_methods())
+    return find_entry(name, load_manifest())
 
 
 def _facts(entry: WeightEntry, stored: Stored | None) -> dict[str, Any]:
-    from denoisekit.weights.advice import ways
+    from denoisekit.weights.manifest import ways
 
     # Of a damaged file nothing is believed.
     header = stored.header() if stored and not stored.damage else {}

@@ -22,11 +22,10 @@ from denoisekit.atomic import write_whole
 from denoisekit.draws import Draws
 from denoisekit.errors import OutputError, UsageError, WeightsError, did_you_mean, pip_install
 from denoisekit.export.forms import FORMS
-from denoisekit.methods import all_methods, get_method
+from denoisekit.methods import get_method
 from denoisekit.methods.base import MethodInfo, Settings, Traits
-from denoisekit.weights import LoadedWeights, file_of, is_path, load_manifest
-from denoisekit.weights.advice import find_weights, guesses
-from denoisekit.weights.header import read_header
+from denoisekit.weights import LoadedWeights, file_of, find_entry, is_path, load_manifest
+from denoisekit.weights.checkpoint import guesses, read_header, read_state, shapes_of
 
 if TYPE_CHECKING:
     import torch
@@ -193,16 +192,14 @@ def look_up(name: str) -> Source:
         The file cannot be read, or it is not clear of which method it is.
     """
     if not is_path(name):
-        entry = find_weights(name, load_manifest(), all_methods())
+        entry = find_entry(name, load_manifest())
         return Source(get_method(entry.method), entry.licence, entry.bytes or 0)
-    from denoisekit.weights.checkpoint import read_state, shapes_of
-
     path = file_of(name)
     shapes = shapes_of(read_state(path))
     header = read_header(path) or {}
     if "method" in header:
         return Source(get_method(header["method"]), header.get("licence", "not known"))
-    found = guesses(shapes, all_methods())
+    found = guesses(shapes)
     if len(found) != 1:
         raise WeightsError(
             f"{path} is of no network that is known here, or of several",

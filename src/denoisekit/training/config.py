@@ -12,8 +12,8 @@ from typing import Any
 
 from denoisekit.errors import UsageError, did_you_mean
 from denoisekit.methods import MethodInfo, Stage
-from denoisekit.weights.config import check_config
-from denoisekit.weights.schema import SchemaError
+from denoisekit.weights.checkpoint import check_config
+from denoisekit.weights.manifest import SchemaError
 
 TIME_SHARE = 0.9
 """Part of the time allowed that is planned for: validation and neighbours take some too."""

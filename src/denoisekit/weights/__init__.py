@@ -1,13 +1,24 @@
 """Weights: which exist, which are here, and how they get here. No torch until one is loaded."""
 
-from denoisekit.weights.advice import find_weights, unpublished
-from denoisekit.weights.cache import Stored, cache_folder, find, locate, weights_present
-from denoisekit.weights.loading import LoadedWeights, file_of, is_path, load_weights
-from denoisekit.weights.manifest import WeightEntry, find_entry, load_manifest
-from denoisekit.weights.owner import method_of
-from denoisekit.weights.store import choose_entry, import_file, pull, remove
+from denoisekit.weights.hub import is_hub
+from denoisekit.weights.loading import LoadedWeights, file_of, is_path, load_weights, method_of
+from denoisekit.weights.manifest import WeightEntry, find_entry, load_manifest, unpublished
+from denoisekit.weights.store import (
+    HubFile,
+    Stored,
+    cache_folder,
+    choose_entry,
+    find,
+    import_file,
+    locate,
+    pull,
+    pull_hub,
+    remove,
+    weights_present,
+)
 
 __all__ = [
+    "HubFile",
     "LoadedWeights",
     "Stored",
     "WeightEntry",
@@ -16,14 +27,15 @@ __all__ = [
     "file_of",
     "find",
     "find_entry",
-    "find_weights",
     "import_file",
+    "is_hub",
     "is_path",
     "load_manifest",
     "load_weights",
     "locate",
     "method_of",
     "pull",
+    "pull_hub",
     "remove",
     "unpublished",
     "weights_present",

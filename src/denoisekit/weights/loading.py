@@ -1,4 +1,4 @@
-"""Weights for the pipeline: by id from the store, or from a file the user names."""
+"""Weights for the engine: by id from the store, from a file the user names, or from the hub."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from denoisekit.errors import UsageError, WeightsError
-from denoisekit.methods import all_methods
-from denoisekit.methods.base import MethodInfo
-from denoisekit.weights.advice import Misfit, absent, explained, find_weights, unpublished
-from denoisekit.weights.cache import Stored, damaged, find
-from denoisekit.weights.config import read_config
-from denoisekit.weights.fetch import offline
-from denoisekit.weights.header import read_header
-from denoisekit.weights.manifest import WeightEntry, load_manifest
-from denoisekit.weights.schema import SchemaError
-from denoisekit.weights.store import pull
-from denoisekit.weights.transfer import Progress
+from denoisekit.methods.base import Config, MethodInfo
+from denoisekit.weights.checkpoint import fit, read_config, read_header, read_state
+from denoisekit.weights.download import Progress, offline
+from denoisekit.weights.hub import is_hub
+from denoisekit.weights.manifest import (
+    WeightEntry,
+    absent,
+    find_entry,
+    load_manifest,
+    unpublished,
+)
+from denoisekit.weights.store import Stored, damaged, find, pull, pull_hub
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ class LoadedWeights:
     config : mapping
         What the method's ``build`` takes.
     id : str
-        Id in the manifest, or the file's name.
+        Id in the manifest, the file's name, or ``hf://USER/REPO@REVISION/FILE``.
     sha256 : str
         Of the published file; for a file of the user's, of that.
     method : str
@@ -91,10 +92,10 @@ def load_weights(
     Parameters
     ----------
     name : str, Path or None
-        An id from the manifest, or a file. A string is a file's path if it contains
-        a separator or ends in ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``; the folder
-        of a training run is its result. None: the first of the method's own that is here or
-        can be fetched.
+        An id from the manifest, a file, or ``hf://USER/REPO[@REVISION]/FILE`` of the Hugging
+        Face hub. A string is a file's path if it contains a separator or ends in
+        ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``; the folder of a training run is its
+        result. None: the first of the method's own that is here or can be fetched.
     method : MethodInfo
         Whose network they must fit.
     allow_download : bool
@@ -117,12 +118,15 @@ def load_weights(
         They are absent and cannot be fetched, are damaged, or do not fit; or the method
         has none.
     """
+    if name is not None and is_hub(name):
+        here = pull_hub(name, allow_download=allow_download, progress=progress)
+        return replace(_from_file(here.path, method), id=str(name), warnings=here.warnings)
     if name is not None and is_path(name):
         return _from_file(file_of(name), method)
     entries = load_manifest(manifest)
     if name is None:
         return _best(method, entries, allow_download, progress)
-    entry = find_weights(str(name), entries, (method,))
+    entry = find_entry(str(name), entries, method)
     if entry.method != method.id:
         fitting = ", ".join(e.id for e in entries if e.method == method.id)
         raise UsageError(
@@ -133,7 +137,7 @@ def load_weights(
 
 
 def is_path(name: str | Path) -> bool:
-    """Return whether this names a file rather than an id."""
+    """Return whether this names a file, of this machine or of the hub, rather than an id."""
     if isinstance(name, Path):
         return True
     separators = {os.sep, os.altsep or os.sep, "/"}
@@ -142,14 +146,16 @@ def is_path(name: str | Path) -> bool:
     return os.path.isfile(os.path.join(name, _RUN))  # noqa: PTH113, PTH118 - no permission: no
 
 
-def file_of(name: str | Path) -> Path:
+def file_of(name: str | Path, *, allow_download: bool = True) -> Path:
     """Return the file that is named; of the folder of a training run its weights.
 
     Raises
     ------
     WeightsError
-        The run has none yet, or it is another folder.
+        The run has none yet, or it is another folder; a file of the hub cannot be had.
     """
+    if is_hub(name):
+        return pull_hub(name, allow_download=allow_download).path
     path = Path(name)
     if not os.path.isdir(path):  # noqa: PTH112 - no permission: no
         return path
@@ -163,6 +169,36 @@ def file_of(name: str | Path) -> Path:
     raise WeightsError(f"{path} is a folder without weights", "name a file of weights")
 
 
+def method_of(name: str, *, allow_download: bool = True) -> str | None:
+    """Return the id of the method of some weights, from the manifest or the file's header.
+
+    Parameters
+    ----------
+    name : str
+        An id or a file, as for `load_weights`.
+    allow_download : bool
+        Fetch a file of the hub if it is not here.
+
+    Returns
+    -------
+    str or None
+        None: nothing of the name is known, or the file does not say.
+
+    Raises
+    ------
+    WeightsError
+        A file of the hub cannot be had.
+    """
+    if not is_path(name):
+        return next((entry.method for entry in load_manifest() if entry.id == name), None)
+    try:
+        return (read_header(file_of(name, allow_download=allow_download)) or {}).get("method")
+    except (OSError, WeightsError):  # said better by what loads it
+        if is_hub(name):
+            raise
+        return None
+
+
 def _best(
     method: MethodInfo,
     entries: Sequence[WeightEntry],
@@ -172,17 +208,17 @@ def _best(
     """Load the first of a method's own weights that can be had."""
     missed: list[tuple[str, WeightsError]] = []
     for name in method.default_weights:
-        entry = find_weights(name, entries, (method,))
+        entry = find_entry(name, entries, method)
         try:
             loaded = _load(entry, method, allow_download, progress)
         except WeightsError as error:
             missed.append((name, error))
             continue
-        better = ", ".join(name for name, _ in missed)
-        if not better:
+        if not missed:
             return loaded
         first, why = missed[0]
         reason = why.message.removeprefix(f"the weights {first} are not available: ")
+        better = ", ".join(name for name, _ in missed)
         told = f"{better} could not be had: {reason}; see denoisekit weights info {first}"
         return replace(loaded, instead=told)
     raise missed[0][1] if missed else unpublished(method)
@@ -192,25 +228,18 @@ def _load(
     entry: WeightEntry, method: MethodInfo, allow_download: bool, progress: Progress | None
 ) -> LoadedWeights:
     """Load weights from this machine, or from where they are published."""
+    from safetensors.torch import load
+
     stored = find(entry)
-    repaired = []
+    warnings: list[str] = []
     fetchable = entry.sources and allow_download and not offline()
     if stored and stored.damage and stored.verified and fetchable:
-        repaired = [f"the weights {entry.id} were damaged ({stored.damage}) and fetched again"]
+        warnings += [f"the weights {entry.id} were damaged ({stored.damage}) and fetched again"]
         stored = None
     if stored is None:
         if not allow_download:
             raise absent(entry, "they are not in the cache folder")
         stored, _ = pull(entry, method, progress)
-    loaded = _from_store(entry, stored, method)
-    return replace(loaded, warnings=(*repaired, *loaded.warnings))
-
-
-def _from_store(entry: WeightEntry, stored: Stored, method: MethodInfo) -> LoadedWeights:
-    from safetensors.torch import load
-
-    from denoisekit.weights.checkpoint import fit
-
     if stored.damage:
         raise damaged(entry, stored)
     data = _read(stored.path)
@@ -220,49 +249,32 @@ def _from_store(entry: WeightEntry, stored: Stored, method: MethodInfo) -> Loade
         harm = f"its sha256 is {found} instead of {stored.sha256}"
         raise damaged(entry, Stored(stored.path, stored.verified, stored.sha256, harm))
     state, config = fit(load(data), method, entry.config, entry.id)
-    doubt = f"{entry.id} was imported from an unverified source"
+    if not stored.verified:
+        warnings += [f"{entry.id} was imported from an unverified source"]
     return LoadedWeights(
         state=state,
         config=config,
         id=entry.id,
         sha256=stored.header().get("source_sha256", stored.sha256),
         method=method.id,
-        warnings=() if stored.verified else (doubt,),
+        warnings=tuple(warnings),
         strength=entry.strength,
     )
 
 
 def _from_file(path: Path, method: MethodInfo) -> LoadedWeights:
-    from denoisekit.weights.checkpoint import fit, read_state
-
     sha256 = hashlib.sha256(_read(path)).hexdigest()
     header = read_header(path) or {}
-    config = None
+    config: Config | None = None
     if header.get("denoisekit"):
         if header.get("method") != method.id:
             raise WeightsError(
                 f"{path} holds weights of the method {header.get('method')}, not {method.id}",
                 f"add --method {header.get('method')}",
             )
-        config = _config(path, header, method)
-    try:
-        state, config = fit(read_state(path), method, config, str(path))
-    except Misfit as misfit:
-        raise explained(misfit, all_methods()) from misfit
+        config = read_config(path, header, method)
+    state, config = fit(read_state(path), method, config, str(path))
     return LoadedWeights(state, config, path.name, sha256, method.id)
-
-
-def _config(path: Path, header: Mapping[str, str], method: MethodInfo) -> Mapping[str, Any]:
-    try:
-        return read_config(header["config"], method)
-    except KeyError:
-        reason = "it is missing"
-    except SchemaError as error:
-        reason = str(error)
-    raise WeightsError(
-        f"{path}: its header does not say the network's configuration: {reason}",
-        "the file is damaged, made by hand, or by a newer denoisekit",
-    )
 
 
 def _read(path: Path) -> bytes:

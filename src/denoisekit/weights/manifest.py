@@ -15,18 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from denoisekit.errors import UsageError, WeightsError, did_you_mean
-from denoisekit.weights.schema import (
-    SchemaError,
-    check,
-    check_keys,
-    check_url,
-    distinct,
-    no_duplicates,
-)
+from denoisekit.methods import all_methods
+from denoisekit.methods.base import MethodInfo
 
 _NAME = "weights_manifest.json"
+
+
+class SchemaError(ValueError):
+    """Data break a rule; the message names the entry and the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class UrlSource:
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
-    """A file of a Hugging Face model repository at a pinned commit."""
+    """A file of a Hugging Face model repository; in the manifest at a pinned commit."""
 
     repo: str
     revision: str
@@ -92,15 +91,16 @@ class WeightEntry:
         As stated by whoever published them, or ``"none stated"``.
     bytes : int or None
         Size of the published file.
+    sources : tuple of UrlSource or HubSource
+        Where the file can be fetched, in the order to try.
+    results : tuple of Result
+        Quality figures.
     sha256, git_blob : str or None
         Hash of the published file. ``git_blob`` is the id a git repository gives
         the file; used where the SHA-256 is not known.
-    sources : tuple of UrlSource or HubSource
-        Where the file can be fetched, in the order to try.
     page : str or None
-        Where a person can get the file with a browser, if it cannot be fetched.
-    results : tuple of Result
-        Quality figures.
+        Where a person can get the file with a browser. An entry with a page and no hash is
+        held to the file that is fetched first.
     embedded : str or None
         Name of the file, where it ships with denoisekit.
     strength : float or 'auto'
@@ -115,11 +115,11 @@ class WeightEntry:
     licence: str
     citation: str
     bytes: int | None
-    sha256: str | None
-    git_blob: str | None
     sources: tuple[UrlSource | HubSource, ...]
-    page: str | None
     results: tuple[Result, ...]
+    sha256: str | None = None
+    git_blob: str | None = None
+    page: str | None = None
     embedded: str | None = None
     strength: float | Literal["auto"] = "auto"
 
@@ -162,8 +162,8 @@ def load_manifest(path: Path | None = None) -> tuple[WeightEntry, ...]:
         if not isinstance(data, list):
             raise SchemaError("a list of entries is expected")
         entries = tuple(_entry(item, position) for position, item in enumerate(data))
-        distinct([entry.id for entry in entries], "id")
-        distinct([entry.pinned for entry in entries if entry.pinned], "hash")
+        _distinct([entry.id for entry in entries], "id")
+        _distinct([entry.pinned for entry in entries if entry.pinned], "hash")
     except OSError as error:
         raise WeightsError(f"cannot read the weights manifest {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -174,31 +174,77 @@ def load_manifest(path: Path | None = None) -> tuple[WeightEntry, ...]:
     return entries
 
 
-def find_entry(name: str, entries: Sequence[WeightEntry]) -> WeightEntry:
+def find_entry(
+    name: str, entries: Sequence[WeightEntry], method: MethodInfo | None = None
+) -> WeightEntry:
     """Return the entry with this id.
+
+    Parameters
+    ----------
+    name : str
+        The id.
+    entries : sequence of WeightEntry
+        Where to look.
+    method : MethodInfo, optional
+        A method that is not among those installed, and may be meant.
 
     Raises
     ------
+    WeightsError
+        It would be of a method of which no weights are published.
     UsageError
-        There is none; the hint names the closest.
+        There is no such id; the hint names the closest.
     """
     for entry in entries:
         if entry.id == name:
             return entry
+    wanted = name.split(".")[0]
+    known = next((m for m in (method, *all_methods()) if m and m.id == wanted), None)
+    ids = [entry.id for entry in entries if entry.method == wanted]
+    if known and not ids:
+        raise unpublished(known)
+    if known and name == wanted:
+        raise UsageError(
+            f"'{name}' is a method; weights have ids of their own",
+            f"the weights of {name}: {', '.join(ids)}",
+        )
     hint = did_you_mean(name, [entry.id for entry in entries])
     if os.path.isfile(name):  # noqa: PTH113 - no permission: no
         hint = f"for the file of that name write ./{name}; otherwise {hint}"
     raise UsageError(f"there are no weights '{name}'", hint)
 
 
+def ways(entry: WeightEntry) -> list[str]:
+    """Return how these weights can be had, best way first."""
+    found = []
+    if entry.sources:
+        found.append(f"with a network: denoisekit weights pull {entry.id}")
+    origin = next((s.url for s in entry.sources if isinstance(s, UrlSource)), None)
+    fetched = f"with the file from {origin}" if origin else "with the published file"
+    if entry.page:
+        fetched = f"open {entry.page} in a browser, download the file, then"
+    found.append(f"{fetched}: denoisekit weights import FILE --as {entry.id}")
+    return found
+
+
+def absent(entry: WeightEntry, reason: str) -> WeightsError:
+    """Return the error for weights that are not here; its hint says how to get them."""
+    return WeightsError(
+        f"the weights {entry.id} are not available: {reason}", "; or ".join(ways(entry))
+    )
+
+
+def unpublished(method: MethodInfo) -> WeightsError:
+    """Return the error for a method that has no weights to be had."""
+    return WeightsError(
+        f"no weights of the method {method.id} are published",
+        method.without_weights or "give a file of your own: --weights FILE",
+    )
+
+
 _KEYS: Mapping[str, tuple[type, ...]] = {
-    "id": (str,),
-    "method": (str,),
+    **dict.fromkeys(("id", "method", "title", "trained_on", "licence", "citation"), (str,)),
     "config": (dict,),
-    "title": (str,),
-    "trained_on": (str,),
-    "licence": (str,),
-    "citation": (str,),
     "bytes": (int, type(None)),
     "sources": (list,),
     "results": (list,),
@@ -208,76 +254,116 @@ _OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "strength": (int, float),
 }
 _RESULT: Mapping[str, tuple[type, ...]] = {
-    "dataset": (str,),
     "psnr": (int, float),
     "ssim": (int, float, type(None)),
-    "origin": (str,),
-    "protocol": (str,),
+    **dict.fromkeys(("dataset", "origin", "protocol"), (str,)),
 }
 
 
 def _entry(item: Any, position: int) -> WeightEntry:
     name = item.get("id") if isinstance(item, dict) else None
     where = f"'{name}'" if isinstance(name, str) else f"entry {position}"
-    check_keys(item, _KEYS, _OPTIONAL, where)
-    # The id becomes a file name, so its letters are few.
-    check(re.fullmatch(r"[a-z0-9]+\.[a-z0-9][a-z0-9.-]*", item["id"]), where, "id", "method.tag")
-    check(item["id"].split(".")[0] == item["method"], where, "id", "the method before the dot")
-    size = item["bytes"]
-    check(size is None or 0 < size < 2**40, where, "bytes", "a size in bytes or null")
-    sha256, git_blob = item.get("sha256"), item.get("git_blob")
-    check(sha256 is None or re.fullmatch(r"[0-9a-f]{64}", sha256), where, "sha256", "64 hex digits")
-    check(git_blob is None or re.fullmatch(r"[0-9a-f]{40}", git_blob), where, "git_blob", "40 hex")
-    check(not (sha256 and git_blob), where, "git_blob", "absent where sha256 is given")
-    check(sha256 is None or size is not None, where, "bytes", "given where sha256 is")
+    _check_keys(item, where, _KEYS, _OPTIONAL)
+    size, strength, embedded = item["bytes"], item.get("strength", 1), item.get("embedded")
+    sha256, git_blob, page = item.get("sha256"), item.get("git_blob"), item.get("page")
     sources = tuple(_source(source, where) for source in item["sources"])
-    check(not sources or sha256 or git_blob, where, "sha256", "given where there are sources")
-    embedded = item.get("embedded")
-    origins = sources or item.get("page") or embedded
-    check(origins, where, "page", "given where there are no sources")
-    check(not (embedded and sources), where, "embedded", "absent where there are sources")
-    # The name is joined to a folder.
-    plain = embedded is None or re.fullmatch(r"[a-z0-9][a-z0-9.-]*\.safetensors", embedded)
-    check(plain, where, "embedded", "the name of a safetensors file")
-    check(not embedded or sha256, where, "sha256", "given where the file is embedded")
-    strength = item.get("strength", "auto")
-    check(strength == "auto" or 0 < strength <= 1, where, "strength", "above 0, at most 1")
-    if item.get("page"):
-        check_url(item["page"], where, "page")
-    return WeightEntry(
-        id=item["id"],
-        method=item["method"],
-        config=MappingProxyType(item["config"]),
-        title=item["title"],
-        trained_on=item["trained_on"],
-        licence=item["licence"],
-        citation=item["citation"],
-        bytes=size,
-        sha256=sha256,
-        git_blob=git_blob,
-        sources=sources,
-        page=item.get("page"),
-        results=tuple(_result(result, where) for result in item["results"]),
-        embedded=embedded,
-        strength=strength,
+    _check(
+        where,
+        # The id and the name of an embedded file become names of files, so their letters are few.
+        (re.fullmatch(r"[a-z0-9]+\.[a-z0-9][a-z0-9.-]*", item["id"]), "id", "method.tag"),
+        (item["id"].split(".")[0] == item["method"], "id", "the method before the dot"),
+        (size is None or 0 < size < 2**40, "bytes", "a size in bytes or null"),
+        (sha256 is None or re.fullmatch(r"[0-9a-f]{64}", sha256), "sha256", "64 hex digits"),
+        (git_blob is None or re.fullmatch(r"[0-9a-f]{40}", git_blob), "git_blob", "40 hex"),
+        (not (sha256 and git_blob), "git_blob", "absent where sha256 is given"),
+        (sha256 is None or size is not None, "bytes", "given where sha256 is"),
+        (
+            not sources or sha256 or git_blob or page,
+            "sha256",
+            "given where there are sources, or a page for the browser",
+        ),
+        (sources or page or embedded, "page", "given where there are no sources"),
+        (not (embedded and sources), "embedded", "absent where there are sources"),
+        (
+            embedded is None or re.fullmatch(r"[a-z0-9][a-z0-9.-]*\.safetensors", embedded),
+            "embedded",
+            "the name of a safetensors file",
+        ),
+        (not embedded or sha256, "sha256", "given where the file is embedded"),
+        (0 < strength <= 1, "strength", "above 0, at most 1"),
+        (page is None or _is_url(page), "page", _URL),
     )
+    results = []
+    for result in item["results"]:
+        _check_keys(result, f"{where}, results", _RESULT)
+        origin = result["origin"] in {"measured", "published"}
+        _check(where, (origin, "origin", "'measured' or 'published'"))
+        results.append(Result(**result))
+    read = {"config": MappingProxyType(item["config"]), "sources": sources}
+    return WeightEntry(**{**item, **read, "results": tuple(results)})
 
 
 def _source(item: Any, where: str) -> UrlSource | HubSource:
     if isinstance(item, dict) and "url" in item:
-        check_keys(item, {"url": (str,)}, {}, f"{where}, sources")
-        check_url(item["url"], where, "url")
-        return UrlSource(item["url"])
-    hub: Mapping[str, tuple[type, ...]] = {"repo": (str,), "revision": (str,), "file": (str,)}
-    check_keys(item, hub, {}, f"{where}, sources")
-    check(re.fullmatch(r"[\w.-]+/[\w.-]+", item["repo"]), where, "repo", "owner/name")
-    # A branch or a tag can move; a commit cannot.
-    check(re.fullmatch(r"[0-9a-f]{40}", item["revision"]), where, "revision", "a commit, 40 hex")
-    return HubSource(item["repo"], item["revision"], item["file"])
+        _check_keys(item, f"{where}, sources", {"url": (str,)})
+        _check(where, (_is_url(item["url"]), "url", _URL))
+        return UrlSource(**item)
+    _check_keys(item, f"{where}, sources", dict.fromkeys(("repo", "revision", "file"), (str,)))
+    _check(
+        where,
+        (re.fullmatch(r"[\w.-]+/[\w.-]+", item["repo"]), "repo", "owner/name"),
+        # A branch or a tag can move; a commit cannot.
+        (re.fullmatch(r"[0-9a-f]{40}", item["revision"]), "revision", "a commit, 40 hex"),
+    )
+    return HubSource(**item)
 
 
-def _result(item: Any, where: str) -> Result:
-    check_keys(item, _RESULT, {}, f"{where}, results")
-    origin = item["origin"]
-    check(origin in {"measured", "published"}, where, "origin", "'measured' or 'published'")
-    return Result(item["dataset"], item["psnr"], item["ssim"], origin, item["protocol"])
+def _check_keys(
+    item: Any,
+    where: str,
+    required: Mapping[str, tuple[type, ...]],
+    optional: Mapping[str, tuple[type, ...]] = MappingProxyType({}),
+) -> None:
+    """Refuse what is no object, lacks a key, has another one, or one of a wrong type."""
+    if not isinstance(item, dict):
+        raise SchemaError(f"{where}: an object is expected, not {type(item).__name__}")
+    for key, value in item.items():
+        types = required.get(key) or optional.get(key)
+        if types is None:
+            raise SchemaError(f"{where}: unknown key '{key}'")
+        # JSON's true is an int to Python.
+        if not isinstance(value, types) or isinstance(value, bool):
+            raise SchemaError(f"{where}: '{key}' has the wrong type {type(value).__name__}")
+        if value == "":
+            raise SchemaError(f"{where}: '{key}' is empty")
+    for key in required:
+        if key not in item:
+            raise SchemaError(f"{where}: '{key}' is missing")
+
+
+def _check(where: str, *rules: tuple[object, str, str]) -> None:
+    """Refuse an entry where a rule (whether it holds, its key, what is expected) is broken."""
+    for holds, key, expected in rules:
+        if not holds:
+            raise SchemaError(f"{where}: '{key}' must be: {expected}")
+
+
+_URL = "an http(s) address, percent-encoded"
+
+
+def _is_url(url: str) -> bool:
+    parts = urlsplit(url)
+    legal = re.fullmatch(r"[!-~]+", url) and parts.scheme in {"http", "https"}
+    return bool(legal and parts.hostname)
+
+
+def _distinct(values: list[str], what: str) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise SchemaError(f"the {what} '{value}' is there twice")
+
+
+def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON whose keys are distinct; for `json.loads`."""
+    _distinct([key for key, _ in pairs], "key")
+    return dict(pairs)
