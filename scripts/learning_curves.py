@@ -25,8 +25,8 @@ from PIL import Image
 
 from denoisekit.methods import METHODS, get_method
 from denoisekit.noise import simulate
-from denoisekit.training.config import Asked, Data, stages_of
-from denoisekit.training.config_file import read_toml
+from denoisekit.options import TrainData, TrainOptions
+from denoisekit.training.config import read_toml, stages_of
 from denoisekit.training.distributed import crew
 from denoisekit.training.evaluate import Sample, denoise, psnr
 from denoisekit.training.run import Machine, start
@@ -42,19 +42,19 @@ LOOKS = 12
 
 NEVER = 2**31
 
-RUNS: Mapping[str, Asked] = {
-    "aprrd": Asked(steps=1200, batch=1, patch=128, rate=4e-4, network={"width": 12}),
-    "sdap": Asked(
+RUNS: Mapping[str, TrainOptions] = {
+    "aprrd": TrainOptions(steps=1200, batch=1, patch=128, rate=4e-4, network={"width": 12}),
+    "sdap": TrainOptions(
         steps=600, batch=1, patch=120, rate=3e-4, network={"width": 32, "blocks": ["single"] * 3}
     ),
-    "ssbsn": Asked(
+    "ssbsn": TrainOptions(
         steps=200,
         batch=1,
         patch=120,
         rate=2e-4,
         network={"width": 16, "blocks": ["double", "attention"]},
     ),
-    "promptsid": Asked(
+    "promptsid": TrainOptions(
         steps=600,
         batch=4,
         patch=64,
@@ -127,7 +127,7 @@ def train(method: str, out: Path) -> None:
         preview_every=NEVER,
     )
     noisy, held, clean = (str(out / kind) for kind in ("noisy", "held_noisy", "held_clean"))
-    data = Data((noisy,), val_noisy=(held,), val_clean=(clean,))
+    data = TrainData((noisy,), val_noisy=(held,), val_clean=(clean,))
     start(get_method(method), data, run, asked, Machine("cpu", workers=1, tell=watch))
 
 

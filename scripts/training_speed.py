@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from denoisekit.methods import get_method
-from denoisekit.training.config import Asked, Data, resolve, stages_of
+from denoisekit.options import TrainData, TrainOptions
+from denoisekit.training.config import resolve, stages_of
 from denoisekit.training.data import Patches
 from denoisekit.training.distributed import crew
 from denoisekit.training.log import Log
@@ -63,9 +64,9 @@ def _forms(
 ) -> tuple[Callable[[], float], Callable[[], float]]:
     """Return the bare steps and the loop as functions that return patches a second."""
     method = get_method(given.method)
-    data = Data((given.pictures,), simulate=given.simulate)
+    data = TrainData((given.pictures,), simulate=given.simulate)
     material = gather(data, channels=3)
-    sizes_asked = Asked(
+    sizes_asked = TrainOptions(
         patch=given.patch,
         batch=given.batch,
         network={} if given.width is None else {"width": given.width},

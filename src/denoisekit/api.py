@@ -15,13 +15,21 @@ from denoisekit.batch.naming import Naming, Source, check_count, name_outputs
 from denoisekit.batch.run import Job, run_batch, survey, target_info
 from denoisekit.engine.denoiser import Denoiser
 from denoisekit.engine.denoiser import load as load_options
-from denoisekit.engine.device import parse_memory, resolve_device
+from denoisekit.engine.device import resolve_device
 from denoisekit.errors import DenoisekitError, UsageError
 from denoisekit.fitting import Fit, FitOptions, fit
-from denoisekit.fitting.options import PRESETS, Listen
+from denoisekit.fitting.result import Listen
 from denoisekit.formats import check_output, create_image, open_image
 from denoisekit.interop import Array, denoise_held, hold
-from denoisekit.options import DEFAULT_METHOD, HotPixels, Options, Strength, parse_time
+from denoisekit.options import (
+    DEFAULT_METHOD,
+    PRESETS,
+    HotPixels,
+    Options,
+    Strength,
+    parse_memory,
+    parse_time,
+)
 from denoisekit.training.threads import threads_that_help
 from denoisekit.weights import method_of
 

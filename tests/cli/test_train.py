@@ -15,8 +15,6 @@ import pytest
 from denoisekit import atomic
 from denoisekit.atomic import claimed
 from denoisekit.cli.app import run
-from denoisekit.errors import UsageError
-from denoisekit.options import parse_time
 from denoisekit.training import cost
 
 
@@ -99,20 +97,6 @@ def test_what_is_not_there_is_said(folder, capsys):
     assert "holds no run" in capsys.readouterr().err
     assert run(["train", "aprrd", str(folder / "no"), "--out", str(folder / "run")]) == 1
     assert "no such file" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("90m", 5400), ("1h30m", 5400), ("2d", 172800), ("45", 45), ("0.5h", 1800)],
-)
-def test_times(text, seconds):
-    assert parse_time(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0", "h", "-1h", "1.2.3h", "1 week"])
-def test_what_is_no_time(text):
-    with pytest.raises(UsageError):
-        parse_time(text)
 
 
 def test_two_runs_do_not_work_in_one_folder(folder, capsys):

@@ -11,7 +11,6 @@ from denoisekit.engine.device import (
     CALL_BYTES,
     choose_plan,
     choose_precision,
-    parse_memory,
     resolve_device,
     smaller_plan,
     tile_memory,
@@ -19,27 +18,6 @@ from denoisekit.engine.device import (
 from denoisekit.errors import OutOfMemory, UsageError
 from denoisekit.methods import Limits, get_method
 from peak_memory import call_memory
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("4GiB", 4 * 2**30),
-        ("500MB", 500 * 10**6),
-        ("1.5 g", 3 * 2**29),
-        ("2kib", 2048),
-        ("12345", 12345),
-        ("1T", 2**40),
-    ],
-)
-def test_amounts_of_memory(text, expected):
-    assert parse_memory(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1GB", "GB", "1.2.3", ".", "4 PB", "nan", "9" * 400])
-def test_what_is_no_amount_of_memory(text):
-    with pytest.raises(UsageError, match="amount of memory"):
-        parse_memory(text)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from denoisekit.methods import Batch, Stage, get_method
-from denoisekit.training.config import Asked, Data
+from denoisekit.options import TrainData, TrainOptions
 from denoisekit.training.run import Machine, start
 
 NETWORKS = {
@@ -47,14 +47,14 @@ def write_pictures(folder, count=3, sigma=0.1, ending=""):
 def asked(method, **changes):
     """A run of a small network: six steps."""
     usual = {"steps": 6, "batch": 2, "patch": PATCHES[method], "network": NETWORKS[method]}
-    return Asked(**{**usual, **changes})
+    return TrainOptions(**{**usual, **changes})
 
 
 def run(method, folder, out, *, data=None, machine=None, info=None, **changes):
     """Train a small network; return whether it came to its end, and all records."""
     records = []
     told = replace(machine or Machine(workers=1), tell=records.append)
-    data = data or Data((str(folder),))
+    data = data or TrainData((str(folder),))
     done = start(info or get_method(method), data, out, asked(method, **changes), told)
     return done, records
 

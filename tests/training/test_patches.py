@@ -10,9 +10,9 @@ from denoisekit.engine.signal import nominal_scale
 from denoisekit.errors import DenoisekitError, InputError, UsageError
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.noise import noise_of
+from denoisekit.options import TrainData
 from denoisekit.pairs import find_files, list_planes, pair
 from denoisekit.ranges import parse_range, to_unit
-from denoisekit.training.config import Data
 from denoisekit.training.data import Patches, Pool, batches
 from denoisekit.training.material import gather
 from denoisekit.training.pictures import Store
@@ -44,7 +44,7 @@ def test_threads_change_neither_order_nor_content(noisy, workers):
 
 def test_processes_change_nothing_either(tmp_path):
     folder = write_pictures(tmp_path / "clean", sigma=0.0)
-    patches = Patches(gather(Data((str(folder),), simulate="phone")).pool, 24, (0, 0))
+    patches = Patches(gather(TrainData((str(folder),), simulate="phone")).pool, 24, (0, 0))
     wanted = [patches.batch(step, range(2))[0] for step in range(3)]
     with batches(patches, range(3), range(2), 1, apart=True) as coming:
         got = [found for found, _ in coming]
@@ -87,7 +87,7 @@ def test_planes_of_stacks_are_all_drawn_and_one_channel_fills_the_network(tmp_pa
 def test_pairs_are_cut_and_turned_alike(tmp_path):
     noisy = write_pictures(tmp_path / "a", sigma=0.02, ending="_noisy")
     clean = write_pictures(tmp_path / "b", sigma=0.0, ending="_clean")
-    data = Data((str(noisy),), clean=(str(clean),))
+    data = TrainData((str(noisy),), clean=(str(clean),))
     one, other = Patches(gather(data).pool, 24, (0, 0)).batch(0, range(20))
     assert np.abs(one - other).mean() < 0.03
     assert not np.array_equal(one, other)
@@ -95,7 +95,7 @@ def test_pairs_are_cut_and_turned_alike(tmp_path):
 
 def test_simulated_pairs_are_noisy_and_repeatable(tmp_path):
     folder = write_pictures(tmp_path / "clean", sigma=0.0)
-    data = Data((str(folder),), simulate="phone,gaussian:0.1")
+    data = TrainData((str(folder),), simulate="phone,gaussian:0.1")
     patches = Patches(gather(data).pool, 24, (0, 0))
     one, other = patches.batch(0, range(8))
     again, _ = patches.batch(0, range(8))
@@ -170,14 +170,14 @@ def test_damaged_sets_are_input_errors(tmp_path):
 @pytest.mark.parametrize(
     "data",
     [
-        Data(("absent",)),
-        Data(("{noisy}",), clean=("absent",)),
-        Data(("{noisy}",), simulate="camera"),
-        Data(("{noisy}",), simulate="gaussian:much"),
-        Data(("{noisy}",), simulate="gaussian:-1"),
-        Data(("{noisy}",), simulate="gaussian:1/0"),
-        Data(("{gray}",), simulate="phone"),
-        Data(("{noisy}",), clean=("{gray}",)),
+        TrainData(("absent",)),
+        TrainData(("{noisy}",), clean=("absent",)),
+        TrainData(("{noisy}",), simulate="camera"),
+        TrainData(("{noisy}",), simulate="gaussian:much"),
+        TrainData(("{noisy}",), simulate="gaussian:-1"),
+        TrainData(("{noisy}",), simulate="gaussian:1/0"),
+        TrainData(("{gray}",), simulate="phone"),
+        TrainData(("{noisy}",), clean=("{gray}",)),
     ],
 )
 def test_data_that_make_no_sense_are_refused(tmp_path, noisy, data):
@@ -186,7 +186,7 @@ def test_data_that_make_no_sense_are_refused(tmp_path, noisy, data):
     for index in range(3):
         np.save(gray / f"{index}.npy", picture(index)[..., 0])
     places = {"noisy": str(noisy), "gray": str(gray)}
-    changed = Data(
+    changed = TrainData(
         tuple(name.format(**places) for name in data.pictures),
         tuple(name.format(**places) for name in data.clean),
         data.simulate,

@@ -11,21 +11,21 @@ from small_runs import NETWORKS, run, write_pictures
 
 from denoisekit.errors import OutOfMemory
 from denoisekit.methods import get_method
+from denoisekit.options import TrainData, TrainOptions
 from denoisekit.training import planning
-from denoisekit.training.config import Asked, Data, resolve, stages_of
-from denoisekit.training.config_file import read_toml
+from denoisekit.training.config import read_toml, resolve, stages_of
 from denoisekit.training.cost import Cost
 from denoisekit.training.distributed import Crew
 from denoisekit.training.evaluate import Sample, fewer
 
-DATA = Data(("a",))
+DATA = TrainData(("a",))
 FLOPS = 2e10
 """Of a machine: what a step of a stage costs there."""
 
 
 def planned(method, memory=2**60, **wanted):
     """Plan for a machine of that memory; return the run and what was measured."""
-    info, asked, seen = get_method(method), Asked(**wanted), []
+    info, asked, seen = get_method(method), TrainOptions(**wanted), []
 
     def cost(stage, sizes):
         flop = 3 * sizes.batch * sizes.patch**2
@@ -63,7 +63,7 @@ def test_a_network_is_planned_that_can_learn_in_the_time(method, limit):
     )  # fmt: skip
     assert took <= limit or config == smallest
     longer, _ = planned(method, limit=1e9)
-    assert longer == resolve(info, DATA, Asked(limit=1e9), 3)
+    assert longer == resolve(info, DATA, TrainOptions(limit=1e9), 3)
 
 
 def test_more_time_never_makes_it_smaller():
@@ -111,7 +111,7 @@ def test_a_result_that_is_worse_than_noisy_is_not_called_done(tmp_path, learns, 
     clean = write_pictures(tmp_path / "clean", sigma=0)
     scores = iter([30.0 if learns else 10.0, 20.0] * 9)
     monkeypatch.setattr("denoisekit.training.loop.psnr", lambda *_: next(scores))
-    _, records = run("sdap", noisy, tmp_path / "run", data=Data((str(noisy),), (str(clean),)))
+    _, records = run("sdap", noisy, tmp_path / "run", data=TrainData((str(noisy),), (str(clean),)))
     assert records[-1]["event"] == "done"
     assert records[-1]["learned"] is learns
     assert records[-1]["noisy_psnr"] == 20.0

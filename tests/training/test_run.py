@@ -25,10 +25,9 @@ from denoisekit.engine.denoiser import Denoiser
 from denoisekit.errors import DenoisekitError, OutputError, UsageError
 from denoisekit.methods import METHODS, get_method
 from denoisekit.methods.recipe import Batch, distance
-from denoisekit.options import Options
+from denoisekit.options import Options, TrainData
 from denoisekit.training import loop
-from denoisekit.training.config import Data, Sizes, recipe, resolve
-from denoisekit.training.config_file import read_toml, write_toml
+from denoisekit.training.config import Sizes, read_toml, recipe, resolve, write_toml
 from denoisekit.training.distributed import Crew
 from denoisekit.training.material import gather
 from denoisekit.training.run import Machine, resume
@@ -208,7 +207,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_state(tmp_path, noisy, mon
 def test_validation_is_by_psnr_where_clean_pictures_are_known(tmp_path):
     noisy = write_pictures(tmp_path / "n", count=4)
     clean = write_pictures(tmp_path / "c", count=4, sigma=0.0)
-    data = Data((str(noisy),), val_noisy=(str(noisy),), val_clean=(str(clean),))
+    data = TrainData((str(noisy),), val_noisy=(str(noisy),), val_clean=(str(clean),))
     out = tmp_path / "run"
     _, records = run("sdap", noisy, out, data=data, validate_every=2, preview_every=3)
     found = [record for record in records if record["event"] == "validation"]
@@ -248,7 +247,7 @@ def test_the_log_holds_every_record_and_mends_a_torn_line(tmp_path, noisy):
     out = tmp_path / "run"
     machine = Machine(workers=1, stop=lambda: True)
     # Its own folder lies in that of the pictures: the previews must not become data.
-    data = Data((str(tmp_path),))
+    data = TrainData((str(tmp_path),))
     _, records = run("sdap", noisy, out, machine=machine, data=data, preview_every=1)
     assert list((out / "previews").iterdir())
     with (out / "log.jsonl").open("a") as file:
@@ -312,7 +311,7 @@ def test_a_run_is_never_overwritten_nor_taken_up_when_complete(tmp_path, noisy):
 
 def test_a_config_survives_its_file(tmp_path):
     odd = {"width": 8, 'name "x"': "ä\\\n", "nested": {"a": [1, 2.5], "b": True}}
-    config = resolve(APRRD, Data(("/a b/*.png",), range="0,4095"), asked("aprrd"), 3)
+    config = resolve(APRRD, TrainData(("/a b/*.png",), range="0,4095"), asked("aprrd"), 3)
     config = replace(config, network={**config.network, **odd}, clip=1e-7).fitted([1.0, 2.0], 60.0)
     (tmp_path / "config.toml").write_text(write_toml(config), encoding="utf-8")
     assert read_toml(tmp_path / "config.toml") == config
@@ -334,9 +333,9 @@ def test_the_average_follows_and_is_what_is_kept():
 def test_gray_pictures_train_a_network_of_one_channel(tmp_path):
     for index in range(2):
         np.save(tmp_path / f"{index}.npy", np.random.default_rng(index).random((40, 40)))
-    material = gather(Data((str(tmp_path),)))
+    material = gather(TrainData((str(tmp_path),)))
     assert material.channels == 1
-    config = resolve(APRRD, Data((str(tmp_path),)), asked("aprrd"), material.channels)
+    config = resolve(APRRD, TrainData((str(tmp_path),)), asked("aprrd"), material.channels)
     assert config.network["channels"] == 1
     assert Path(config.data.pictures[0]) == tmp_path
 
@@ -351,7 +350,7 @@ def test_the_recipe_in_the_documents_trains(tmp_path, noisy, monkeypatch, paired
     names: dict[str, object] = {}
     exec(block, names)  # noqa: S102 - our own page
     info = replace(importlib.import_module("denoisekit_tiny").INFO, recipe=names["recipe"])
-    data = Data((str(noisy),), simulate="gaussian:0.1" if paired else "")
+    data = TrainData((str(noisy),), simulate="gaussian:0.1" if paired else "")
     wish = {"network": {"width": 6}, "patch": 32, "steps": 40, "rate": 3e-3}
     done, records = run("aprrd", noisy, tmp_path / "run", data=data, info=info, **wish)
     assert done

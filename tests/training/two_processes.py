@@ -9,8 +9,9 @@ import torch
 from small_runs import NETWORKS, PATCHES, asked
 
 from denoisekit.methods import get_method
+from denoisekit.options import TrainData
 from denoisekit.training import cost, loop
-from denoisekit.training.config import Data, Sizes, recipe
+from denoisekit.training.config import Sizes, recipe
 from denoisekit.training.data import Patches
 from denoisekit.training.distributed import crew
 from denoisekit.training.material import gather
@@ -28,7 +29,7 @@ def steps(folder: str) -> dict[str, torch.Tensor]:
             (stage,) = recipe(info, {**info.config, **NETWORKS[name]}, paired=paired)
             sizes = Sizes(stage.name, 10, 4, PATCHES[name], 1e-2)
             trainee = Trainee(info, stage, sizes, here, (5, 0))
-            data = Data((folder,), simulate="gaussian:0.1" if paired else "")
+            data = TrainData((folder,), simulate="gaussian:0.1" if paired else "")
             patches = Patches(gather(data).pool, sizes.patch, (5, 0))
             for step in range(3):
                 trainee.step(step, patches.batch(step, here.share(4)))
@@ -47,5 +48,5 @@ def work(folder: str, out: Path) -> None:
     os.environ["MASTER_PORT"] = os.environ["SECOND_PORT"]
     records: list[object] = []
     machine = Machine("cpu", workers=1, tell=records.append)
-    start(get_method("aprrd"), Data((folder,)), out / "run", asked("aprrd"), machine)
+    start(get_method("aprrd"), TrainData((folder,)), out / "run", asked("aprrd"), machine)
     (out / f"records{rank}").write_text(str(len(records)))

@@ -112,8 +112,7 @@ def denoise(
 ) -> None:
     """Remove the noise from images; each comes back as the same kind of file."""
     from denoisekit.batch.naming import Naming
-    from denoisekit.engine.device import parse_memory
-    from denoisekit.options import DEFAULT_METHOD, Options
+    from denoisekit.options import DEFAULT_METHOD, Options, parse_memory
     from denoisekit.weights import method_of
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)

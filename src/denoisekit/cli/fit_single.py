@@ -127,10 +127,9 @@ def fit_single(
     """Fit a network to one noisy image, and denoise it: nothing else is needed."""
     began = started()
     from denoisekit.batch.naming import Naming
-    from denoisekit.engine.device import parse_memory
     from denoisekit.fitting import PRESETS, FitOptions
     from denoisekit.fitting.files import Fitter
-    from denoisekit.options import parse_time
+    from denoisekit.options import parse_memory, parse_time
 
     check_existing(overwrite=overwrite, skip_existing=skip_existing)
     _check_choice("--preset", preset, tuple(PRESETS))

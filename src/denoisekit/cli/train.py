@@ -14,7 +14,7 @@ from denoisekit.cli.shared import Device, Quiet, noise_in_full, started, stoppin
 from denoisekit.errors import UsageError
 
 if TYPE_CHECKING:
-    from denoisekit.training.config import Asked, Data
+    from denoisekit.options import TrainData, TrainOptions
     from denoisekit.training.run import Machine
 
 EPILOG = (
@@ -102,8 +102,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="The log as JSON lines.")] = False,
 ) -> None:
     """Train a method on your own pictures; RUN/weights.safetensors is the result."""
-    from denoisekit.options import parse_time
-    from denoisekit.training.config import Asked, Data
+    from denoisekit.options import TrainData, TrainOptions, parse_time
     from denoisekit.training.run import Machine
 
     if method is not None:
@@ -124,7 +123,7 @@ def train(
                 "a method, data and --out are needed", "or --resume RUN to go on with a run"
             )
         else:
-            told = Data(
+            told = TrainData(
                 pictures=_full(data),
                 clean=_full(clean),
                 simulate=noise_in_full(simulate) if simulate else "",
@@ -132,7 +131,7 @@ def train(
                 val_noisy=_full(val_noisy),
                 val_clean=_full(val_clean),
             )
-            asked = Asked(
+            asked = TrainOptions(
                 steps=steps,
                 batch=batch,
                 patch=patch,
@@ -174,7 +173,7 @@ def _workers(asked: int | None) -> int:
     return asked
 
 
-def _start(method: str, data: Data, out: Path, asked: Asked, machine: Machine) -> bool:
+def _start(method: str, data: TrainData, out: Path, asked: TrainOptions, machine: Machine) -> bool:
     from denoisekit.methods import get_method
     from denoisekit.training.run import start
 

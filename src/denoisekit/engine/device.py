@@ -324,22 +324,3 @@ def smaller_plan(height: int, width: int, limits: Limits) -> Plan | None:
             return plan
         parts *= 2
     return None
-
-
-def parse_memory(text: str) -> int:
-    """Return the bytes of ``4GiB``, ``500MB``, ``1.5 g`` or a plain number.
-
-    Raises
-    ------
-    UsageError
-        Not a positive amount.
-    """
-    match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(i?b?)\s*", text.lower())
-    try:
-        amount = float(match[1]) if match else 0.0
-    except ValueError:
-        amount = 0.0
-    if match is None or not 0 < amount < 2**60:
-        raise UsageError(f"'{text}' is not an amount of memory", "write for instance 4GiB or 800MB")
-    step = 1000 if match[3] == "b" and match[2] else 1024
-    return int(amount * step ** " kmgt".index(match[2] or " "))

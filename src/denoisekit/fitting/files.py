@@ -11,10 +11,9 @@ from denoisekit.engine.device import resolve_device
 from denoisekit.engine.run import WriteRows
 from denoisekit.errors import UsageError
 from denoisekit.fitting.fit import fit
-from denoisekit.fitting.options import LEAST, FitOptions, Listen
-from denoisekit.fitting.result import Fit
+from denoisekit.fitting.result import Fit, Listen
 from denoisekit.image import ImageInfo, Pixels, Reader
-from denoisekit.options import Options
+from denoisekit.options import SHORTEST_FIT, FitOptions, Options
 from denoisekit.training.threads import threads_that_help
 
 
@@ -87,10 +86,10 @@ class Fitter:
             report = found.denoiser.run(reader, write, on_progress=on_progress, reserved=reserved)
             return _warned(report, found)
         seconds = self._fit_options.seconds / planes
-        if seconds < LEAST:
+        if seconds < SHORTEST_FIT:
             raise UsageError(
                 f"{self._fit_options.seconds:g} s are too short for {planes} networks",
-                f"give --time {LEAST * planes:g} or more, or --planes shared",
+                f"give --time {SHORTEST_FIT * planes:g} or more, or --planes shared",
             )
         options = replace(self._fit_options, seconds=seconds)
         size = reader.info.height * reader.info.width

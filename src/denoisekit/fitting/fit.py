@@ -12,14 +12,14 @@ from typing import Any
 from denoisekit.fitting.material import BOX
 from denoisekit.fitting.objectives import Objective, find_objective
 from denoisekit.fitting.offset import mean_offset
-from denoisekit.fitting.options import FitOptions, Listen
 from denoisekit.fitting.plan import Applying, has_turns, plan_applying, with_deciding
-from denoisekit.fitting.result import Fit
+from denoisekit.fitting.result import Fit, Listen
 from denoisekit.fitting.start import find_start
 from denoisekit.fitting.without import best_without, has_learned
 from denoisekit.fitting.workshop import BOXES, Network, Workshop, unscaled
 from denoisekit.image import Reader
 from denoisekit.methods import get_method
+from denoisekit.options import FitOptions
 from denoisekit.ranges import Range
 from denoisekit.weights import LoadedWeights
 

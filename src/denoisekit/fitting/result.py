@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from denoisekit.engine.denoiser import Denoiser
 from denoisekit.errors import OutputError
-from denoisekit.fitting.options import FitOptions, Look
+from denoisekit.options import FitOptions
 from denoisekit.training.state import write_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How far a fit is; what `FitOptions` allow is told to a callback.
+
+    Attributes
+    ----------
+    stage : str
+        What is under way, in a word.
+    step : int
+        Steps so far, of all stages.
+    seconds, total : float
+        Since the beginning, and what is planned.
+    score : float or None
+        PSNR of the result in dB against noisy values that it was not made from: it rises as
+        the result becomes better, but their noise bounds it. None: not measured yet.
+    best : bool
+        Whether that is the best so far, which is kept.
+    """
+
+    stage: str
+    step: int
+    seconds: float
+    total: float
+    score: float | None = None
+    best: bool = False
+
+
+Listen = Callable[[Look], bool | None]
+"""Takes a `Look`; True asks the fit to stop soon and keep its best."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,10 @@ from denoisekit.fitting.material import (
     without_peaks,
 )
 from denoisekit.fitting.objectives import measure_noise
-from denoisekit.fitting.options import FitOptions, Listen, Look
+from denoisekit.fitting.result import Listen, Look
 from denoisekit.image import Reader
 from denoisekit.methods import MethodInfo, Stage
-from denoisekit.options import Options, Strength
+from denoisekit.options import FitOptions, Options, Strength
 from denoisekit.ranges import Floats, parse_range
 from denoisekit.weights import LoadedWeights
 

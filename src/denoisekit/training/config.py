@@ -1,59 +1,25 @@
-"""What a run is: all that must be known to take it up again."""
+"""What a run is: all that must be known to resume it, and ``config.toml``, which holds it."""
 
 from __future__ import annotations
 
 import json
 import math
+import tomllib
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
-from denoisekit.errors import UsageError, did_you_mean
+from denoisekit.errors import InputError, UsageError, did_you_mean
 from denoisekit.methods import MethodInfo, Stage
+from denoisekit.options import TrainData, TrainOptions
 from denoisekit.weights.checkpoint import check_config
 from denoisekit.weights.manifest import SchemaError
 
 TIME_SHARE = 0.9
 """Part of the time allowed that is planned for: validation and neighbours take some too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """What a run learns from, and what it is judged by. All are files, folders or patterns.
-
-    Attributes
-    ----------
-    pictures : tuple of str
-        Noisy pictures; with ``simulate``, clean ones.
-    clean : tuple of str
-        The same without noise.
-    simulate : str
-        Camera whose noise is added to the pictures; empty: none.
-    range : str
-        How file values become 0..1; see `denoisekit.ranges.parse_range`.
-    val_noisy, val_clean : tuple of str
-        Pictures to validate on.
-    """
-
-    pictures: tuple[str, ...] = ()
-    clean: tuple[str, ...] = ()
-    simulate: str = ""
-    range: str = "auto"
-    val_noisy: tuple[str, ...] = ()
-    val_clean: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.clean and self.simulate:
-            raise UsageError("--clean and --simulate exclude each other")
-        if self.val_clean and not self.val_noisy:
-            raise UsageError("--val-clean needs --val-noisy")
-
-    @property
-    def paired(self) -> bool:
-        """Whether clean pictures are known."""
-        return bool(self.clean or self.simulate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +58,7 @@ class Config:
         Configuration of the network that is the result.
     stages : tuple of Sizes
         What is trained, in order.
-    data : Data
+    data : TrainData
         On what.
     seed : int
         Of all draws.
@@ -111,7 +77,7 @@ class Config:
     method: str
     network: Mapping[str, Any]
     stages: tuple[Sizes, ...]
-    data: Data
+    data: TrainData
     seed: int = 0
     precision: str = "fp32"
     clip: float = 0.0
@@ -155,57 +121,16 @@ class Config:
         return replace(self, stages=tuple(replace(stage, limit=0.0) for stage in self.stages))
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the user wants of a run; None, empty or 0: as the method's recipe has it.
-
-    Attributes
-    ----------
-    steps, batch, patch, rate
-        Of the stages; steps are of all together and are shared as published.
-    network : mapping
-        Changes to the configuration of the network.
-    seed, precision, clip, save_every, validate_every, preview_every, weights, teacher
-        As in `Config`.
-    limit : float
-        Seconds that the run may take.
-    """
-
-    steps: int | None = None
-    batch: int | None = None
-    patch: int | None = None
-    rate: float | None = None
-    network: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    precision: str = "fp32"
-    clip: float = 0.0
-    save_every: int = 0
-    validate_every: int = 0
-    preview_every: int = 0
-    weights: str = ""
-    teacher: str = ""
-    limit: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "patch", "rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"{name} {value} makes no sense", "it is above 0")
-        for name in ("seed", "clip", "save_every", "validate_every", "preview_every", "limit"):
-            if not 0 <= getattr(self, name) < 2**63:
-                raise UsageError(f"{name} {getattr(self, name)} makes no sense", "it is 0 or more")
-
-
-def resolve(method: MethodInfo, data: Data, asked: Asked, channels: int) -> Config:
+def resolve(method: MethodInfo, data: TrainData, asked: TrainOptions, channels: int) -> Config:
     """Return a run of a method's recipe.
 
     Parameters
     ----------
     method : MethodInfo
         What is trained.
-    data : Data
+    data : TrainData
         On what.
-    asked : Asked
+    asked : TrainOptions
         Changes to the recipe.
     channels : int
         Of the pictures; of the network too, where its configuration has them and ``asked``
@@ -245,7 +170,7 @@ def _taught(stages: list[Stage], method: MethodInfo) -> list[Stage]:
     raise UsageError(f"no stage of this training of {method.id} has a teacher")
 
 
-def _sized(stage: Stage, asked: Asked, share: float) -> Sizes:
+def _sized(stage: Stage, asked: TrainOptions, share: float) -> Sizes:
     patch = asked.patch or max(stage.multiple, stage.patch // stage.multiple * stage.multiple)
     if patch % stage.multiple:
         fitting = -(-patch // stage.multiple) * stage.multiple
@@ -307,3 +232,79 @@ def stages_of(method: MethodInfo, config: Config) -> list[tuple[Stage, Sizes]]:
                 f"training of {method.id} has no stage '{sizes.name}'", "start a new run"
             )
     return [(named[sizes.name], sizes) for sizes in config.stages]
+
+
+MOST = {"batch": 2**16, "patch": 2**16}
+"""Larger ones are damage: no memory holds them."""
+
+
+def write_toml(config: Config) -> str:
+    """Return the text of ``config.toml``."""
+    content = asdict(config)
+    stages = content.pop("stages")
+    tables = {key: content.pop(key) for key in ("network", "data")}
+    lines = ["# A run of denoisekit train; --resume goes by it."]
+    lines += [_line(key, value) for key, value in content.items()]
+    for key, table in tables.items():
+        lines += ["", f"[{key}]", *(_line(k, v) for k, v in table.items())]
+    for stage in stages:
+        lines += ["", "[[stages]]", *(_line(k, v) for k, v in stage.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _line(key: str, value: Any) -> str:
+    return f"{key if key.isidentifier() else json.dumps(key)} = {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(_line(k, v) for k, v in value.items()) + " }"
+    # What JSON writes of strings, numbers, lists and truths is TOML too.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def read_toml(path: Path) -> Config:
+    """Read a ``config.toml``.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or is not one of ours.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = _read(TrainData, "data", content.pop("data"))
+        stages = tuple(_read(Sizes, "sizes", stage) for stage in content.pop("stages"))
+        if not stages or not data.pictures:
+            raise ValueError("it names no stages or no pictures")
+        config: Config = _read(Config, "config", {**content, "data": data, "stages": stages})
+        return config
+    except FileNotFoundError as error:
+        raise InputError(f"{path.parent} holds no run", "name the folder given to --out") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}", "start a new run") from error
+
+
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: type(value) is int and 0 <= value < 2**63,
+    "float": lambda value: type(value) in (int, float) and 0 <= value < math.inf,
+    "tuple[str, ...]": lambda value: all(isinstance(item, str) for item in value),
+}
+"""What a value must be, by the type that its field is declared with."""
+
+
+def _read(kind: Any, called: str, table: Any) -> Any:
+    """Return a `Config` or a part of it, each value of the type that its field has."""
+    if not isinstance(table, dict):
+        raise ValueError(f"{called} is no table")
+    types = {field.name: str(field.type) for field in fields(kind)}
+    for name, value in table.items():
+        if not _KINDS.get(types.get(name, ""), lambda _: True)(value):
+            raise ValueError(f"{name} = {value!r:.60} makes no sense")
+        if types.get(name, "").startswith("tuple"):
+            table[name] = tuple(value)
+    for name in {"steps", "batch", "patch", "rate"} & table.keys():
+        if not 0 < table[name] <= MOST.get(name, math.inf):
+            raise ValueError(f"{name} = {table[name]} makes no sense")
+    return kind(**table)

@@ -9,8 +9,9 @@ from typing import Any
 from denoisekit.engine.device import available_memory
 from denoisekit.errors import UsageError
 from denoisekit.noise import Simulate, find_model, noise_of
+from denoisekit.options import TrainData
 from denoisekit.pairs import Plane, check_pairs, find_files, list_planes, pair
-from denoisekit.training.config import Config, Data
+from denoisekit.training.config import Config
 from denoisekit.training.data import Pool
 from denoisekit.training.pictures import Store
 
@@ -58,12 +59,12 @@ class Material:
         return told
 
 
-def gather(data: Data, out: Path | None = None, channels: int | None = None) -> Material:
+def gather(data: TrainData, out: Path | None = None, channels: int | None = None) -> Material:
     """Find and open the pictures of a run.
 
     Parameters
     ----------
-    data : Data
+    data : TrainData
         Which.
     out : Path, optional
         Folder of the run: its previews are no pictures to train on.

@@ -10,7 +10,8 @@ from typing import Any
 from denoisekit.engine.device import available_memory
 from denoisekit.errors import OutOfMemory, UsageError
 from denoisekit.methods import MethodInfo
-from denoisekit.training.config import TIME_SHARE, Asked, Config, stages_of
+from denoisekit.options import TrainOptions
+from denoisekit.training.config import TIME_SHARE, Config, stages_of
 from denoisekit.training.cost import Cost
 
 SCALES = (
@@ -41,12 +42,12 @@ MEMORY_SHARE = 0.8
 PLANNING_SHARE = 0.2
 """Part of the time after which no larger network is tried."""
 
-Resolve = Callable[[Asked], Config]
+Resolve = Callable[[TrainOptions], Config]
 Measure = Callable[[Config], list[Cost]]
 
 
 def plan(
-    method: MethodInfo, asked: Asked, resolve: Resolve, measure: Measure, began: float
+    method: MethodInfo, asked: TrainOptions, resolve: Resolve, measure: Measure, began: float
 ) -> tuple[Config, list[Cost]]:
     """Choose sizes with which a run learns something in its time, and plan its steps.
 
@@ -57,7 +58,7 @@ def plan(
     ----------
     method : MethodInfo
         What is trained.
-    asked : Asked
+    asked : TrainOptions
         What the user wants; its limit is above 0.
     resolve : callable
         Makes a run of what is asked for.
@@ -95,7 +96,7 @@ def plan(
     return smallest, costs
 
 
-def _choices(method: MethodInfo, asked: Asked, resolve: Resolve) -> list[Config]:
+def _choices(method: MethodInfo, asked: TrainOptions, resolve: Resolve) -> list[Config]:
     """Return runs of all sizes that may be chosen, the largest first."""
     found = [resolve(asked)]
     whole = found[0]
@@ -117,7 +118,7 @@ def _choices(method: MethodInfo, asked: Asked, resolve: Resolve) -> list[Config]
 
 
 def _smaller(
-    method: MethodInfo, asked: Asked, config: Config, patch: float, batch: float
+    method: MethodInfo, asked: TrainOptions, config: Config, patch: float, batch: float
 ) -> Config:
     """Return a run with these parts of patch and batch, unless they were asked for."""
     stages = []

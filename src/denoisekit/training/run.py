@@ -16,15 +16,8 @@ from denoisekit.atomic import Claim, remove_dead_parts
 from denoisekit.engine.device import choose_precision, describe_device
 from denoisekit.errors import InputError, OutOfMemory, OutputError, OutputTaken, UsageError
 from denoisekit.methods import MethodInfo, Stage, get_method
-from denoisekit.training.config import (
-    Asked,
-    Config,
-    Data,
-    recipe,
-    resolve,
-    stages_of,
-)
-from denoisekit.training.config_file import read_toml, write_toml
+from denoisekit.options import TrainData, TrainOptions
+from denoisekit.training.config import Config, read_toml, recipe, resolve, stages_of, write_toml
 from denoisekit.training.cost import Cost, measure
 from denoisekit.training.distributed import Crew, crew
 from denoisekit.training.evaluate import Sample, choose, fewer
@@ -67,7 +60,11 @@ class Machine:
 
 
 def start(
-    method: MethodInfo, data: Data, out: Path, asked: Asked, machine: Machine | None = None
+    method: MethodInfo,
+    data: TrainData,
+    out: Path,
+    asked: TrainOptions,
+    machine: Machine | None = None,
 ) -> bool:
     """Plan a run, write its folder, and train.
 
@@ -75,11 +72,11 @@ def start(
     ----------
     method : MethodInfo
         What to train.
-    data : Data
+    data : TrainData
         On what.
     out : Path
         Folder of the run; it must not be there, or be empty.
-    asked : Asked
+    asked : TrainOptions
         What shall differ from the method's recipe.
     machine : Machine, optional
         Where to run.
@@ -132,7 +129,12 @@ def resume(out: Path, machine: Machine | None = None) -> bool:
 
 
 def _planned(
-    method: MethodInfo, data: Data, asked: Asked, channels: int, here: Crew, began: float
+    method: MethodInfo,
+    data: TrainData,
+    asked: TrainOptions,
+    channels: int,
+    here: Crew,
+    began: float,
 ) -> tuple[Config, list[Cost]]:
     """Return the run, and what its stages cost: as published, or as time and memory allow."""
     config = resolve(method, data, asked, channels)
