@@ -23,7 +23,7 @@ class Site:
         One is taken by each GET: a status to answer, a number of bytes after which to
         cut as ``("cut", n)``, or None to behave.
     ranges, etag : bool
-        Whether ranges are honoured and tags given.
+        Whether ranges are honoured, though never for pages, and tags given.
     headers : dict
         More headers, by path: ``{"/a": {"Location": "/b"}}`` with a status in `status`.
     asked : list of (str, str, dict)
@@ -66,7 +66,8 @@ class Handler(BaseHTTPRequestHandler):
         start, status = 0, 200
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         same = self.headers.get("If-Range") in {None, site.etag}
-        if site.ranges and wanted and same:
+        page = "text/html" in site.headers.get(self.path, {}).get("Content-Type", "")
+        if site.ranges and wanted and same and not page:
             start, status = int(wanted[1]), 206
             if start >= len(data):
                 self.send_response(416)

@@ -64,7 +64,8 @@ def load(
         Id of the method; ``denoisekit methods`` lists them. Default: that of the weights, or
         aprrd.
     weights : str or path, optional
-        Id or file of the weights; default: the method's own.
+        Id or file of the weights, or ``hf://USER/REPO[@REVISION]/FILE`` of the Hugging Face hub;
+        default: the method's own.
     strength : float, 'auto' or None
         Blend with the input: 1 is the method's result, 0 exactly the input; ``auto`` gives
         back what the method took away and was no noise. None: as suits the weights; ``auto``,
@@ -116,7 +117,9 @@ def load(
         )
     weights = None if weights is None else os.fspath(weights)
     options = Options(
-        method=method or (method_of(weights) if weights else None) or DEFAULT_METHOD,
+        method=method
+        or (method_of(weights, allow_download=allow_download) if weights else None)
+        or DEFAULT_METHOD,
         weights=weights,
         strength=strength,
         self_ensemble=self_ensemble,

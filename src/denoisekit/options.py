@@ -316,9 +316,10 @@ def _full_paths(given: Sequence[str], name: str) -> tuple[str, ...]:  # noqa: AR
 
 def _weights_in_full(given: str, name: str) -> str:  # noqa: ARG001
     """Return an id as it is, and a file's path in full."""
-    from denoisekit.weights import is_path
+    from denoisekit.weights import is_hub, is_path
 
-    return os.path.abspath(given) if given and is_path(given) else given  # noqa: PTH100
+    local = given and is_path(given) and not is_hub(given)
+    return os.path.abspath(given) if local else given  # noqa: PTH100
 
 
 # The checks that several kinds of options share
@@ -389,7 +390,9 @@ class Options:
         "Which denoiser, see denoisekit methods; default: that of the weights; without "
         "weights auto, which tries on each image what suits it.",
     )
-    weights: str | None = option(None, "Id or file; see denoisekit weights list.", read=_path)
+    weights: str | None = option(
+        None, "Id, file or hf://USER/REPO/FILE; see denoisekit weights list.", read=_path
+    )
     strength: Strength | None = option(
         1.0,
         "Blend with the input: 0 is the input, 1 the full result; auto gives back what "

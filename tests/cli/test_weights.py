@@ -241,13 +241,18 @@ def test_weights_for_a_browser_say_where_to_go_and_what_to_do_then(denoisekit, n
         "denoisekit weights import FILE --as ssbsn.sidd"
     )
     assert told in out
-    assert "only by hand" in denoisekit("weights", "list")[1]
     asked = ["denoise", noisy, "--method", "ssbsn", "--weights", "ssbsn.sidd"]
     for command in (["weights", "pull", "ssbsn.sidd"], asked):
         code, out, err = denoisekit(*command)
         assert (code, out) == (3, "")
-        assert f"hint: {told}\n" in err
-        assert "weights pull" not in err
+        assert "cannot be reached" in err  # tests have no network
+        assert f"; or {told}\n" in err
+        assert "hint: with a network: denoisekit weights pull ssbsn.sidd; or " in err
+    code, out, err = denoisekit("denoise", noisy, "--method", "ssbsn", "--set", "refine_rounds=0")
+    assert code == 0
+    note, took = err.splitlines()[:2]
+    assert note.startswith("note: ssbsn.sidd could not be had: ")
+    assert took.startswith("ssbsn with ssbsn.camera on ")
 
 
 def test_file_without_a_known_hash_is_taken_by_its_keys_and_stays_doubtful(

@@ -65,7 +65,8 @@ def denoise(
         ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Id or file; see denoisekit weights list.")
+        str | None,
+        typer.Option(help="Id, file or hf://USER/REPO/FILE; see denoisekit weights list."),
     ] = None,
     strength: Annotated[
         str | None,

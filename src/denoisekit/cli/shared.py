@@ -57,7 +57,10 @@ Methods = Annotated[
 ]
 Weights = Annotated[
     list[str] | None,
-    typer.Option(help="Weights to try, by id (denoisekit weights list) or file; repeatable."),
+    typer.Option(
+        help="Weights to try: ids (denoisekit weights list), files or hf://USER/REPO/FILE; "
+        "repeatable."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a file.")]

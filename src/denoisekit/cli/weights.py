@@ -99,18 +99,45 @@ def info(name: Id, as_json: Json = False) -> None:
 
 
 @app.command(epilog="Examples:\n\ndenoisekit weights pull aprrd.sidd")
-def pull(names: Ids, quiet: Quiet = False, as_json: Json = False) -> None:
+def pull(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ID...", help="Ids of the weights, or hf://USER/REPO[@REVISION]/FILE."
+        ),
+    ],
+    renew: Annotated[
+        bool,
+        typer.Option(
+            "--renew",
+            help="Where no hash is published: take the file that is there now, not the first one.",
+        ),
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Fetch weights, check their hash and store them; those that are here stay."""
     from denoisekit.methods import get_method
+    from denoisekit.weights import is_hub
     from denoisekit.weights import pull as fetch
 
-    for entry in [_entry(name) for name in names]:  # all ids are checked before any work
+    # All ids are checked before any work.
+    for entry in [name if is_hub(name) else _entry(name) for name in names]:
+        if isinstance(entry, str):
+            _pull_hub(entry, renew, quiet, as_json)
+            continue
         total = (entry.bytes or 0) / 1e6
         with render.progress(entry.id, total, "MB", quiet=quiet) as bar:
             stored, fetched = fetch(
                 entry,
                 get_method(entry.method),
                 lambda done, _: bar.update(done / 1e6),
+                renew=renew,
+            )
+        if fetched and not entry.pinned:
+            render.err(
+                f"note: no hash of {entry.id} is published; this file's is kept, and what is "
+                "fetched later must have it"
             )
         if fetched and "none stated" in entry.licence:
             render.err(f"note: {entry.id} has no stated licence: use it, but do not pass it on")
@@ -119,6 +146,24 @@ def pull(names: Ids, quiet: Quiet = False, as_json: Json = False) -> None:
         else:
             what = "fetched" if fetched else "already here, nothing to do"
             render.out(f"{entry.id}: {what} ({stored.path})")
+
+
+def _pull_hub(name: str, renew: bool, quiet: bool, as_json: bool) -> None:
+    from denoisekit.weights import pull_hub
+
+    with render.progress(name, 0, "MB", quiet=quiet) as bar:
+        here = pull_hub(
+            name, progress=lambda done, _: bar.update(done / 1e6), look=True, renew=renew
+        )
+    for warning in here.warnings:
+        render.err(f"warning: {warning}")
+    if as_json:
+        facts = {"path": str(here.path), "sha256": here.sha256, "fetched": here.fetched}
+        render.json_line({"id": name, "commit": here.source.revision, **facts})
+        return
+    what = "fetched" if here.fetched else "already here, nothing to do"
+    told = f"commit {here.source.revision[:10]}, sha256 {here.sha256[:8]}"
+    render.out(f"{name}: {what} ({told}; {here.path})")
 
 
 @app.command(
@@ -195,11 +240,14 @@ def path(
     ] = None,
 ) -> None:
     """Print where weights lie, or the folder of all of them."""
-    from denoisekit.weights import cache_folder, locate
+    from denoisekit.weights import cache_folder, file_of, is_hub, locate
     from denoisekit.weights.manifest import absent
 
     if name is None:
         render.out(str(cache_folder()))
+        return
+    if is_hub(name):
+        render.out(str(file_of(name, allow_download=False)))
         return
     entry = _entry(name)
     found = locate(entry)
@@ -266,7 +314,9 @@ def _state(entry: WeightEntry, stored: Stored | None) -> str:
         return "no" if entry.sources else "no, only by hand: see info"
     if stored.damage:
         return f"damaged: {stored.damage}"
-    return "yes" if stored.verified else "yes, unverified source"
+    if stored.verified:
+        return "yes" if entry.pinned else "yes, held to the first download"
+    return "yes, unverified source"
 
 
 def _size(entry: WeightEntry) -> str:
