@@ -160,6 +160,7 @@ def test_every_key_of_the_reference_has_its_place(path):
     [
         {"net": "unet", "variant": "1.02M", "channels": 1, "width": 8},
         {"net": "unet", "variant": "1.00M", "channels": 2, "width": 12},
+        {"net": "unet", "variant": "half", "channels": 2, "width": 12},
         {"net": "bsn", "channels": 4, "width": 8},
     ],
     ids=lambda config: config.get("variant", "bsn"),
@@ -187,16 +188,38 @@ def test_other_checkpoints_are_not_recognised():
     assert aprrd.INFO.recognise({"unet.intro.conv.weight": (48, 3, 5, 5)}) is None
 
 
-@pytest.mark.parametrize("variant", ["1.02M", "1.00M"])
+@pytest.mark.parametrize("variant", ["1.02M", "1.00M", "half"])
 def test_blocks_equal_the_plain_network_where_blocks_meet(variant):
     torch.manual_seed(3)
     net = UNet(variant, width=8).eval()
-    noisy = torch.rand(2, 3, 288, 544)  # blocks of 256 that end within the image
+    noisy = torch.rand(2, 3, 288, 1088)  # blocks of 256 that end within the image, also in its half
     with torch.inference_mode():
         expected = net(noisy)
         found = BlockUNet(net, torch.float32)(noisy)
     spread = (expected.max() - expected.min()).item()
     assert (found - expected).abs().max().item() <= 1e-5 * spread
+
+
+def test_half_resolution_begins_as_the_identity_and_costs_a_quarter():
+    config = {**aprrd.INFO.config, "width": 16}
+    half = {**config, "variant": "half"}
+    net = aprrd.INFO.build(half, {}).net
+    aprrd.INFO.begin(net, half)
+    noisy = torch.rand(1, 3, 32, 64)
+    assert torch.equal(net(noisy), noisy)
+    whole, less = (aprrd.INFO.traits(one, {}).flop_per_pixel for one in (config, half))
+    assert less < 0.3 * whole
+
+
+def test_limits_are_true_at_half_resolution():
+    config = {**aprrd.INFO.config, "width": 16, "variant": "half"}
+    method = aprrd.INFO.build(config, {})
+    method.load(formula_weights(dict(method.shapes()), seed=1))
+
+    def network(tile):
+        return method.denoise(torch.from_numpy(tile)[None], draws=Draws())[0].numpy()
+
+    assert_limits_are_true(network, aprrd.INFO.traits(config, {}).limits)
 
 
 def test_the_network_trains():
@@ -282,6 +305,7 @@ def test_the_arithmetic_is_counted():
     for config in (
         {"net": "unet", "variant": "1.02M", "channels": 2, "width": 8},
         {"net": "unet", "variant": "1.00M", "channels": 2, "width": 8},
+        {"net": "unet", "variant": "half", "channels": 2, "width": 8},
         {"net": "bsn", "channels": 2, "width": 8},
     ):
         net, height, width = aprrd.INFO.build(config, {}).net, 64, 32

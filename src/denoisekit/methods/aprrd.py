@@ -114,10 +114,16 @@ def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no 
             bytes_per_pixel=_measured(50 * channels + 15.5 * width, 30 * channels + 8.2 * width),
             channels=channels,
         )
+    half = config["variant"] == "half"
+    bytes_per_pixel = (
+        _measured(9 * channels + 4.25 * width, 14 * channels + 1.85 * width)
+        if not half
+        else _measured(20 * channels + 0.7 * width, 14 * channels + 0.5 * width)
+    )
     return Traits(
         limits=Limits(multiple_of=32, align=32, halo=160),
         flop_per_pixel=_student_flop(config["variant"], channels, width),
-        bytes_per_pixel=_measured(9 * channels + 4.25 * width, 14 * channels + 1.85 * width),
+        bytes_per_pixel=bytes_per_pixel,
         channels=channels,
     )
 
@@ -153,6 +159,8 @@ def _begin(net: Any, config: Config) -> None:
         from denoisekit.nets.begin import as_mean_around
 
         as_mean_around(net, channels)
+    elif config.get("variant") == "half":
+        torch.nn.init.zeros_(net.up[0].weight)  # its result is added to the image
     elif config.get("variant") == "1.02M" and width >= channels:
         from denoisekit.nets.begin import as_identity
 
@@ -175,12 +183,15 @@ def _student_loss(net: Any, batch: Batch) -> torch.Tensor:
 
 def _student_flop(variant: str, channels: int, width: int) -> float:
     intro = 1 if variant == "1.00M" else 0
+    shuffled = 4 if variant == "half" else 1
+    channels *= shuffled
     skip = channels if intro else width
-    return 18 * (
-        (channels + intro * width) * width  # the way down, at full resolution
+    products = (
+        (channels + intro * width) * width  # the way down, at the resolution of the first level
         + (2 * width + skip + channels) * 2 * width  # the way up
-        + _coarse_products(width)
+        + _coarse_products(width, 5 if shuffled == 1 else 4)
     )
+    return 18 * products / shuffled
 
 
 def _teacher_flop(channels: int, width: int) -> float:
@@ -190,10 +201,10 @@ def _teacher_flop(channels: int, width: int) -> float:
     return 4 * 18 * side + 2 * merge
 
 
-def _coarse_products(width: int) -> float:
-    """Return the products of weights per image pixel below full resolution, per kernel tap."""
-    down = sum(0.25**level for level in range(1, 6))
-    up = sum((10 if level < 4 else 8) * 0.25**level for level in range(1, 5))
+def _coarse_products(width: int, levels: int = 5) -> float:
+    """Return the products of weights per pixel below the first level, per kernel tap."""
+    down = sum(0.25**level for level in range(1, levels + 1))
+    up = sum((10 if level < levels - 1 else 8) * 0.25**level for level in range(1, levels))
     return (down + up) * width * width
 
 
@@ -218,6 +229,7 @@ _LAYERS: Mapping[str, Mapping[str, str]] = {
         r"dec(\d)_2\.conv": "join.{}.conv",
         r"dec(\d)_1(?:\.conv)?": "up.{}",
     },
+    "half": {},
     "1.00M": {
         r"unet\.intro\.conv": "intro",
         r"unet\.enc6\.conv1\.conv": "bottom",

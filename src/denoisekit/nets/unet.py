@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Variant = Literal["1.02M", "1.00M"]
+Variant = Literal["1.02M", "1.00M", "half"]
 
 LEVELS = 5
 SLOPE = 0.1
@@ -31,11 +31,13 @@ class UNet(nn.Module):
 
     Parameters
     ----------
-    variant : {'1.02M', '1.00M'}
+    variant : {'1.02M', '1.00M', 'half'}
         ``1.02M``: the way up takes each level's features before the pool, and the
         last convolution is linear. ``1.00M``: one more convolution at the start;
         the way up takes the pooled features, and at full resolution the noisy image
-        itself; LeakyReLU also after the last convolution.
+        itself; LeakyReLU also after the last convolution. ``half``, ours: as ``1.02M``, but
+        it works at half resolution. Four pixels become the channels of one, there is a level
+        less, and what comes out is added to the image.
     channels : int
         Channels of image and result.
     width : int
@@ -50,21 +52,24 @@ class UNet(nn.Module):
     def __init__(self, variant: Variant = "1.02M", channels: int = 3, width: int = 48) -> None:
         super().__init__()
         self.pooled_skips = variant == "1.00M"
-        wide = 2 * width
+        self.unshuffle, self.levels = (2, LEVELS - 1) if variant == "half" else (1, LEVELS)
+        wide, channels = 2 * width, channels * self.unshuffle**2
         entry = width if self.pooled_skips else channels
         skip = channels if self.pooled_skips else width
         self.intro = nn.Conv2d(channels, width, 3, padding=1) if self.pooled_skips else None
         self.down = nn.ModuleList(
-            nn.Conv2d(width if level else entry, width, 3, padding=1) for level in range(LEVELS)
+            nn.Conv2d(width if level else entry, width, 3, padding=1)
+            for level in range(self.levels)
         )
         self.bottom = nn.Conv2d(width, width, 3, padding=1)
-        self.below = [wide if level < LEVELS - 1 else width for level in range(LEVELS)]
+        self.below = [wide] * (self.levels - 1) + [width]
         self.join = nn.ModuleList(
             _Join(below + (width if level else skip), wide)
             for level, below in enumerate(self.below)
         )
         self.up = nn.ModuleList(
-            nn.Conv2d(wide, wide if level else channels, 3, padding=1) for level in range(LEVELS)
+            nn.Conv2d(wide, wide if level else channels, 3, padding=1)
+            for level in range(self.levels)
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -74,25 +79,25 @@ class UNet(nn.Module):
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise (N, channels, H, W)."""
-        x = noisy
+        x = noisy if self.unshuffle == 1 else F.pixel_unshuffle(noisy, self.unshuffle)
         skips = []
         if self.intro is not None:
             skips.append(x)
             x = F.leaky_relu_(self.intro(x), SLOPE)
-        for level in range(LEVELS):
+        for level in range(self.levels):
             x = F.leaky_relu_(self.down[level](x), SLOPE)
             if not self.pooled_skips:
                 skips.append(x)
             x = F.max_pool2d(x, 2)
-            if self.pooled_skips and level < LEVELS - 1:
+            if self.pooled_skips and level < self.levels - 1:
                 skips.append(x)
         x = F.leaky_relu_(self.bottom(x), SLOPE)
-        for level in reversed(range(LEVELS)):
+        for level in reversed(range(self.levels)):
             x = F.leaky_relu_(self.join[level](x, skips.pop()), SLOPE)
             x = self.up[level](x)
             if level or self.pooled_skips:
                 x = F.leaky_relu_(x, SLOPE)
-        return x
+        return x if self.unshuffle == 1 else noisy + F.pixel_shuffle(x, self.unshuffle)
 
 
 class _Join(nn.Module):

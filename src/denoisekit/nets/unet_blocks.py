@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from denoisekit.nets.blocks import Box, blocks, conv_like, cut, empty, phase_kernel, valid
-from denoisekit.nets.unet import LEVELS, SLOPE, UNet
+from denoisekit.nets.unet import SLOPE, UNet
 
 BLOCK = 256
 """Side of a block in pixels of its level: its features fit in a few megabytes."""
@@ -50,6 +50,7 @@ class BlockUNet(nn.Module):
         super().__init__()
         self.dtype = dtype
         self.pooled_skips = unet.pooled_skips
+        self.unshuffle, self.levels = unet.unshuffle, unet.levels
         self.intro = None if unet.intro is None else valid(unet.intro, dtype)
         self.down = nn.ModuleList(valid(conv, dtype) for conv in unet.down)
         self.bottom = valid(unet.bottom, dtype)
@@ -64,16 +65,17 @@ class BlockUNet(nn.Module):
 
     def forward(self, noisy: Tensor, on_part: Callable[[float], None] | None = None) -> Tensor:
         """Denoise (N, channels, H, W); tell ``on_part`` which part of the work is done."""
-        image = noisy.to(self.dtype, memory_format=torch.channels_last)
+        image = noisy if self.unshuffle == 1 else F.pixel_unshuffle(noisy, self.unshuffle)
+        image = image.to(self.dtype, memory_format=torch.channels_last)
         skips = [image]
         x = image
-        for level in range(LEVELS):
+        for level in range(self.levels):
             x, features = self._encode(level, x)
             skips.append(x if self.pooled_skips else features)
         x = F.leaky_relu_(self.bottom(F.pad(x, (1, 1, 1, 1))), SLOPE)
-        skips = skips[:LEVELS] if self.pooled_skips else [image, *skips[2:]]
+        skips = skips[: self.levels] if self.pooled_skips else [image, *skips[2:]]
         done = 1 - sum(_SHARES.values())
-        for level in reversed(range(LEVELS)):
+        for level in reversed(range(self.levels)):
             share = _SHARES.get(level, 0.0)
 
             def tick(part: float, done: float = done, share: float = share) -> None:
@@ -82,7 +84,7 @@ class BlockUNet(nn.Module):
 
             x = self._decode(level, x, skips.pop(), tick)
             done += share
-        return x
+        return x if self.unshuffle == 1 else noisy + F.pixel_shuffle(x, self.unshuffle)
 
     def _first(self, image: Tensor, box: Box) -> Tensor:
         """Full-resolution features before the first pool, of a box inside the image."""
