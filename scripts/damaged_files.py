@@ -34,7 +34,7 @@ from PIL import Image
 
 from denoisekit.errors import InputError
 from denoisekit.formats import FORMATS, create_image, heif, open_image
-from denoisekit.formats.photo import picture_info
+from denoisekit.formats.base import picture_info
 from denoisekit.image import Metadata
 
 SMALL, MOST_BYTES, MOST_SECONDS = 10_000, 500 * 10**6, 5.0

@@ -10,8 +10,8 @@ from einops import rearrange
 
 from denoisekit.errors import InputError, UsageError, did_you_mean, pip_install
 from denoisekit.formats.guard import reading
-from denoisekit.formats.raw_array import ArrayReader
-from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.formats.raw_array import ArrayReader, describe_array
+from denoisekit.image import Reader
 
 SUFFIXES = (".mat", ".h5", ".hdf5")
 SMALLEST = 8
@@ -84,47 +84,14 @@ def _open_hdf(path: Path, name: str | None, *, turned: bool) -> Reader:
         file.close()
         raise
     if not turned:
-        return _HdfReader(file, data)
+        info = describe_array(data, _axes(data.shape), str(path))
+        return ArrayReader(data, info=info, close=file.close)
     # MATLAB counts axes from the other end.
     with file:
         array = np.ascontiguousarray(data[()].T)
     if array.ndim == 4 and array.shape[2] in (1, 3) and array.shape[3] not in (3, 4):
         array = np.ascontiguousarray(rearrange(array, "h w c n -> n h w c"))
     return ArrayReader(array, _axes(array.shape))
-
-
-class _HdfReader:
-    """An HDF5 array, read by rows."""
-
-    def __init__(self, file: Any, data: Any) -> None:
-        self._file, self._data = file, data
-        axes = _axes(data.shape)
-        samples = data.shape[-1] if axes.endswith("S") else 1
-        self._leading = data.shape[: axes.index("Y")]
-        self._info = ImageInfo(
-            format="hdf5",
-            shape=tuple(data.shape),
-            axes=axes,
-            dtype=data.dtype.newbyteorder("="),
-            colour="rgb" if samples > 1 else "gray",
-            alpha=samples == 4,
-        )
-
-    @property
-    def info(self) -> ImageInfo:
-        """What the array holds."""
-        return self._info
-
-    def read_rows(self, plane: int, top: int, bottom: int) -> Pixels:
-        """Return rows of a plane; see `denoisekit.image.Reader`."""
-        place = np.unravel_index(plane, self._leading) if self._leading else ()
-        rows: Pixels = self._data[(*(int(i) for i in place), slice(top, bottom))]
-        info = self._info
-        return rows.astype(info.dtype, copy=False).reshape(bottom - top, info.width, info.samples)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def _pictures(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:

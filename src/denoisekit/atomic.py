@@ -126,6 +126,16 @@ def write_whole(path: Path, data: bytes) -> None:
         write_synced(temporary, data)
 
 
+def flush_folder(folder: Path) -> None:
+    """Make a new name survive a power cut, where the system lets folders be flushed."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def remove_dead_parts(folder: Path) -> None:
     """Remove what killed runs left in a folder; what living ones write stays.
 

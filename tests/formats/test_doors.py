@@ -18,8 +18,8 @@ from samples import HEIGHT, IDS, copied, exif, icc, pillow, pixels, png, png_chu
 
 from denoisekit.errors import InputError, OutputError, UsageError
 from denoisekit.formats import FORMATS, create_image, find_format, open_image
+from denoisekit.formats.base import picture_info
 from denoisekit.formats.guard import writing
-from denoisekit.formats.photo import picture_info
 from denoisekit.image import ImageInfo, Metadata
 
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -268,13 +268,13 @@ def test_a_file_that_grows_while_it_is_opened_is_not_called_damaged(tmp_path, mo
     path.write_bytes(data[:200])
     known = find_format("png")
 
-    def opened(file, axes):
+    def opened(source, axes):
         try:
-            return known.open(file, axes)
+            return known.open(source, axes)
         finally:
-            file.write_bytes(data)
+            source.path.write_bytes(data)
 
-    monkeypatch.setattr("denoisekit.formats._sniff", lambda *_: replace(known, open=opened))
+    monkeypatch.setattr("denoisekit.formats._recognised", lambda *_: replace(known, open=opened))
     with pytest.raises(InputError, match="changed while it was read"):
         open_image(path)
     monkeypatch.undo()

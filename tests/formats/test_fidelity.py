@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ from samples import (
 )
 
 from denoisekit.errors import OutputError
-from denoisekit.formats import find_format
-from denoisekit.formats.photo import picture_info
+from denoisekit.formats import find_format, open_image
+from denoisekit.formats.base import picture_info
 from denoisekit.image import Metadata
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
@@ -231,8 +232,8 @@ def test_cell(tmp_path, feature, name, claim):
         data = bytes(imagecodecs.jpegxl_encode(pixels(3), lossless=True))
         source = tmp_path / "a.jxl"
         source.write_bytes(with_icc_flag(data))
-        reader = find_format("jxl").open(source, None)
-        assert any("ICC" in note for note in reader.info.warnings)
+        with closing(open_image(source)) as reader:
+            assert any("ICC" in note for note in reader.info.warnings)
     else:
         data, field, value = dressed(name, feature)
         target, info, _ = copied(tmp_path, data)
@@ -311,7 +312,7 @@ def comments_are_kept(tmp_path: Path, name: str) -> None:
 
 def with_icc_flag(data: bytes) -> bytes:
     """Return a JPEG XL codestream whose header announces an ICC profile."""
-    from denoisekit.formats import jxl_header
+    from denoisekit.formats import jxl as jxl_header
 
     # Bits, the least significant first: not all default, a profile follows, RGB.
     return jxl_header.rewrite(data, 1, (0b0010, 4))
@@ -364,7 +365,7 @@ TURNS = {
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_of_jpeg_xl(tmp_path, orientation):
-    from denoisekit.formats import jxl_header
+    from denoisekit.formats import jxl as jxl_header
 
     array = pixels(3)
     stream = bytes(imagecodecs.jpegxl_encode(array, lossless=True, usecontainer=False))

@@ -14,7 +14,7 @@ from samples import HEIGHT, IDS, WIDTH, XMP, exif, icc, pixels, write
 
 from denoisekit.errors import DenoisekitError
 from denoisekit.formats import find_format, open_image
-from denoisekit.formats.photo import picture_info
+from denoisekit.formats.base import picture_info
 from denoisekit.image import Metadata
 
 

@@ -13,7 +13,7 @@ from denoisekit.batch.naming import find_sources
 from denoisekit.errors import InputError, OutputError
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats import find_format, heif, open_image
-from denoisekit.formats.photo import picture_info
+from denoisekit.formats.base import picture_info
 from denoisekit.image import Metadata
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)

@@ -30,9 +30,10 @@ from samples import (
 )
 
 from denoisekit.errors import InputError, OutputError, UsageError
-from denoisekit.formats import create_image, find_format, jxl_header, open_image
+from denoisekit.formats import create_image, find_format, open_image
 from denoisekit.formats import exif as exif_block
-from denoisekit.formats.photo import picture_info
+from denoisekit.formats import jxl as jxl_header
+from denoisekit.formats.base import picture_info
 from denoisekit.image import Metadata
 
 
@@ -407,7 +408,8 @@ def test_axes_of_a_picture_are_what_they_are(tmp_path, name):
         picture_info(name, HEIGHT, WIDTH, 3, "uint8", metadata=Metadata()),
         pixels(3),
     )
-    assert open_image(tmp_path / "a", "YXS").info.axes == "YXS"
+    with closing(open_image(tmp_path / "a", "YXS")) as reader:
+        assert reader.info.axes == "YXS"
     with pytest.raises(UsageError) as caught:
         open_image(tmp_path / "a", "ZYX")
     assert caught.value.hint

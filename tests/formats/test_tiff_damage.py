@@ -15,7 +15,6 @@ from tiff_copies import read_all
 
 from denoisekit.errors import DenoisekitError, InputError, UsageError
 from denoisekit.formats import open_image
-from denoisekit.formats.tiff import TIFF
 
 SLOW = settings(
     max_examples=25,
@@ -191,11 +190,11 @@ def test_raw_photos_are_refused_with_advice(tmp_path):
         path = tmp_path / f"a.{name}"
         tifffile.imwrite(path, GRAY, extratags=tags)
         with pytest.raises(InputError, match="raw") as caught:
-            TIFF.open(path, None)
+            open_image(path)
         assert "develop" in caught.value.hint
     (tmp_path / "a.cr2").write_bytes(b"II*\0\x10\0\0\0CR\x02\0" + bytes(100))
     with pytest.raises(InputError, match="raw"):
-        TIFF.open(tmp_path / "a.cr2", None)
+        open_image(tmp_path / "a.cr2")
 
 
 def test_damage_is_not_told_to_the_terminal(tmp_path, capfd):

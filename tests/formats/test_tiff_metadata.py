@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from samples import icc
 from tiff_copies import copy, facts, pixels_of, read_all, save
 
 from denoisekit.errors import InputError, OutputError, UsageError
-from denoisekit.formats import find_format
+from denoisekit.formats import find_format, open_image
 from denoisekit.formats.tiff import TIFF
 from denoisekit.image import ImageInfo, Metadata
 
@@ -176,7 +177,7 @@ def test_ome_with_planes_that_are_not_there_is_refused(paths):
     xml = OME_XML.format(0, 1, "a.tif").replace('SizeT="1"', 'SizeT="2000000000"')
     write_ome(paths[0], xml, STACK[0, 0, :2])
     with pytest.raises(InputError, match="4000000000 planes"):
-        TIFF.open(paths[0], None)
+        open_image(paths[0])
 
 
 def picture_with_exif(path):
@@ -188,7 +189,7 @@ def picture_with_exif(path):
     exif._ifds[34665] = {33434: (1, 250), 34855: 3200, 36867: "2024:01:02 03:04:05"}
     exif._ifds[34853] = {1: "N", 2: (52.0, 31.0, 12.5), 29: "2024:01:02"}
     pixels = np.random.default_rng(0).integers(0, 255, (16, 12, 3)).astype(np.uint8)
-    options = {"icc_profile": b"profile bytes", "dpi": (300, 300)}
+    options = {"icc_profile": icc(), "dpi": (300, 300)}
     Image.fromarray(pixels).save(path, exif=exif, **options)
     return pixels
 
@@ -202,10 +203,10 @@ def test_exif_gps_icc(paths):
             assert dict(new.get_ifd(ifd)) == dict(old.get_ifd(ifd)) != {}
         for code in (271, 272, 306, 315, 33432):
             assert new[code] == old[code]
-        assert b.info["icc_profile"] == b"profile bytes"
+        assert b.info["icc_profile"] == icc()
         assert b.info["dpi"] == (300, 300)
         np.testing.assert_array_equal(np.asarray(b), pixels)
-    assert info.metadata.icc == b"profile bytes"
+    assert info.metadata.icc == icc()
     assert info.metadata.dpi == (300, 300)
 
 
@@ -337,7 +338,7 @@ def test_images_of_different_kinds_are_refused(paths):
         tif.write(RAMP, metadata=None)
         tif.write(RAMP[:4].astype(np.float32), metadata=None)
     with pytest.raises(InputError, match="2 images of different kinds") as caught:
-        TIFF.open(paths[0], None)
+        open_image(paths[0])
     assert "split" in caught.value.hint
 
 
@@ -384,7 +385,7 @@ def test_what_a_smaller_page_lacks_is_its_mirror_image(paths):
 def test_numbers_that_cannot_be_denoised_are_refused(paths, pixels):
     tifffile.imwrite(paths[0], pixels)
     with pytest.raises(InputError) as caught:
-        TIFF.open(paths[0], None)
+        open_image(paths[0])
     assert caught.value.hint
     info = ImageInfo("npy", RAMP.shape, "YX", pixels.dtype)
     with pytest.raises(OutputError):
@@ -438,7 +439,7 @@ def test_samples_called_planes(paths, planar):
 def test_axes_that_cannot_be_are_refused(paths, asked):
     tifffile.imwrite(paths[0], STACK[0, 0], photometric="minisblack")
     with pytest.raises(UsageError) as caught:
-        TIFF.open(paths[0], asked)
+        open_image(paths[0], asked)
     assert "4×9×11" in caught.value.hint
     assert "QYX" in caught.value.hint
 

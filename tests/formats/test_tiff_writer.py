@@ -64,8 +64,16 @@ def gray(planes=2):
 
 
 def test_rows_out_of_order_or_of_another_kind_are_refused(tmp_path):
+    def write():
+        with create_image(tmp_path / "a.tif", TIFF.check(gray())) as writer:
+            refuse(writer)
+
+    with pytest.raises(ValueError, match="missing"):
+        write()
+
+
+def refuse(writer):
     rows = np.zeros((4, 9, 1), np.uint16)
-    writer = TIFF.create(tmp_path / "a.tif", gray())
     for plane, top, wrong in [
         (0, 4, rows),
         (1, 0, rows),
@@ -76,9 +84,6 @@ def test_rows_out_of_order_or_of_another_kind_are_refused(tmp_path):
         with pytest.raises(ValueError, match="rows"):
             writer.write_rows(plane, top, wrong)
     writer.write_rows(0, 0, rows)
-    with pytest.raises(ValueError, match="missing"):
-        writer.finish()
-    writer.close()
 
 
 def packed(compression, shape=(2, 8000, 90)):

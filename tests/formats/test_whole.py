@@ -31,7 +31,7 @@ from samples import (
 from denoisekit.errors import InputError
 from denoisekit.formats import find_format
 from denoisekit.formats import jpeg_segments as js
-from denoisekit.formats.photo import picture_info
+from denoisekit.formats.base import picture_info
 from denoisekit.image import Metadata
 
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 136, 3)).astype(np.uint8)

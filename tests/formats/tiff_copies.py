@@ -2,54 +2,42 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
+from denoisekit.formats import open_image, write_image
 from denoisekit.formats.tiff import TIFF
 from denoisekit.image import ImageInfo
 
 
 def copy(source: Path, target: Path, *, band: int = 7, axes: str | None = None) -> ImageInfo:
     """Copy by bands of rows; returns the description of what was written."""
-    reader = TIFF.open(source, axes)
-    try:
+    with closing(open_image(source, axes)) as reader:
         info = TIFF.check(reader.info)
-        writer = TIFF.create(target, info)
-        try:
-            for plane in range(info.planes):
-                for top in range(0, info.height, band):
-                    bottom = min(info.height, top + band)
-                    writer.write_rows(plane, top, reader.read_rows(plane, top, bottom))
-            writer.finish()
-        finally:
-            writer.close()
-    finally:
-        reader.close()
+        bands = (
+            (plane, top, reader.read_rows(plane, top, min(info.height, top + band)))
+            for plane in range(info.planes)
+            for top in range(0, info.height, band)
+        )
+        write_image(target, info, bands, overwrite=True)
     return info
 
 
 def read_all(path: Path, axes: str | None = None) -> tuple[ImageInfo, np.ndarray]:
     """Return the description and all pixels, (planes, H, W, S)."""
-    reader = TIFF.open(path, axes)
-    try:
+    with closing(open_image(path, axes)) as reader:
         info = reader.info
         planes = [reader.read_rows(p, 0, info.height) for p in range(info.planes)]
         return info, np.stack(planes)
-    finally:
-        reader.close()
 
 
 def save(path: Path, info: ImageInfo, pixels: np.ndarray) -> None:
     """Write pixels, (planes, H, W, S), a plane at a time."""
-    writer = TIFF.create(path, info)
-    try:
-        for plane, rows in enumerate(pixels):
-            writer.write_rows(plane, 0, rows)
-        writer.finish()
-    finally:
-        writer.close()
+    bands = ((plane, 0, rows) for plane, rows in enumerate(pixels))
+    write_image(path, TIFF.check(info), bands, overwrite=True)
 
 
 def facts(path: Path) -> dict[str, object]:

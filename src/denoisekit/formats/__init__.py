@@ -1,41 +1,33 @@
 """Files in, files out: the list of formats, and the only two doors.
 
 `open_image` finds the format by content and returns a reader of planes and row
-bands; `create_image` returns a writer whose file appears whole or not at all.
+bands; `write_image` and `create_image` make a file that appears whole or not at all.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from denoisekit.atomic import Claim
+from denoisekit.atomic import Claim, flush_folder
 from denoisekit.errors import InputError, OutputError, OutputTaken, UsageError, did_you_mean
 from denoisekit.formats import foreign
 from denoisekit.formats.avif import AVIF
-from denoisekit.formats.base import Format
+from denoisekit.formats.base import Format, Source
 from denoisekit.formats.bmp import BMP
-from denoisekit.formats.guard import (
-    GuardedReader,
-    GuardedWriter,
-    reading,
-    state_of,
-    unchanged,
-    writing,
-)
+from denoisekit.formats.guard import GuardedReader, GuardedWriter, reading, writing
 from denoisekit.formats.heif import HEIF
 from denoisekit.formats.jpeg import JPEG
 from denoisekit.formats.jpeg2000 import JPEG2000
 from denoisekit.formats.jxl import JXL
-from denoisekit.formats.photo import HeldReader
 from denoisekit.formats.png import PNG
 from denoisekit.formats.raw_array import NPY
 from denoisekit.formats.tiff import TIFF
 from denoisekit.formats.webp import WEBP
-from denoisekit.image import ImageInfo, Reader, Writer
+from denoisekit.image import ImageInfo, Pixels, Reader, Writer
 
 FORMATS: tuple[Format, ...] = (PNG, JPEG, TIFF, WEBP, BMP, JXL, AVIF, HEIF, JPEG2000, NPY)
 """Every format, in the order of sniffing. A new one is a module and a line here."""
@@ -60,6 +52,8 @@ def find_format(name: str) -> Format:
 
 def open_image(path: Path, axes: str | None = None, max_memory: int | None = None) -> Reader:
     """Open a file of any known format, recognised by its content.
+
+    The file is opened once: its kind, its header and its pixels are read from there.
 
     Parameters
     ----------
@@ -91,18 +85,22 @@ def open_image(path: Path, axes: str | None = None, max_memory: int | None = Non
             raise InputError(f"{path}: is a folder, not a picture", "name the files in it")
         if not stat.S_ISREG(mode):
             raise InputError(f"{path}: is not a regular file", "copy it into a file first")
-        state = state_of(path)
-        with unchanged(path, state):
-            with path.open("rb") as file:
-                head = file.read(foreign.HEAD)
-            found = _sniff(path, head)
-            reader = found.open(path, axes)
-            if max_memory is not None and isinstance(reader, HeldReader):
-                reader.check_memory(max_memory)
-        return GuardedReader(path, reader, state, _name_note(path, found))
+        source = Source(path, max_memory)
+    try:
+        with reading(path, source):
+            found = _recognised(path, source.read(0, foreign.HEAD))
+            reader = found.open(source, axes)
+        suffix, notes = path.suffix.lower(), tuple[str, ...]()
+        if suffix not in found.suffixes and any(suffix in known.suffixes for known in FORMATS):
+            notes = (f"named {suffix} but holds {found.title}; handled as {found.title}",)
+        return GuardedReader(source, reader, notes)
+    except BaseException:
+        source.file.close()
+        raise
 
 
-def _sniff(path: Path, head: bytes) -> Format:
+def _recognised(path: Path, head: bytes) -> Format:
+    """Return the format of a file that begins like this."""
     if not head:
         raise InputError(f"{path}: is empty", "copy or download it again")
     kind = foreign.kind_of(path, head, first=True)
@@ -116,51 +114,32 @@ def _sniff(path: Path, head: bytes) -> Format:
     raise InputError(f"{path}: is not a picture of a known format", f"known: {titles}")
 
 
-def _name_note(path: Path, found: Format) -> tuple[str, ...]:
-    """Say that the name promises another format than the content is."""
-    suffix = path.suffix.lower()
-    named = next((known for known in FORMATS if suffix in known.suffixes), None)
-    if named is None or named.id == found.id:
-        return ()
-    return (f"named {suffix} but holds {found.title}; handled as {found.title}",)
-
-
-def claim_output(path: Path, *, overwrite: bool = False) -> Claim:
-    """Take the place of a file, before the work that it shall hold.
-
-    What cannot be written shows here: its folder, which is created where it is missing, its
-    name, a full disk. Until the claim is closed, or given to `create_image`, no other run
-    writes this file.
+def write_image(
+    path: Path,
+    info: ImageInfo,
+    bands: Iterable[tuple[int, int, Pixels]],
+    *,
+    overwrite: bool = False,
+    claim: Claim | None = None,
+) -> None:
+    """Make a file of ``info.format`` from bands of rows, whole or not at all.
 
     Parameters
     ----------
-    path : pathlib.Path
-        Where the file shall be.
-    overwrite : bool
+    path, info, overwrite, claim
         As in `create_image`.
-
-    Returns
-    -------
-    Claim
-        To be closed.
+    bands : iterable of (int, int, numpy.ndarray)
+        Plane, first row, and rows (n, W, S); every row, in order. What it raises, and rows
+        that lack, leave no file.
 
     Raises
     ------
-    OutputTaken
-        The file exists, or another run is writing it.
     OutputError
-        It cannot be written.
+        As in `create_image`.
     """
-    check_output(path, overwrite=overwrite)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        claim = Claim(path)
-    try:
-        check_output(path, overwrite=overwrite)  # another run may just have completed it
-    except BaseException:
-        claim.close()
-        raise
-    return claim
+    with create_image(path, info, overwrite=overwrite, claim=claim) as writer:
+        for plane, top, rows in bands:
+            writer.write_rows(plane, top, rows)
 
 
 @contextmanager
@@ -202,17 +181,70 @@ def create_image(
         with writing(path):
             writer = known.create(claim.part, info)
         try:
-            guarded = GuardedWriter(path, writer)
+            guarded = GuardedWriter(path, info, writer)
             yield guarded
             guarded.finish()
         finally:
             with suppress(OSError):
                 writer.close()
         with writing(path):
-            _place(claim, overwrite)
+            with claim.part.open("rb+") as file:
+                os.fsync(file.fileno())
+            if overwrite or not _linked(claim):
+                claim.put()
+            flush_folder(path.parent)
     finally:
         if claim is not None:
             claim.close()
+
+
+def _linked(claim: Claim) -> bool:
+    """Give the file its name by a link: unlike a rename, it never replaces another file."""
+    try:
+        os.link(claim.part, claim.path)
+    except OSError as fault:
+        if isinstance(fault, FileExistsError) or os.path.lexists(claim.path):
+            raise _exists(claim.path) from None
+        return False  # no hard links in this file system: only a short moment is unguarded
+    return True
+
+
+def claim_output(path: Path, *, overwrite: bool = False) -> Claim:
+    """Take the place of a file, before the work that it shall hold.
+
+    What cannot be written shows here: its folder, which is created where it is missing, its
+    name, a full disk. Until the claim is closed, or given to `create_image`, no other run
+    writes this file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where the file shall be.
+    overwrite : bool
+        As in `create_image`.
+
+    Returns
+    -------
+    Claim
+        To be closed.
+
+    Raises
+    ------
+    OutputTaken
+        The file exists, or another run is writing it.
+    OutputError
+        It cannot be written.
+    """
+    check_output(path, overwrite=overwrite)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        claim = Claim(path)
+    try:
+        check_output(path, overwrite=overwrite)  # another run may just have completed it
+    except BaseException:
+        claim.close()
+        raise
+    return claim
 
 
 def check_output(path: Path, *, overwrite: bool = False) -> None:
@@ -243,35 +275,3 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
 
 def _exists(path: Path) -> OutputTaken:
     return OutputTaken(f"{path} exists already", "add --overwrite, or name another")
-
-
-def _place(claim: Claim, overwrite: bool) -> None:
-    """Flush the finished file to the disk and give it its name."""
-    with claim.part.open("rb+") as file:
-        os.fsync(file.fileno())
-    if overwrite or not _linked(claim):
-        claim.put()
-    _flush_folder(claim.path.parent)
-
-
-def _linked(claim: Claim) -> bool:
-    """Give the file its name by a link: unlike a rename, it never replaces another file."""
-    try:
-        os.link(claim.part, claim.path)
-    except FileExistsError:
-        raise _exists(claim.path) from None
-    except OSError:  # a file system without hard links: then only a short moment is unguarded
-        if os.path.lexists(claim.path):
-            raise _exists(claim.path) from None
-        return False
-    return True
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the system lets folders be flushed."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

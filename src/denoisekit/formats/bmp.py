@@ -8,90 +8,67 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
 from denoisekit.errors import InputError, OutputError
-from denoisekit.formats.base import Format
-from denoisekit.formats.photo import (
+from denoisekit.formats.base import (
     BILEVEL,
+    METRE,
+    PALETTE,
     RECOPY,
+    Format,
     HeldReader,
-    RowOrder,
-    check_axes,
-    check_fits,
+    Source,
     check_picture,
+    image_pixels,
+    metadata_with,
     picture_info,
 )
-from denoisekit.formats.pillow_bridge import to_array
-from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
+from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 
-_METRE = 0.0254
-_HEAD = 14 + 124
+_HEADERS = [struct.pack("<I", n) for n in (12, 16, 40, 52, 56, 64, 108, 124)]
 _PROFILE = b"DEBM"  # 'MBED' as a little-endian number: the profile is in the file
 _LINKED = b"KNIL"
 _SRGB = b"BGRs"
 _MASKS = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
 
 
-def _sniff(head: bytes) -> bool:
-    return head[:2] == b"BM" and head[14:18] in [
-        struct.pack("<I", n) for n in (12, 16, 40, 52, 56, 64, 108, 124)
-    ]
-
-
-def _open(path: Path, axes: str | None) -> Reader:
+def _open(source: Source, axes: str | None) -> Reader:
     from PIL.BmpImagePlugin import BmpImageFile
 
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    with BmpImageFile(path) as image:
-        mode, (width, height) = image.mode, image.size
-    depth = struct.unpack_from("<H", head, 24 if head[14] == 12 else 28)[0]
+    head = source.read(0, 14 + 124)
+    source.file.seek(0)
+    image = BmpImageFile(source.file)
+    mode, (width, height) = image.mode, image.size
     bands = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4}.get(mode)
     if bands is None:
-        raise InputError(f"{path}: BMP of kind {mode} is not supported", "convert it to PNG")
-    check_axes(path, axes, "YX" if bands == 1 else "YXS")
-    check_fits(path, height, width, 4 + bands)
-    _check_complete(path, head, height, width, depth)
-    notes: list[str] = []
-    metadata = _metadata(path, head, notes)
-    if mode == "P":
-        notes.append("a palette picture; written with full colours, not a palette")
-    if mode == "1":
-        notes.append(BILEVEL)
-    if depth == 16:
-        notes.append("5 bits a colour; written with 8")
-    info = picture_info(
-        "bmp",
-        height,
-        width,
-        bands,
-        "uint8",
-        alpha=bands == 4,
-        metadata=metadata,
-        warnings=tuple(notes),
-    )
-    return HeldReader(path, info, lambda: _decode(path))
-
-
-def _check_complete(path: Path, head: bytes, height: int, width: int, depth: int) -> None:
-    """Refuse a file that is too short for its size."""
+        raise InputError(f"{source.path}: BMP of kind {mode} is not supported", "convert it to PNG")
+    source.check_axes(axes, "YX" if bands == 1 else "YXS")
+    source.check_fits(height, width, 4 + bands)
+    (depth,) = struct.unpack_from("<H", head, 24 if head[14] == 12 else 28)
     packed = head[14] != 12 and struct.unpack_from("<I", head, 30)[0] in (1, 2)
-    (start,) = struct.unpack_from("<I", head, 10)
     # Rows fill whole words; the last one's padding does no harm when missing.
     row_bits = width * depth
-    needed = start + (height - 1) * (-(-row_bits // 32) * 4) + -(-row_bits // 8)
+    needed = (height - 1) * (-(-row_bits // 32) * 4) + -(-row_bits // 8)
+    (start,) = struct.unpack_from("<I", head, 10)
     if packed:
-        with path.open("rb") as file:
-            file.seek(start)
-            whole = _runs_are_whole(file.read(), height, width, depth)
+        whole = _runs_are_whole(source.read(start), height, width, depth)
     else:
-        whole = needed <= path.stat().st_size
+        whole = start + needed <= source.size
     if not whole:
-        raise InputError(f"{path}: the file ends early", RECOPY)
+        raise InputError(f"{source.path}: the file ends early", RECOPY)
+    notes: list[str] = []
+    metadata = _metadata(source, head, notes)
+    notes += [PALETTE] * (mode == "P") + [BILEVEL] * (mode == "1")
+    notes += ["5 bits a colour; written with 8"] * (depth == 16)
+    info = picture_info(
+        "bmp", height, width, bands, "uint8", alpha=bands == 4, metadata=metadata, warnings=notes
+    )
+    plain = {"P": "RGB", "1": "L"}.get(mode)
+    return HeldReader(
+        source, info, lambda _: image_pixels(image.convert(plain) if plain else image)
+    )
 
 
 def _runs_are_whole(data: bytes, height: int, width: int, depth: int) -> bool:
@@ -123,42 +100,35 @@ def _runs_are_whole(data: bytes, height: int, width: int, depth: int) -> bool:
     return row >= height - 1
 
 
-def _decode(path: Path) -> Pixels:
-    from PIL.BmpImagePlugin import BmpImageFile
-
-    with BmpImageFile(path) as image:
-        plain = {"P": "RGB", "1": "L"}.get(image.mode)
-        return to_array(image.convert(plain) if plain else image)
-
-
-def _metadata(path: Path, head: bytes, notes: list[str]) -> Metadata:
+def _metadata(source: Source, head: bytes, notes: list[str]) -> Metadata:
     (size,) = struct.unpack_from("<I", head, 14)
     if size < 40:
         return Metadata()
     across, down = struct.unpack_from("<ii", head, 38)
-    container: dict[str, Any] = {"density": (across, down)}
     icc = None
-    if size == 124:
+    if size == 124 and head[70:74] == _PROFILE:
         start, length = struct.unpack_from("<II", head, 14 + 112)
-        if head[70:74] == _PROFILE:
-            with path.open("rb") as file:
-                file.seek(14 + start)
-                icc = file.read(length)
-            if len(icc) < length:
-                notes.append("the damaged ICC profile is not kept")
-            icc = icc if len(icc) == length else None
-        elif head[70:74] == _LINKED:
-            notes.append("the colour profile in another file is not kept")
-    dpi = (across * _METRE, down * _METRE) if across > 0 and down > 0 else None
-    return Metadata(icc=icc, dpi=dpi, container=MappingProxyType(container))
+        icc = source.read(14 + start, length)
+        if len(icc) < length:
+            icc = None
+            notes.append("the damaged ICC profile is not kept")
+    elif size == 124 and head[70:74] == _LINKED:
+        notes.append("the colour profile in another file is not kept")
+    dpi = (across * METRE, down * METRE) if across > 0 and down > 0 else None
+    return metadata_with({"density": (across, down)}, icc=icc, dpi=dpi)
 
 
 def _check(info: ImageInfo) -> ImageInfo:
+    title = "BMP in gray" if info.colour == "gray" and info.alpha else "BMP"
     kept = check_picture(
-        info, "bmp", "BMP", {"uint8": (8,)}, longest=2**31 - 1, holds=("icc", "dpi")
+        info,
+        "bmp",
+        title,
+        {"uint8": (8,)},
+        alpha=title == "BMP",
+        longest=2**31 - 1,
+        holds=("icc", "dpi"),
     )
-    if info.colour == "gray" and info.alpha:
-        check_picture(info, "bmp", "BMP in gray", {"uint8": (8,)}, alpha=False)
     if info.height * (info.width * info.samples + 3) + 2048 >= 2**32:
         raise OutputError("BMP holds at most 4 GiB", "write PNG or TIFF: --format png")
     return kept
@@ -169,7 +139,6 @@ class BmpWriter:
 
     def __init__(self, path: Path, info: ImageInfo) -> None:
         self._info = info
-        self._order = RowOrder(info)
         self._stride = -(-info.width * info.samples // 4) * 4
         self._head = _head(info, self._stride)
         self._file = path.open("wb")
@@ -177,20 +146,17 @@ class BmpWriter:
 
     def write_rows(self, plane: int, top: int, rows: Pixels) -> None:
         """Write the next rows; see `denoisekit.image.Writer`."""
-        self._order.take(plane, top, rows)
-        count = rows.shape[0]
-        order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[self._info.samples]
+        del plane
+        count, width, samples = rows.shape
+        order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[samples]
         lines = np.zeros((count, self._stride), np.uint8)
-        lines[:, : self._info.width * self._info.samples] = rows[::-1][..., order].reshape(
-            count, -1
-        )
+        lines[:, : width * samples] = rows[::-1][..., order].reshape(count, -1)
         below = self._info.height - top - count
         self._file.seek(len(self._head) + below * self._stride)
         self._file.write(lines.data)
 
     def finish(self) -> None:
         """Append the profile."""
-        self._order.complete()
         self._file.seek(0, 2)
         self._file.write(self._info.metadata.icc or b"")
         self._file.close()
@@ -202,13 +168,12 @@ class BmpWriter:
 
 def _head(info: ImageInfo, stride: int) -> bytes:
     meta = info.metadata
-    density = tuple(round(d / _METRE) for d in meta.dpi) if meta.dpi else None
+    density = tuple(round(d / METRE) for d in meta.dpi) if meta.dpi else None
     across, down = density or meta.container.get("density", (0, 0))
     palette = b"".join(bytes([v, v, v, 0]) for v in range(256)) if info.samples == 1 else b""
     long = info.alpha or meta.icc is not None
     size, pixels = (124 if long else 40), stride * info.height
-    start = 14 + size + len(palette)
-    colours = 256 if palette else 0
+    start, colours = 14 + size + len(palette), 256 if palette else 0
     body = struct.pack("<IiiHH", size, info.width, info.height, 1, 8 * info.samples)
     body += struct.pack("<IIiiII", 3 if info.alpha else 0, pixels, across, down, colours, colours)
     if long:
@@ -220,17 +185,13 @@ def _head(info: ImageInfo, stride: int) -> bytes:
     return b"BM" + struct.pack("<IHHI", total, 0, 0, start) + body + palette
 
 
-def _create(path: Path, info: ImageInfo) -> Writer:
-    return BmpWriter(path, info)
-
-
 BMP = Format(
     id="bmp",
     title="BMP",
     suffixes=(".bmp", ".dib"),
-    sniff=_sniff,
+    sniff=lambda head: head[:2] == b"BM" and head[14:18] in _HEADERS,
     open=_open,
-    create=_create,
+    create=BmpWriter,
     check=_check,
     streams=True,
 )

@@ -1,4 +1,4 @@
-"""The one place where what a library throws becomes an error a user can read.
+"""Files that are read and written through one place, where every fault becomes one clear line.
 
 Decoders meet damaged files in many ways and raise what they like; encoders meet full
 disks. Whatever comes out of a reader or a writer passes through here.
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from denoisekit.errors import DenoisekitError, InputError, OutputError, OutputTaken
+from denoisekit.formats.base import Source
 from denoisekit.image import ImageInfo, Pixels, Reader, Writer
 
 # What libpng warns of goes to a log, which would print it where nobody handles it.
@@ -44,25 +45,44 @@ _WRITE_FAULTS = {
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn anything a decoder raises into InputError; an InputError always gets a hint."""
+def reading(path: Path, source: Source | None = None) -> Iterator[None]:
+    """Turn anything a decoder raises into InputError; an InputError always gets a hint.
+
+    With ``source``, a file that differs afterwards from when it was opened is an InputError
+    too: this explains whatever else is wrong.
+    """
     try:
         yield
-    except InputError as fault:
-        if fault.hint is None:
-            fault.hint = _DAMAGED_HINT
-        raise
-    except DenoisekitError:
-        raise
-    except OSError as fault:
-        message, hint = _READ_FAULTS.get(fault.errno or 0, (_one_line(fault), _DAMAGED_HINT))
-        raise InputError(f"{path}: {message}", hint) from fault
-    except MemoryError as fault:
-        raise InputError(
-            f"{path}: not enough memory to decode it", "close other programs and try again"
-        ) from fault
     except Exception as fault:
-        raise InputError(f"{path}: cannot be read: {_one_line(fault)}", _DAMAGED_HINT) from fault
+        error = _changed(path, source) or _read_error(path, fault)
+        if error is fault:
+            raise
+        raise error from fault
+    changed = _changed(path, source)
+    if changed:
+        raise changed
+
+
+def _changed(path: Path, source: Source | None) -> InputError | None:
+    if source is None or not source.changed():
+        return None
+    return InputError(
+        f"{path}: was changed while it was read", "run it again when the file is complete"
+    )
+
+
+def _read_error(path: Path, fault: Exception) -> DenoisekitError:
+    if isinstance(fault, DenoisekitError):
+        if isinstance(fault, InputError) and fault.hint is None:
+            fault.hint = _DAMAGED_HINT
+        return fault
+    if isinstance(fault, OSError):
+        message, hint = _READ_FAULTS.get(fault.errno or 0, (_one_line(fault), _DAMAGED_HINT))
+    elif isinstance(fault, MemoryError):
+        message, hint = "not enough memory to decode it", "close other programs and try again"
+    else:
+        message, hint = f"cannot be read: {_one_line(fault)}", _DAMAGED_HINT
+    return InputError(f"{path}: {message}", hint)
 
 
 @contextmanager
@@ -90,40 +110,17 @@ def _one_line(fault: BaseException) -> str:
     return " ".join(text.split())[:200] or type(fault).__name__
 
 
-def state_of(path: Path) -> tuple[int, ...]:
-    """Return what differs after a file was changed, replaced, or written on."""
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-@contextmanager
-def unchanged(path: Path, state: tuple[int, ...]) -> Iterator[None]:
-    """Raise InputError where a file differs afterwards: this explains what else is wrong."""
-    try:
-        yield
-    except Exception as fault:
-        if state_of(path) != state:
-            raise _changed(path) from fault
-        raise
-    if state_of(path) != state:
-        raise _changed(path)
-
-
-def _changed(path: Path) -> InputError:
-    return InputError(
-        f"{path}: was changed while it was read", "run it again when the file is complete"
-    )
-
-
 class GuardedReader:
-    """A reader whose every fault is an InputError, also that the file changes meanwhile."""
+    """An open file whose every fault is an InputError, also that it changes meanwhile."""
 
-    def __init__(
-        self, path: Path, reader: Reader, state: tuple[int, ...], notes: tuple[str, ...] = ()
-    ) -> None:
-        self._path, self._state = path, state
-        self._reader = reader
-        info = _without_cut_profile(reader.info)
+    def __init__(self, source: Source, reader: Reader, notes: tuple[str, ...] = ()) -> None:
+        self._source, self._reader = source, reader
+        info = reader.info
+        icc = info.metadata.icc
+        if icc is not None and not 4 <= int.from_bytes(icc[:4], "big") <= len(icc):
+            # Shorter than it says: no program could use it.
+            info = replace(info, metadata=replace(info.metadata, icc=None))
+            notes = ("the damaged ICC profile is not kept", *notes)
         self._info = replace(info, warnings=(*info.warnings, *notes)) if notes else info
 
     @property
@@ -136,38 +133,40 @@ class GuardedReader:
         info = self._info
         if not (0 <= plane < info.planes and 0 <= top < bottom <= info.height):
             raise ValueError(f"rows {top}:{bottom} of plane {plane} are outside {info.shape}")
-        with reading(self._path), unchanged(self._path, self._state):
+        with reading(self._source.path, self._source):
             return self._reader.read_rows(plane, top, bottom)
 
     def close(self) -> None:
         """Let go of the file and of any buffer."""
         self._reader.close()
-
-
-def _without_cut_profile(info: ImageInfo) -> ImageInfo:
-    """Drop a colour profile that is shorter than it says: no program could use it."""
-    icc = info.metadata.icc
-    if icc is None or 4 <= int.from_bytes(icc[:4], "big") <= len(icc):
-        return info
-    metadata = replace(info.metadata, icc=None)
-    warnings = (*info.warnings, "the damaged ICC profile is not kept")
-    return replace(info, metadata=metadata, warnings=warnings)
+        self._source.file.close()
 
 
 class GuardedWriter:
-    """A writer whose every fault is an OutputError."""
+    """A writer whose every fault is an OutputError, and which takes rows in order only."""
 
-    def __init__(self, path: Path, writer: Writer) -> None:
-        self._path = path
-        self._writer = writer
+    def __init__(self, path: Path, info: ImageInfo, writer: Writer) -> None:
+        self._path, self._info, self._writer = path, info, writer
+        self._next = (0, 0)
 
     def write_rows(self, plane: int, top: int, rows: Pixels) -> None:
         """Take the next rows; see `denoisekit.image.Writer`."""
+        info = self._info
+        bottom, shape = top + len(rows), (len(rows), info.width, info.samples)
+        if (plane, top) != self._next or rows.shape != shape or rows.dtype != info.dtype:
+            raise ValueError(
+                f"rows {rows.shape} {rows.dtype} at {(plane, top)} are not those at {self._next}"
+            )
+        if bottom > info.height:
+            raise ValueError(f"rows to {bottom} of {info.height}")
         with writing(self._path):
             self._writer.write_rows(plane, top, rows)
+        self._next = (plane + 1, 0) if bottom == info.height else (plane, bottom)
 
     def finish(self) -> None:
         """Complete the file."""
+        if self._next != (self._info.planes, 0):
+            raise ValueError(f"finished at {self._next}: rows are missing")
         with writing(self._path):
             self._writer.finish()
 

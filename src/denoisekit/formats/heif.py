@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from denoisekit.errors import InputError, OutputError
-from denoisekit.formats import avif_boxes as ab
 from denoisekit.formats import exif as exif_block
-from denoisekit.formats.base import Format
-from denoisekit.formats.photo import (
+from denoisekit.formats import isobmff
+from denoisekit.formats.base import (
+    Format,
     HeldReader,
-    HeldWriter,
-    check_axes,
-    check_fits,
+    Source,
     check_picture,
-    check_tail,
+    encoded,
+    metadata_with,
     picture_info,
 )
-from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
+from denoisekit.image import ImageInfo, Pixels, Reader
 
 _INSTALL = "it can be read and written after pip install 'denoisekit[heif]'"
 SUFFIXES = (".heic", ".heif", ".hif")
@@ -42,38 +39,40 @@ def missing() -> bool:
     return importlib.util.find_spec("pillow_heif") is None
 
 
-def _sniff(head: bytes) -> bool:
-    return head[4:8] == b"ftyp" and head[8:12] in _BRANDS
-
-
-def _open(path: Path, axes: str | None) -> Reader:
+def _open(source: Source, axes: str | None) -> Reader:
     if missing():
-        raise InputError(f"{path}: is a HEIC picture", _INSTALL)
-    data = path.read_bytes()
-    found = ab.parse(data)
-    check_tail(path, found.payload)
-    picture = _picture(_unturned(data))
+        raise InputError(f"{source.path}: is a HEIC picture", _INSTALL)
+    data = source.read()
+    found = isobmff.parse(data)
+    source.check_tail(found.payload)
+    unturned = bytearray(data)
+    for turn in isobmff.pool_of(data):  # turns and mirrors by nothing: pixels stay as stored
+        if turn.kind in (b"irot", b"imir"):
+            unturned[turn.start - 4 : turn.start + 1] = b"irot\0"
+    picture = _picture(unturned)
     kind, _, depth = picture.mode.partition(";")
     samples = {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4}.get(kind)
-    if samples == 4 and _is_gray(found):
-        samples = 2
+    if samples == 4 and found.config[16:17] != b"" and found.config[16] & 3 == 0:
+        samples = 2  # the codec's configuration says that there is no chroma
     bits = int(depth or 8)
     if samples is None or bits not in (8, 10, 12):
         raise InputError(
-            f"{path}: HEIC of kind {picture.mode} is not supported", "convert it to PNG"
+            f"{source.path}: HEIC of kind {picture.mode} is not supported", "convert it to PNG"
         )
     width, height = picture.size
-    check_axes(path, axes, "YX" if samples == 1 else "YXS")
-    check_fits(path, height, width, 12 + 2 * samples * (1 if bits == 8 else 2))
+    source.check_axes(axes, "YX" if samples == 1 else "YXS")
+    source.check_fits(height, width, 12 + 2 * samples * (1 if bits == 8 else 2))
     notes = [f"{what} inside this HEIC is not kept" for what in dict.fromkeys(found.others)]
-    exif = exif_block.strip_prefix(found.exif, notes)
-    code = ab.colour_code(found.nclx)
-    container: dict[str, Any] = {
-        "chroma": picture.info.get("chroma") or 444,
+    code, chroma = found.colour_code, picture.info.get("chroma")
+    container = {
+        "chroma": chroma or 444,
         "colour": (*code, found.nclx[10] >> 7) if code and found.nclx else None,
         # Beside a profile nothing says it; cameras halve the chroma.
-        "lossless": code[2] == 0 if code else picture.info.get("chroma") == 444,
+        "lossless": code[2] == 0 if code else chroma == 444,
     }
+    # The container's orientation counts; other formats know that of EXIF alone.
+    exif = exif_block.strip_prefix(found.exif, notes)
+    exif = exif_block.with_orientation(exif, found.orientation)
     info = picture_info(
         "heif",
         height,
@@ -81,41 +80,21 @@ def _open(path: Path, axes: str | None) -> Reader:
         samples,
         "uint8" if bits == 8 else "uint16",
         alpha=samples in (2, 4),
-        bits=None if bits == 8 else bits,
-        metadata=Metadata(
-            icc=found.icc,
-            # The container's orientation counts; other formats know that of EXIF alone.
-            exif=exif_block.with_orientation(exif, found.orientation),
-            xmp=found.xmp,
-            container=MappingProxyType(container),
-        ),
-        warnings=tuple(notes),
+        bits=bits,
+        metadata=metadata_with(container, icc=found.icc, exif=exif, xmp=found.xmp),
+        warnings=notes,
     )
-    return HeldReader(path, info, lambda: _decode(_unturned(data), samples))
+    return HeldReader(source, info, lambda _: _decode(unturned, samples))
 
 
-def _is_gray(found: ab.Picture) -> bool:
-    """Tell from the codec's configuration whether there is no chroma."""
-    return found.config[16:17] != b"" and found.config[16] & 3 == 0
-
-
-def _picture(data: bytes) -> Any:
+def _picture(data: bytearray) -> Any:
     import pillow_heif
 
     file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
     return file[file.primary_index]
 
 
-def _unturned(data: bytes) -> bytes:
-    """Return the file with its turns and mirrors made turns by nothing: pixels stay as stored."""
-    changed = bytearray(data)
-    for kind, body in ab.properties(data):
-        if kind in (b"irot", b"imir"):
-            changed[body - 4 : body + 1] = b"irot\0"
-    return bytes(changed)
-
-
-def _decode(data: bytes, samples: int) -> Pixels:
+def _decode(data: bytearray, samples: int) -> Pixels:
     picture = _picture(data)
     width, height = picture.size
     # Rows may be longer than the picture.
@@ -129,10 +108,6 @@ def _check(info: ImageInfo) -> ImageInfo:
         raise OutputError("HEIC cannot be written here", _INSTALL)
     depths = {"uint8": (8,), "uint16": (10, 12)}
     return check_picture(info, "heif", "HEIC", depths, longest=16384, holds=("icc", "exif", "xmp"))
-
-
-def _create(path: Path, info: ImageInfo) -> Writer:
-    return HeldWriter(path, info, lambda pixels: _encode(pixels, info))
 
 
 def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
@@ -151,7 +126,7 @@ def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
     pillow_heif.encode(
         mode if info.bits is None else f"{mode};{info.bits}",
         (info.width, info.height),
-        np.ascontiguousarray(pixels).tobytes(),
+        pixels.tobytes(),
         out,
         quality=-1 if lossless else _QUALITY,
         chroma=444 if lossless else container.get("chroma", 444),
@@ -166,8 +141,8 @@ HEIF = Format(
     id="heif",
     title="HEIC",
     suffixes=SUFFIXES,
-    sniff=_sniff,
+    sniff=lambda head: head[4:8] == b"ftyp" and head[8:12] in _BRANDS,
     open=_open,
-    create=_create,
+    create=encoded(_encode),
     check=_check,
 )

@@ -3,125 +3,151 @@
 The file comes back with its own chroma subsampling, and with its own quantisation
 tables or finer ones: coding again as coarsely as a strongly compressed file was
 coded takes away a good part of what denoising gained.
+
+What lies behind its end - a motion photo's video, a gain map, further pictures - is kept,
+byte for byte. Video and gain map are found by their lengths, counted from the end of the
+file or of the picture, which stay true; the index of further pictures (CIPA DC-007) counts
+from its own place and is mended.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from denoisekit.errors import InputError
 from denoisekit.formats import exif as exif_block
-from denoisekit.formats import jpeg_behind as jb
 from denoisekit.formats import jpeg_segments as js
-from denoisekit.formats import jpeg_whole
-from denoisekit.formats.base import Format
-from denoisekit.formats.photo import (
+from denoisekit.formats.base import (
     RECOPY,
+    Format,
     HeldReader,
-    check_axes,
-    check_fits,
+    Source,
     check_picture,
+    encoded,
+    image_pixels,
+    metadata_with,
     picture_info,
 )
-from denoisekit.formats.pillow_bridge import CanvasWriter, to_array
-from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
-
-if TYPE_CHECKING:
-    from PIL import Image
+from denoisekit.image import ImageInfo, Pixels, Reader
 
 _LONGEST = 65500  # libjpeg's limit, a little below the format's own
 _SUBSAMPLING = {((1, 1), (1, 1)): 0, ((2, 1), (1, 1)): 1, ((2, 2), (1, 1)): 2}
+_QUALITY = 95
+"""At least this: coding a denoised photo again then costs about 0.05 dB."""
+_ZIGZAG = sorted(
+    range(64),
+    key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8),
+)
+_INDEX = b"MPF\0"
+_ENTRIES = 0xB002
+_CLAIM = rb"(?:GCamera|Camera|MiCamera):(?:MotionPhoto|MicroVideo)\w*|hdrgm:\w+|HDRGainMap:\w+"
+_ATTRIBUTE = re.compile(rb"\s+(?:" + _CLAIM + rb")\s*=\s*(?:\"[^\"]*\"|'[^']*')")
+_ELEMENT = re.compile(
+    rb"<(" + _CLAIM + rb"|Container:Directory)\b[^>]*?(?:/>|>.*?</\1\s*>)\s*", re.DOTALL
+)
 
 
-def _sniff(head: bytes) -> bool:
-    return head[:3] == b"\xff\xd8\xff"
-
-
-def _open(path: Path, axes: str | None) -> Reader:
-    data = path.read_bytes()
+def _open(source: Source, axes: str | None) -> Reader:
+    data = source.read()
     found = list(js.segments(data))
     frame = js.frame_of(data, found)
+    samples = len(frame.components)
     if frame.bits != 8 or frame.marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
         raise InputError(
-            f"{path}: a {frame.bits}-bit or lossless JPEG is not supported",
+            f"{source.path}: a {frame.bits}-bit or lossless JPEG is not supported",
             "convert it to PNG or TIFF first",
         )
-    samples = len(frame.components)
     if samples not in (1, 3, 4):
-        raise InputError(f"{path}: a JPEG of {samples} components is not supported")
-    check_axes(path, axes, "YX" if samples == 1 else "YXS")
-    # Decoded twice (see `jpeg_whole`); in passes, the coefficients are kept too.
-    passes = 2 * samples if frame.marker in (0xC2, 0xCA) else 0
-    check_fits(path, frame.height, frame.width, 4 + 2 * samples + passes)
-    lacking = jpeg_whole.check(data, found, frame)
-    extras = js.extras_of(data, found)
-    notes = [*_notes(frame, extras), *([lacking] if lacking else [])]
-    exif = exif_block.strip_prefix(extras.exif, notes)
-    end = found[-1].end
-    names = jb.kinds(data[end:], extras.xmp, found, data)
-    if "further pictures in the file" in names:
-        notes.append("further pictures in the file are kept as they are, with their noise")
-    container = _container(data, found, frame, extras)
-    if end < len(data):
-        container["behind"] = (data[end:], jb.index_at(data, found), end)
-    if names:
-        container["tied"] = (tuple(names), jb.without_claims(extras.xmp))
+        raise InputError(f"{source.path}: a JPEG of {samples} components is not supported")
+    source.check_axes(axes, "YX" if samples == 1 else "YXS")
+    # The picture and its copy; in passes, the coefficients are kept too.
+    source.check_fits(
+        frame.height, frame.width, 4 + 2 * samples + (2 * samples if frame.in_passes else 0)
+    )
+    lacking = js.check_scans(data, found, frame)
+    fields, container, notes = _extras(data, found, frame)
+    if lacking:
+        notes.append(lacking)
+    fields["exif"] = exif_block.strip_prefix(fields["exif"], notes)
+    behind, xmp = data[found[-1].end :], fields["xmp"] or b""
+    if behind:
+        index, names = _index_at(data, found), []
+        if b"MotionPhoto" in xmp or b"MicroVideo" in xmp or behind[4:8] == b"ftyp":
+            names.append("the video of this motion photo")
+        if b"hdrgm:" in xmp or b"GainMap" in xmp:
+            names.append("the gain map")
+        elif index is not None:
+            names.append("further pictures in the file")
+            notes.append("further pictures in the file are kept as they are, with their noise")
+        container["behind"] = (behind, index, found[-1].end)
+        if names:
+            container["tied"] = (tuple(names), without_claims(fields["xmp"]))
     info = picture_info(
         "jpeg",
         frame.height,
         frame.width,
         samples,
         "uint8",
-        metadata=Metadata(
-            icc=extras.icc,
-            exif=exif,
-            xmp=extras.xmp,
-            dpi=_dpi(extras.jfif),
-            container=MappingProxyType(container),
-        ),
-        warnings=tuple(notes),
+        metadata=metadata_with(container, **fields),
+        warnings=notes,
     )
     stripped = js.without_extras(data, found)
-    return HeldReader(path, info, lambda: _decode(path, stripped))
+    return HeldReader(source, info, lambda _: _decode(source, stripped, found, frame))
 
 
-def _decode(path: Path, data: bytes) -> Pixels:
-    pixels = _pixels(data)
-    if jpeg_whole.ends_early(data, pixels, _pixels):
-        raise InputError(f"{path}: damaged: picture data are missing", RECOPY)
-    return pixels
-
-
-def _pixels(data: bytes) -> Pixels:
+def _decode(source: Source, data: bytes, found: list[js.Segment], frame: js.Frame) -> Pixels:
     from PIL.JpegImagePlugin import JpegImageFile
 
-    with JpegImageFile(io.BytesIO(data)) as image:
-        return to_array(image)
+    def decode(data: bytes) -> Pixels:
+        with JpegImageFile(io.BytesIO(data)) as image:
+            return image_pixels(image)
+
+    try:
+        return js.decoded_whole(data, found, frame, decode)
+    except (ValueError, OSError) as fault:
+        raise InputError(f"{source.path}: damaged: picture data are missing", RECOPY) from fault
 
 
-def _dpi(jfif: tuple[int, int, int] | None) -> tuple[float, float] | None:
-    if jfif is None or jfif[0] not in (1, 2) or not jfif[1] or not jfif[2]:
-        return None
-    scale = 1.0 if jfif[0] == 1 else 2.54
-    return jfif[1] * scale, jfif[2] * scale
-
-
-def _notes(frame: js.Frame, extras: js.Extras) -> list[str]:
-    notes = list(extras.notes)
-    if len(frame.components) == 4 and extras.adobe == 2:
+def _extras(
+    data: bytes, found: list[js.Segment], frame: js.Frame
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Sort what the file says beside the picture: metadata, container, and what is not kept."""
+    fields: dict[str, Any] = {"icc": None, "exif": None, "xmp": None, "dpi": None}
+    icc, pieces, notes, others = dict[int, bytes](), 0, list[str](), []
+    density = adobe = None
+    for part in found:
+        marker, body = part.marker, data[part.start : part.end]
+        if not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            continue
+        if marker == 0xE0 and body[:5] in (b"JFIF\0", b"JFXX\0"):
+            if density is None and len(body) >= 12 and body[:5] == b"JFIF\0":
+                density = struct.unpack_from(">BHH", body, 7)
+        elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
+            adobe = body[11]
+        elif marker == 0xE1 and body.startswith(js.EXIF) and fields["exif"] is None:
+            fields["exif"] = body
+        elif marker == 0xE1 and body.startswith(js.XMP) and fields["xmp"] is None:
+            fields["xmp"] = body[len(js.XMP) :]
+        elif marker == 0xE2 and body.startswith(js.ICC) and len(body) > 14:
+            if icc.setdefault(body[12], body[14:]) != body[14:]:
+                notes.append("a second ICC profile is not kept")
+            pieces = max(pieces, body[13])
+        else:
+            others.append((marker, body))
+    if icc and sorted(icc) != list(range(1, pieces + 1)):
+        icc = {}
+        notes.append("the damaged ICC profile is not kept")
+    fields["icc"] = b"".join(icc[number] for number in sorted(icc)) or None
+    if density and density[0] in (1, 2) and density[1] and density[2]:
+        scale = 1.0 if density[0] == 1 else 2.54
+        fields["dpi"] = (density[1] * scale, density[2] * scale)
+    if len(frame.components) == 4 and adobe == 2:
         notes.append("stored as YCCK; written as CMYK, the same colours")
-    return notes
-
-
-def _container(
-    data: bytes, found: list[js.Segment], frame: js.Frame, extras: js.Extras
-) -> dict[str, Any]:
     tables = _tables(b"".join(data[s.start : s.end] for s in found if s.marker == 0xDB))
     used = [tables[table] for *_, table in frame.components if table in tables]
     if len(used) == 4:  # all four inks share one table when written: the finest of each entry
@@ -131,23 +157,15 @@ def _container(
     ids = bytes(c[0] for c in frame.components)
     sampling = [(h, v) for _, h, v, _ in frame.components]
     known = _SUBSAMPLING.get((sampling[0], sampling[1]), 0) if len(sampling) == 3 else 0
-    return {
-        "tables": tuple(tuple(t) for t in used),
+    container = {
+        "tables": tuple(tuple(table) for table in used),
         "subsampling": known if sampling[1:2] == sampling[2:3] else 0,
-        "progressive": frame.marker in (0xC2, 0xCA),
-        "rgb": len(ids) == 3 and (extras.adobe == 0 or (extras.adobe is None and ids == b"RGB")),
-        "density": extras.jfif,
-        "segments": extras.others,
+        "progressive": frame.in_passes,
+        "rgb": len(ids) == 3 and (adobe == 0 or (adobe is None and ids == b"RGB")),
+        "density": density,
+        "segments": tuple(others),
     }
-
-
-_QUALITY = 95
-"""At least this: coding a denoised photo again then costs about 0.05 dB."""
-
-_ZIGZAG = sorted(
-    range(64),
-    key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8),
-)
+    return fields, container, list(dict.fromkeys(notes))
 
 
 def _tables(payload: bytes) -> dict[int, list[int]]:
@@ -160,12 +178,59 @@ def _tables(payload: bytes) -> dict[int, list[int]]:
         if at + 1 + size > len(payload):
             raise ValueError("a quantisation table is cut off")
         values = struct.unpack_from(">64H" if wide else ">64B", payload, at + 1)
-        table = [0] * 64
-        for value, place in zip(values, _ZIGZAG, strict=True):
-            table[place] = value
-        tables[number] = table
+        tables[number] = [value for _, value in sorted(zip(_ZIGZAG, values, strict=True))]
         at += 1 + size
     return tables
+
+
+def without_claims(xmp: bytes | None) -> bytes | None:
+    """Return an XMP packet that names neither video nor gain map any more."""
+    return xmp and _ELEMENT.sub(b"", _ATTRIBUTE.sub(b"", xmp))
+
+
+def _index_at(data: bytes, found: list[js.Segment]) -> int | None:
+    """Return where the index of further pictures begins, which is what it counts from."""
+    starts = [s.start for s in found if s.marker == 0xE2 and data.startswith(_INDEX, s.start)]
+    return starts[0] + len(_INDEX) if starts else None
+
+
+def _with_index(data: bytes, old_base: int, old_end: int) -> bytes:
+    """Return a JPEG whose index counts to the same things behind it as before.
+
+    Parameters
+    ----------
+    data : bytes
+        The new file, without what lies behind.
+    old_base, old_end : int
+        Where the index began and the picture ended in the file that was read.
+    """
+    found = list(js.segments(data))
+    base, end = _index_at(data, found), found[-1].end
+    if base is None:
+        return data
+    changed = bytearray(data)
+    order = "<" if data[base : base + 2] == b"II" else ">"
+    for number, at in enumerate(_entries(data, base, order)):
+        (offset,) = struct.unpack_from(order + "I", data, at + 8)
+        if number == 0:
+            struct.pack_into(order + "I", changed, at + 4, end)
+        elif old_base + offset >= old_end:
+            offset += old_base - old_end + end - base
+            struct.pack_into(order + "I", changed, at + 8, offset)
+    return bytes(changed)
+
+
+def _entries(data: bytes, base: int, order: str) -> Iterator[int]:
+    """Yield where each picture's entry of the index lies: 16 bytes with size and offset."""
+    try:
+        directory = base + struct.unpack_from(order + "I", data, base + 4)[0]
+        (count,) = struct.unpack_from(order + "H", data, directory)
+        for field in range(directory + 2, directory + 2 + 12 * count, 12):
+            code, _, length, place = struct.unpack_from(order + "HHII", data, field)
+            if code == _ENTRIES and base + place + length <= len(data):
+                yield from range(base + place, base + place + length - 15, 16)
+    except struct.error:
+        return  # damaged: what it says stays as it was
 
 
 def _check(info: ImageInfo) -> ImageInfo:
@@ -173,52 +238,62 @@ def _check(info: ImageInfo) -> ImageInfo:
         info, "jpeg", "JPEG", {"uint8": (8,)}, alpha=False, cmyk=True, longest=_LONGEST
     )
     meta = kept.metadata
-    fits = js.fits(meta.icc, meta.exif, meta.xmp)
-    if all(fits):
+    most = {
+        "icc": ("ICC profile", 255 * (js.LARGEST - 14)),
+        "exif": ("EXIF", js.LARGEST - len(js.EXIF)),
+        "xmp": ("XMP", js.LARGEST - len(js.XMP)),
+    }
+    lost = [key for key, (_, size) in most.items() if len(getattr(meta, key) or b"") > size]
+    if not lost:
         return kept
-    lost = [n for n, ok in zip(("ICC profile", "EXIF", "XMP"), fits, strict=True) if not ok]
+    note = f"{' and '.join(most[key][0] for key in lost)} too large for JPEG, not kept"
+    nothing: dict[str, Any] = dict.fromkeys(lost)
     return replace(
         kept,
-        metadata=replace(
-            meta,
-            icc=meta.icc if fits[0] else None,
-            exif=meta.exif if fits[1] else None,
-            xmp=meta.xmp if fits[2] else None,
-        ),
-        warnings=(*kept.warnings, f"{' and '.join(lost)} too large for JPEG, not kept"),
+        metadata=replace(meta, **nothing),
+        warnings=(*kept.warnings, note),
     )
 
 
-def _create(path: Path, info: ImageInfo) -> Writer:
-    meta, container = info.metadata, info.metadata.container
-    extra = js.emit(meta.icc, meta.exif, meta.xmp) + b"".join(
-        js.segment(marker, body) for marker, body in container.get("segments", ())
-    )
+def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
+    from PIL import Image
+
+    meta, container, out = info.metadata, info.metadata.container, io.BytesIO()
     density = container.get("density") or (
         (1, *(min(65535, max(1, round(d))) for d in meta.dpi)) if meta.dpi else None
     )
+    parts = []
     if density and info.samples == 4:  # the encoder makes a JFIF segment for fewer inks only
-        extra = js.segment(0xE0, b"JFIF\0\1\1" + struct.pack(">BHHH", *density, 0)) + extra
+        parts.append(js.segment(0xE0, b"JFIF\0\1\1" + struct.pack(">BHHH", *density, 0)))
+    if meta.exif:
+        parts.append(js.segment(0xE1, js.EXIF + meta.exif))
+    if meta.xmp:
+        parts.append(js.segment(0xE1, js.XMP + meta.xmp))
+    icc, step = meta.icc or b"", js.LARGEST - 14
+    count = -(-len(icc) // step)
+    for number in range(count):
+        piece = icc[number * step : (number + 1) * step]
+        parts.append(js.segment(0xE2, js.ICC + bytes([number + 1, count]) + piece))
+    parts += [js.segment(*segment) for segment in container.get("segments", ())]
     tables = _finer(container.get("tables", ()), info.samples == 3 and not container.get("rgb"))
-
-    def save(canvas: Image.Image, to: Path) -> None:
-        canvas.save(
-            to,
-            "JPEG",
-            quality=_QUALITY if tables is None else -1,
-            qtables=tables,
-            subsampling=container.get("subsampling", 0) if info.samples == 3 else -1,
-            progressive=container.get("progressive", False),
-            keep_rgb=container.get("rgb", False),
-            extra=extra,
-        )
-        _set_density(to, density)
-        behind, base, end = container.get("behind", (b"", None, 0))
-        if behind or base is not None:
-            data = to.read_bytes()
-            to.write_bytes((data if base is None else jb.with_index(data, base, end)) + behind)
-
-    return CanvasWriter(path, info, save)
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}[info.samples]
+    size = info.width, info.height
+    Image.frombuffer(mode, size, pixels.reshape(-1), "raw", mode, 0, 1).save(
+        out,
+        "JPEG",
+        quality=_QUALITY if tables is None else -1,
+        qtables=tables,
+        subsampling=container.get("subsampling", 0) if info.samples == 3 else -1,
+        progressive=container.get("progressive", False),
+        keep_rgb=container.get("rgb", False),
+        extra=b"".join(parts),
+    )
+    if density and out.getvalue()[6:11] == b"JFIF\0":
+        # The density as it was: Pillow knows dots per inch only.
+        out.getbuffer()[13:18] = struct.pack(">BHH", *density)
+    behind, base, end = container.get("behind", (b"", None, 0))
+    data = out.getvalue()
+    return bytes(data if base is None else _with_index(data, base, end)) + bytes(behind)
 
 
 def _finer(tables: Sequence[Sequence[int]], chroma: bool) -> list[list[int]] | None:
@@ -236,22 +311,12 @@ def _finer(tables: Sequence[Sequence[int]], chroma: bool) -> list[list[int]] | N
     ]
 
 
-def _set_density(path: Path, density: tuple[int, int, int] | None) -> None:
-    """Write the density as it was: Pillow knows dots per inch only."""
-    if density is None:
-        return
-    with path.open("r+b") as file:
-        if file.read(11)[6:11] == b"JFIF\0":
-            file.seek(13)
-            file.write(struct.pack(">BHH", *density))
-
-
 JPEG = Format(
     id="jpeg",
     title="JPEG",
     suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
-    sniff=_sniff,
+    sniff=lambda head: head[:3] == b"\xff\xd8\xff",
     open=_open,
-    create=_create,
+    create=encoded(_encode),
     check=_check,
 )

@@ -1,5 +1,7 @@
 """PNG: 8 and 16 bits a sample, gray or RGB, with or without opacity, and gray of 2 or 4 bits.
 
+The pixel decoder is given the chunks it needs and no others, so a broken comment can
+never spoil a picture, and no library prints warnings about a profile it dislikes.
 Pictures are written row band by row band; nothing but the band is held.
 """
 
@@ -7,164 +9,291 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from denoisekit.errors import InputError
 from denoisekit.formats import exif as exif_block
-from denoisekit.formats import png_chunks as pc
-from denoisekit.formats.animation import AnimationReader, AnimationWriter, animation_info
-from denoisekit.formats.base import Format
-from denoisekit.formats.foreign import FRAMES
-from denoisekit.formats.photo import (
+from denoisekit.formats.animation import encode_animation, open_animation
+from denoisekit.formats.base import (
     BILEVEL,
+    METRE,
+    PALETTE,
+    Format,
     HeldReader,
-    RowOrder,
-    check_axes,
-    check_fits,
+    HeldWriter,
+    Source,
     check_picture,
+    metadata_with,
     picture_info,
 )
+from denoisekit.formats.foreign import FRAMES
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
 
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_XMP_KEY = b"XML:com.adobe.xmp"
+_INFLATED = 64 * 2**20
+_PIXEL = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
+# Unsafe to copy by the letter of the standard, yet true of the new pixels as of the old.
+_LASTING = {
+    *(b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"mDCV", b"cLLI", b"sBIT", b"bKGD", b"tIME"),
+    *(b"sCAL", b"pCAL", b"sTER", b"sPLT"),
+}
+_MEANINGLESS = {b"hIST", b"iDOT"}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _MOST_DEFLATED = 1040
-_METRE = 0.0254
+_RECOPY = "copy or download it again"
 _BAND = 2**20
 
 
-def _sniff(head: bytes) -> bool:
-    return head.startswith(pc.SIGNATURE)
+@dataclass(slots=True)
+class _Header:
+    """What decides what the pixels are; where the compressed ones lie (start, length)."""
+
+    width: int
+    height: int
+    depth: int
+    colour_type: int
+    palette: bytes = b""
+    transparency: bytes | None = None
+    pixels: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def gray_palette(self) -> bool:
+        """Whether a palette holds grays alone: such a picture stays gray."""
+        colours = self.palette
+        return self.colour_type == 3 and colours[0::3] == colours[1::3] == colours[2::3]
+
+    @property
+    def samples(self) -> int:
+        """Samples of a pixel as decoded, opacity included."""
+        colours = 1 if self.gray_palette else _SAMPLES[self.colour_type]
+        return colours + (self.transparency is not None)
 
 
-def _open(path: Path, axes: str | None) -> Reader:
-    moving = pc.animation(path)
-    if moving is not None:
-        return _open_animation(path, axes, *moving)
-    found = pc.read_chunks(path)
-    _check_header(path, found)
-    samples = (1 if _gray_palette(found) else _SAMPLES[found.colour_type]) + (
-        found.transparency is not None
-    )
-    check_axes(path, axes, "YX" if samples == 1 else "YXS")
-    small = found.colour_type == 0 and found.depth in (2, 4) and found.transparency is None
-    check_fits(path, found.height, found.width, 2 * samples * (2 if found.depth == 16 else 1))
-    metadata, notes = _metadata(found, samples)
+def _chunks(source: Source) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and length of every chunk's body; the last one is IEND."""
+    at = len(_SIGNATURE)
+    while True:
+        head = source.read(at, 8)
+        length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (source.size, b"")
+        if at + 12 + length > source.size:
+            raise InputError(f"{source.path}: the file ends early", _RECOPY)
+        if (at == len(_SIGNATURE)) != (kind == b"IHDR"):
+            raise InputError(f"{source.path}: damaged: the header is not where it belongs")
+        yield kind, at + 8, length
+        if kind == b"IEND":
+            return
+        at += 12 + length
+
+
+def _open(source: Source, axes: str | None) -> Reader:
+    chunks = list(_chunks(source))
+    for kind, _, _ in chunks:
+        if kind == b"acTL":
+            return _open_animation(source, axes, chunks)
+        if kind == b"IDAT":
+            break
+    head, others, notes = _sorted(source, chunks)
+    _check_header(source, head)
+    source.check_axes(axes, "YX" if head.samples == 1 else "YXS")
+    source.check_fits(head.height, head.width, 2 * head.samples * (2 if head.depth == 16 else 1))
+    few_bits = head.colour_type == 0 and head.depth in (2, 4) and head.transparency is None
     info = picture_info(
         "png",
-        found.height,
-        found.width,
-        samples,
-        "uint16" if found.depth == 16 else "uint8",
-        alpha=samples in (2, 4),
-        bits=found.depth if small else None,
-        metadata=metadata,
-        warnings=tuple(notes),
+        head.height,
+        head.width,
+        head.samples,
+        "uint16" if head.depth == 16 else "uint8",
+        alpha=head.samples in (2, 4),
+        bits=head.depth if few_bits else None,
+        metadata=_metadata(head, others, notes),
+        warnings=notes,
     )
-    return HeldReader(path, info, lambda: _decode(path, found, info.bits))
+    return HeldReader(source, info, lambda _: _decode(source, head, info.bits))
 
 
 def _open_animation(
-    path: Path, axes: str | None, plays: int, times: list[float], bodies: dict[bytes, bytes]
+    source: Source, axes: str | None, chunks: list[tuple[bytes, int, int]]
 ) -> Reader:
     from PIL.PngImagePlugin import PngImageFile
 
-    with path.open("rb") as file:
-        width, height, depth = struct.unpack(">IIB", file.read(25)[16:])
+    plays, times, bodies = 0, list[float](), dict[bytes, bytes]()
+    for kind, start, length in chunks:
+        if kind == b"IDAT" and not times:
+            raise InputError(f"{source.path}: animated PNG with a still picture beside it", FRAMES)
+        if kind not in (b"IDAT", b"fdAT") and length < _INFLATED:
+            body = bodies.setdefault(kind, source.read(start, length))
+            if kind == b"fcTL" and length >= 24:
+                count, parts = struct.unpack(">HH", source.read(start + 20, 4))
+                times.append(1000 * count / (parts or 100))
+            elif kind == b"acTL":
+                plays = int.from_bytes(body[4:8], "big")
+    width, height, depth = struct.unpack_from(">IIB", bodies[b"IHDR"])
     if depth > 8:
-        raise InputError(f"{path}: animated PNG of 16 bits is not supported", FRAMES)
+        raise InputError(f"{source.path}: animated PNG of 16 bits is not supported", FRAMES)
     notes = ["an animated PNG; written with full colours and opacity, text is not kept"]
-    icc = pc.read_profile(bodies[b"iCCP"])[1] if b"iCCP" in bodies else None
+    icc = _profile(bodies[b"iCCP"])[1] if b"iCCP" in bodies else None
     exif = exif_block.strip_prefix(bodies.get(b"eXIf"), notes)
-    metadata = Metadata(icc=icc, exif=exif)
-    info = animation_info(path, axes, "png", (width, height), times, True, metadata, loop=plays)
-    return AnimationReader(path, PngImageFile, replace(info, warnings=tuple(notes)))
+    metadata = metadata_with({"loop": plays}, icc=icc, exif=exif)
+    size = width, height
+    return open_animation(source, axes, PngImageFile, "png", size, times, True, metadata, notes)
 
 
-def _check_header(path: Path, found: pc.Chunks) -> None:
-    if found.depth not in _DEPTHS.get(found.colour_type, ()):
-        raise InputError(f"{path}: damaged: no PNG has {found.depth} bits of this colour type")
-    if found.colour_type in (4, 6) and found.transparency is not None:
+def _sorted(
+    source: Source, chunks: list[tuple[bytes, int, int]]
+) -> tuple[_Header, list[tuple[bytes, bytes]], list[str]]:
+    """Return what decides the pixels, the chunks to keep, and notes on those that are not."""
+    head, others, notes = _Header(0, 0, 0, 0), [], []
+    for kind, start, length in chunks:
+        if kind in _ANIMATION:
+            raise InputError(f"{source.path}: animated PNG is not supported", FRAMES)
+        if kind == b"IDAT":
+            head.pixels.append((start, length))
+            continue
+        body = source.read(start, length)
+        sound = zlib.crc32(kind + body) == int.from_bytes(source.file.read(4), "big")
+        name, optional = kind.decode("ascii", "backslashreplace"), bool(kind[0] & 0x20)
+        if not sound and (kind in _PIXEL or not optional):
+            raise InputError(f"{source.path}: damaged: the checksum of {kind!r} is wrong")
+        if kind == b"IHDR":
+            *facts, packing, filters, interlaced = struct.unpack(">IIBBBBB", body)
+            head = _Header(*facts)
+            if packing or filters or interlaced > 1:
+                methods = [packing, filters, interlaced]
+                raise InputError(f"{source.path}: damaged: unknown PNG methods {methods}")
+        elif kind == b"PLTE":
+            head.palette = body
+        elif kind == b"tRNS":
+            head.transparency = body
+        elif kind != b"IEND" and not optional:
+            raise InputError(
+                f"{source.path}: needs the PNG extension {kind!r}, which is not supported"
+            )
+        elif not sound:
+            notes.append(f"the damaged PNG chunk {name} is not kept")
+        elif kind in _LASTING or kind[3] & 0x20:  # lower case: safe to copy when pixels change
+            others.append((kind, body))
+        elif kind not in _MEANINGLESS and kind != b"IEND":
+            notes.append(f"the PNG chunk {name} speaks of the old pixels and is not kept")
+    return head, others, notes
+
+
+def _check_header(source: Source, head: _Header) -> None:
+    path = source.path
+    if head.depth not in _DEPTHS.get(head.colour_type, ()):
+        raise InputError(f"{path}: damaged: no PNG has {head.depth} bits of this colour type")
+    if head.colour_type in (4, 6) and head.transparency is not None:
         raise InputError(f"{path}: damaged: two kinds of transparency")
-    if found.colour_type == 3 and not found.palette:
+    if head.colour_type == 3 and not head.palette:
         raise InputError(f"{path}: damaged: the palette is missing")
-    channels = 1 if found.colour_type in (0, 3) else _SAMPLES[found.colour_type]
-    raw = found.height * (found.width * channels * found.depth // 8)
-    if raw > found.pixel_bytes * _MOST_DEFLATED:  # no deflate stream expands further
+    channels = 1 if head.colour_type == 3 else _SAMPLES[head.colour_type]
+    raw = head.height * (head.width * channels * head.depth // 8)
+    # No deflate stream expands further.
+    if raw > _MOST_DEFLATED * sum(length for _, length in head.pixels):
         raise InputError(
-            f"{path}: damaged: too little data for {found.width} x {found.height} pixels",
-            "copy or download it again",
+            f"{path}: damaged: too little data for {head.width} x {head.height} pixels", _RECOPY
         )
 
 
-def _gray_palette(found: pc.Chunks) -> bool:
-    """Tell whether a palette holds grays alone: such a picture stays gray."""
-    palette = found.palette
-    return (
-        found.colour_type == 3
-        and palette is not None
-        and palette[0::3] == palette[1::3] == palette[2::3]
-    )
-
-
-def _decode(path: Path, found: pc.Chunks, bits: int | None) -> Pixels:
+def _decode(source: Source, head: _Header, bits: int | None) -> Pixels:
     import imagecodecs
 
-    pixels: Pixels = imagecodecs.png_decode(pc.pixel_file(path, found))
+    parts = [_SIGNATURE, source.read(8, 25)]
+    if head.palette:
+        parts.append(_chunk(b"PLTE", head.palette))
+    if head.transparency is not None:
+        parts.append(_chunk(b"tRNS", head.transparency))
+    for start, length in head.pixels:
+        parts.append(source.read(start - 8, length + 12))
+        stated = int.from_bytes(parts[-1][-4:], "big")
+        if zlib.crc32(memoryview(parts[-1])[4:-4]) != stated:
+            raise InputError(f"{source.path}: damaged: a checksum of the pixels is wrong", _RECOPY)
+    pixels: Pixels = imagecodecs.png_decode(b"".join([*parts, _chunk(b"IEND", b"")]))
     if bits is not None:  # the decoder spreads 2 and 4 bits over 8
         np.floor_divide(pixels, 255 // (2**bits - 1), out=pixels)
-    if _gray_palette(found):
-        pixels = np.ascontiguousarray(pixels[..., ::3])
-    return pixels
+    return np.ascontiguousarray(pixels[..., ::3]) if head.gray_palette else pixels
 
 
-def _metadata(found: pc.Chunks, samples: int) -> tuple[Metadata, list[str]]:
-    notes = list(found.notes)
-    if found.colour_type == 3:
-        notes.append("a palette picture; written with full colours, not a palette")
-    elif found.depth == 1:
+def _metadata(head: _Header, others: list[tuple[bytes, bytes]], notes: list[str]) -> Metadata:
+    if head.colour_type == 3:
+        notes.append(PALETTE)
+    elif head.depth == 1:
         notes.append(BILEVEL)
-    container: dict[str, Any] = {"chunks": []}
+    chunks: list[tuple[bytes, bytes]] = []
+    container: dict[str, Any] = {}
     fields: dict[str, Any] = {}
-    for kind, body in found.others:
+    for kind, body in others:
         if kind == b"iCCP" and "icc" not in fields:
-            container["profile_name"], fields["icc"] = pc.read_profile(body)
+            container["profile_name"], fields["icc"] = _profile(body)
             if fields["icc"] is None:
                 notes.append("the damaged ICC profile is not kept")
         elif kind == b"eXIf" and "exif" not in fields:
             fields["exif"] = exif_block.strip_prefix(body, notes)
-        elif kind == b"iTXt" and "xmp" not in fields and (xmp := pc.read_xmp(body)) is not None:
+        elif kind == b"iTXt" and "xmp" not in fields and (xmp := _xmp(body)) is not None:
             fields["xmp"] = xmp
         elif kind == b"pHYs" and len(body) == 9 and body[8] == 1:
             across, down = struct.unpack_from(">II", body)
-            fields["dpi"] = (across * _METRE, down * _METRE)
-        else:
-            container["chunks"].append((kind, _adapted(kind, body, found, samples)))
-    container["chunks"] = tuple(c for c in container["chunks"] if c[1] is not None)
-    return Metadata(container=MappingProxyType(container), **fields), notes
+            fields["dpi"] = (across * METRE, down * METRE)
+        elif (adapted := _adapted(kind, body, head)) is not None:
+            chunks.append((kind, adapted))
+    return metadata_with({**container, "chunks": tuple(chunks)}, **fields)
 
 
-def _adapted(kind: bytes, body: bytes, found: pc.Chunks, samples: int) -> bytes | None:
+def _adapted(kind: bytes, body: bytes, head: _Header) -> bytes | None:
     """Rewrite the two chunks whose form follows the colour type, where that changes."""
-    if found.colour_type != 3 and found.transparency is None and found.depth > 1:
+    if head.colour_type != 3 and head.transparency is None and head.depth > 1:
         return body
-    colours = samples - (found.transparency is not None)
+    colours = head.samples - (head.transparency is not None)
     if kind == b"sBIT":
-        full = 8 if found.depth < 8 else found.depth
-        if found.depth == 1:
-            return bytes([full] * samples)
-        return body[:colours] + bytes([full] * (samples - colours))
-    if kind == b"bKGD" and found.colour_type == 3 and found.palette is not None:
-        colour = found.palette[3 * body[0] : 3 * body[0] + 3] if body else b""
+        full = bytes([max(8, head.depth)])
+        kept = b"" if head.depth == 1 else body[:colours]
+        return kept + full * (head.samples - len(kept))
+    if kind == b"bKGD" and head.colour_type == 3:
+        colour = head.palette[3 * body[0] : 3 * body[0] + 3] if body else b""
         return struct.pack(f">{colours}H", *colour[:colours]) if len(colour) == 3 else None
-    if kind == b"bKGD" and found.colour_type == 0 and found.depth < 8 and len(body) == 2:
-        return struct.pack(">H", struct.unpack(">H", body)[0] * 255 // (2**found.depth - 1))
+    if kind == b"bKGD" and head.colour_type == 0 and head.depth < 8 and len(body) == 2:
+        return struct.pack(">H", int.from_bytes(body, "big") * 255 // (2**head.depth - 1))
     return body
+
+
+def _inflate(data: bytes) -> bytes | None:
+    """Decompress a profile or packet of sane size; None where it is damaged."""
+    try:
+        worker = zlib.decompressobj()
+        out = worker.decompress(data, _INFLATED)
+    except zlib.error:
+        return None
+    return out if worker.eof else None
+
+
+def _profile(body: bytes) -> tuple[bytes, bytes | None]:
+    """Return name and content of an iCCP chunk."""
+    name, _, packed = body.partition(b"\0")
+    return name, _inflate(packed[1:]) if packed[:1] == b"\0" else None
+
+
+def _xmp(body: bytes) -> bytes | None:
+    """Return the packet of an iTXt chunk that holds XMP."""
+    if not body.startswith(_XMP_KEY + b"\0") or len(body) < len(_XMP_KEY) + 5:
+        return None
+    packed = body[len(_XMP_KEY) + 1]
+    rest = body[len(_XMP_KEY) + 3 :].split(b"\0", 2)
+    if len(rest) < 3:
+        return None
+    return _inflate(rest[2]) if packed else rest[2]
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    """Make one chunk."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def _check(info: ImageInfo) -> ImageInfo:
@@ -175,7 +304,7 @@ def _check(info: ImageInfo) -> ImageInfo:
 
 def _create(path: Path, info: ImageInfo) -> Writer:
     if info.metadata.container.get("frames"):
-        return AnimationWriter(path, info, "PNG", {"disposal": 0, "blend": 0})
+        return HeldWriter(path, info, partial(encode_animation, kind="PNG", disposal=0, blend=0))
     return PngWriter(path, info)
 
 
@@ -183,44 +312,55 @@ class PngWriter:
     """Filters and compresses each band of rows as it comes."""
 
     def __init__(self, path: Path, info: ImageInfo) -> None:
-        self._info = info
-        self._order = RowOrder(info)
-        self._small = info.bits if info.bits in (2, 4) else None
-        self._step = 1 if self._small else info.samples * info.dtype.itemsize
+        meta, container = info.metadata, info.metadata.container
+        self._few_bits = info.bits if info.bits in (2, 4) else None
+        self._step = 1 if self._few_bits else info.samples * info.dtype.itemsize
         self._above: Pixels | None = None
         self._packer: Any = None
+        depth = self._few_bits or info.dtype.itemsize * 8
+        colour_type = (2 if info.colour == "rgb" else 0) + (4 if info.alpha else 0)
+        head = struct.pack(">IIBBBBB", info.width, info.height, depth, colour_type, 0, 0, 0)
+        chunks = [(b"IHDR", head)]
+        if meta.icc:
+            name = container.get("profile_name", b"ICC profile")
+            chunks.append((b"iCCP", name + b"\0\0" + zlib.compress(meta.icc, 9)))
+        chunks += container.get("chunks", ())
+        if meta.dpi:
+            across, down = (max(1, round(d / METRE)) for d in meta.dpi)
+            chunks.append((b"pHYs", struct.pack(">IIB", across, down, 1)))
+        if meta.exif:
+            chunks.append((b"eXIf", meta.exif))
+        if meta.xmp:  # not compressed, as the XMP standard asks
+            chunks.append((b"iTXt", _XMP_KEY + b"\0\0\0\0\0" + meta.xmp))
         self._file = path.open("wb")
-        self._file.write(pc.SIGNATURE + _header(info, self._small) + _ancillary(info))
+        self._file.write(_SIGNATURE + b"".join(_chunk(*chunk) for chunk in chunks))
 
     def write_rows(self, plane: int, top: int, rows: Pixels) -> None:
         """Write the next rows; see `denoisekit.image.Writer`."""
-        self._order.take(plane, top, rows)
+        del plane, top
         step = max(1, _BAND // max(1, rows[:1].nbytes))
-        for start in range(0, rows.shape[0], step):
-            self._pack(_lines(rows[start : start + step], self._small))
-
-    def _pack(self, lines: Pixels) -> None:
-        if self._above is None:
-            self._above = np.zeros((1, lines.shape[1]), np.uint8)
-        # Samples below a byte compress best as they are.
-        code, above = (0, lines) if self._small else (4, np.vstack([self._above, lines[:-1]]))
-        out = np.empty((lines.shape[0], lines.shape[1] + 1), np.uint8)
-        out[:, 0] = code
-        out[:, 1:] = lines if self._small else lines - _paeth(lines, above, self._step)
-        self._above = lines[-1:].copy()
-        if self._packer is None:
-            self._packer = _best_packer(out)
-        self._put(self._packer.compress(out))
+        for start in range(0, len(rows), step):
+            lines = _lines(rows[start : start + step], self._few_bits)
+            if self._above is None:
+                self._above = np.zeros((1, lines.shape[1]), np.uint8)
+            out = np.empty((lines.shape[0], lines.shape[1] + 1), np.uint8)
+            if self._few_bits:  # samples below a byte compress best as they are
+                out[:, 0], out[:, 1:] = 0, lines
+            else:
+                above = np.vstack([self._above, lines[:-1]])
+                out[:, 0], out[:, 1:] = 4, lines - _paeth(lines, above, self._step)
+            self._above = lines[-1:].copy()
+            self._packer = self._packer or _best_packer(out)
+            self._put(self._packer.compress(out.data))
 
     def _put(self, data: bytes) -> None:
         if data:
-            self._file.write(pc.chunk(b"IDAT", data))
+            self._file.write(_chunk(b"IDAT", data))
 
     def finish(self) -> None:
         """Write what is left."""
-        self._order.complete()
         self._put(self._packer.flush())
-        self._file.write(pc.chunk(b"IEND", b""))
+        self._file.write(_chunk(b"IEND", b""))
         self._file.close()
 
     def close(self) -> None:
@@ -228,39 +368,16 @@ class PngWriter:
         self._file.close()
 
 
-def _header(info: ImageInfo, small: int | None) -> bytes:
-    colour_type = (2 if info.colour == "rgb" else 0) + (4 if info.alpha else 0)
-    depth = small or info.dtype.itemsize * 8
-    return pc.chunk(
-        b"IHDR", struct.pack(">IIBBBBB", info.width, info.height, depth, colour_type, 0, 0, 0)
-    )
-
-
-def _ancillary(info: ImageInfo) -> bytes:
-    meta, container = info.metadata, info.metadata.container
-    parts = [pc.chunk(kind, body) for kind, body in container.get("chunks", ())]
-    if meta.icc:
-        parts.insert(0, pc.emit_profile(container.get("profile_name", b"ICC profile"), meta.icc))
-    if meta.dpi:
-        across, down = (max(1, round(d / _METRE)) for d in meta.dpi)
-        parts.append(pc.chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
-    if meta.exif:
-        parts.append(pc.chunk(b"eXIf", meta.exif))
-    if meta.xmp:
-        parts.append(pc.emit_xmp(meta.xmp))
-    return b"".join(parts)
-
-
-def _lines(rows: Pixels, small: int | None) -> Pixels:
+def _lines(rows: Pixels, bits: int | None) -> Pixels:
     """Return the bytes of each row as PNG stores them, unfiltered."""
-    count = rows.shape[0]
-    if small is None:
+    count = len(rows)
+    if bits is None:
         stored = rows.astype(">u2") if rows.dtype == np.uint16 else np.ascontiguousarray(rows)
         return stored.reshape(count, -1).view(np.uint8)
-    per = 8 // small
+    per = 8 // bits
     flat = rows.reshape(count, -1)
     padded = np.pad(flat, ((0, 0), (0, -flat.shape[1] % per))).reshape(count, -1, per)
-    shifts = np.arange(per - 1, -1, -1, dtype=np.uint8) * small
+    shifts = np.arange(per - 1, -1, -1, dtype=np.uint8) * bits
     packed: Pixels = np.bitwise_or.reduce(padded << shifts, axis=2)
     return packed
 
@@ -268,10 +385,8 @@ def _lines(rows: Pixels, small: int | None) -> Pixels:
 def _paeth(lines: Pixels, above: Pixels, step: int) -> Pixels:
     """Predict every byte from its neighbours left, above and above left (the Paeth filter)."""
     up = above.astype(np.int16)
-    left = np.zeros_like(up)
-    left[:, step:] = lines[:, :-step]
-    corner = np.zeros_like(up)
-    corner[:, step:] = up[:, :-step]
+    left, corner = np.zeros_like(up), np.zeros_like(up)
+    left[:, step:], corner[:, step:] = lines[:, :-step], up[:, :-step]
     by_left, by_up = np.abs(up - corner), np.abs(left - corner)
     by_corner = np.abs(up + left - 2 * corner)
     best = np.where(by_up <= by_corner, up, corner)
@@ -285,15 +400,12 @@ def _best_packer(first: Pixels) -> Any:
     On photos, run lengths with Huffman codes are as small as level 6 and five times
     faster; drawings and screenshots repeat themselves and need the search for matches.
     """
-    sample = first.reshape(-1)[: 256 * 1024]
-    runs, search = (
-        _packer(level, strategy) for level, strategy in ((1, zlib.Z_RLE), (6, zlib.Z_FILTERED))
-    )
-    sizes = [len(p.compress(sample)) + len(p.flush()) for p in (runs, search)]
-    return _packer(1, zlib.Z_RLE) if sizes[0] < 1.15 * sizes[1] else _packer(6, zlib.Z_FILTERED)
-
-
-def _packer(level: int, strategy: int) -> Any:
+    sample, sizes = first.reshape(-1)[: 256 * 1024], []
+    ways = (1, zlib.Z_RLE), (6, zlib.Z_FILTERED)
+    for level, strategy in ways:
+        packer = zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
+        sizes.append(len(packer.compress(sample.data)) + len(packer.flush()))
+    level, strategy = ways[0] if sizes[0] < 1.15 * sizes[1] else ways[1]
     return zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
 
 
@@ -301,7 +413,7 @@ PNG = Format(
     id="png",
     title="PNG",
     suffixes=(".png",),
-    sniff=_sniff,
+    sniff=lambda head: head.startswith(_SIGNATURE),
     open=_open,
     create=_create,
     check=_check,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from denoisekit.errors import InputError, OutputError, UsageError
-from denoisekit.formats.base import Format
-from denoisekit.formats.photo import RowOrder, carried
-from denoisekit.image import Colour, ImageInfo, Metadata, Pixels, Reader, Writer
+from denoisekit.formats.base import RECOPY, Format, Source, carried, metadata_with
+from denoisekit.image import Colour, ImageInfo, Pixels, Reader
 
 _DTYPES = {"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"}
 
@@ -24,22 +23,23 @@ BANDS = 8
 to be taken for bands: 31 and 512 are, and a stack of planes is seldom so narrow."""
 
 
-def _sniff(head: bytes) -> bool:
-    return head[:6] == b"\x93NUMPY" and head[6:7] in (b"\1", b"\2", b"\3")
-
-
-def _open(path: Path, axes: str | None) -> Reader:
-    try:
-        # A pickle inside could run code: a memory map never unpickles.
-        array = np.lib.format.open_memmap(path, mode="r")
-    except ValueError as fault:
-        if "Python objects" in str(fault):
-            raise InputError(
-                f"{path}: an array of Python objects is not a picture",
-                "save numbers, e.g. array.astype('float32')",
-            ) from fault
-        raise
-    return NpyReader(path, array, describe_array(array, axes, str(path)))
+def _open(source: Source, axes: str | None) -> Reader:
+    file = source.file
+    file.seek(0)
+    major, _ = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0
+    shape, fortran, dtype = (header if major == 1 else np.lib.format.read_array_header_2_0)(file)
+    # A stand-in of the same shape: a pickle inside the file could run code, and is never read.
+    info = describe_array(np.broadcast_to(np.zeros((), dtype), shape), axes, str(source.path))
+    start = file.tell()
+    if start + info.planes * info.plane_bytes > source.size:
+        raise InputError(f"{source.path}: the file ends early", RECOPY)
+    order = info.metadata.container.get("order")
+    if not fortran and order is None:
+        return NpyReader(source, info, dtype, start)
+    # Mapped pages count as this process's memory; plain reads do not.
+    mapped = np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C")
+    return ArrayReader(np.asarray(mapped), info=info)
 
 
 def describe_array(array: npt.NDArray[Any], axes: str | None, name: str) -> ImageInfo:
@@ -68,28 +68,6 @@ def describe_array(array: npt.NDArray[Any], axes: str | None, name: str) -> Imag
     UsageError
         ``axes`` do not fit the shape.
     """
-    _check_array(name, array)
-    stated = _guess(array.shape) if axes is None else _stated(name, axes.upper(), array.shape)
-    order = tuple(sorted(range(array.ndim), key=lambda axis: "YXS".find(stated[axis])))
-    letters = "".join(stated[axis] for axis in order)
-    samples = array.shape[order[-1]] if letters.endswith("S") else 1
-    colour: Colour = "gray" if samples == 1 else "rgb" if samples in (3, 4) else "channels"
-    container: dict[str, Any] = {"swapped": not array.dtype.isnative}
-    if order != tuple(range(array.ndim)):
-        container["order"] = order
-    return ImageInfo(
-        format="npy",
-        shape=tuple(array.shape[axis] for axis in order),
-        axes=letters,
-        dtype=array.dtype.newbyteorder("="),
-        colour=colour,
-        alpha=samples == 4,
-        metadata=Metadata(container=MappingProxyType(container)),
-        warnings=_doubts(samples, guessed=axes is None),
-    )
-
-
-def _check_array(name: str, array: np.ndarray[Any, Any]) -> None:
     if array.dtype.str[1:] not in _DTYPES:
         raise InputError(
             f"{name}: an array of {array.dtype} is not a picture",
@@ -100,6 +78,29 @@ def _check_array(name: str, array: np.ndarray[Any, Any]) -> None:
             f"{name}: an array of shape {array.shape} is not a picture",
             "its axes must be rows and columns at least",
         )
+    stated = _guess(array.shape) if axes is None else _stated(name, axes.upper(), array.shape)
+    order = tuple(sorted(range(array.ndim), key=lambda axis: "YXS".find(stated[axis])))
+    letters = "".join(stated[axis] for axis in order)
+    samples = array.shape[order[-1]] if letters.endswith("S") else 1
+    colour: Colour = "gray" if samples == 1 else "rgb" if samples in (3, 4) else "channels"
+    container: dict[str, Any] = {"swapped": not array.dtype.isnative}
+    if order != tuple(range(array.ndim)):
+        container["order"] = order
+    doubts: tuple[str, ...] = ()
+    if samples == 4:
+        doubts = ("4 samples a pixel are taken as RGB and opacity",)
+    elif axes is None and samples not in (1, 3):
+        doubts = (f"the last axis is taken for {samples} channels; if not, say what the axes are",)
+    return ImageInfo(
+        format="npy",
+        shape=tuple(array.shape[axis] for axis in order),
+        axes=letters,
+        dtype=array.dtype.newbyteorder("="),
+        colour=colour,
+        alpha=samples == 4,
+        metadata=metadata_with(container),
+        warnings=doubts,
+    )
 
 
 def _guess(shape: tuple[int, ...]) -> str:
@@ -110,14 +111,6 @@ def _guess(shape: tuple[int, ...]) -> str:
         if last <= COLOURS or min(rows, columns) >= BANDS * last:
             letters = "YXS"
     return "Q" * (len(shape) - len(letters)) + letters
-
-
-def _doubts(samples: int, *, guessed: bool) -> tuple[str, ...]:
-    if samples == 4:
-        return ("4 samples a pixel are taken as RGB and opacity",)
-    if guessed and samples not in (1, 3):
-        return (f"the last axis is taken for {samples} channels; if not, say what the axes are",)
-    return ()
 
 
 def _stated(name: str, axes: str, shape: tuple[int, ...]) -> str:
@@ -147,41 +140,43 @@ class ArrayReader:
     Parameters
     ----------
     array : numpy.ndarray
-        Any number type.
+        Any number type; or what is indexed like one.
     axes : str, optional
         As `describe_array` takes them.
     mask : numpy.ndarray, optional
         Of the array's shape; True: no value.
     info : ImageInfo, optional
-        What the array holds, where that is known; its axes are in the array's order.
+        What the array holds, where that is known; with ``metadata.container["order"]`` where
+        the array's axes lie in another order.
+    close : callable, optional
+        Called when the reader is closed.
     """
 
     def __init__(
         self,
-        array: npt.NDArray[Any],
+        array: Any,
         axes: str | None = None,
         *,
         mask: npt.NDArray[np.bool_] | None = None,
         info: ImageInfo | None = None,
+        close: Callable[[], None] = lambda: None,
     ) -> None:
-        self._info = info or describe_array(array, axes, "the array")
-        self._planes = self._by_planes(array)
-        self._mask = None if mask is None else self._by_planes(mask)
+        self.info = info or describe_array(array, axes, "the array")
+        order = self.info.metadata.container.get("order")
+        self._array = array if order is None else array.transpose(order)
+        self._mask = mask if order is None or mask is None else mask.transpose(order)
+        self.close = close
 
-    def _by_planes(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        info = self._info
-        order = info.metadata.container.get("order")
-        sorted_axes = array if order is None else array.transpose(order)
-        return sorted_axes.reshape(info.planes, info.height, info.width, info.samples)
-
-    @property
-    def info(self) -> ImageInfo:
-        """What the array holds."""
-        return self._info
+    def _rows(self, array: Any, plane: int, top: int, bottom: int) -> npt.NDArray[Any]:
+        # Never a reshape of the whole array, which may be larger than memory.
+        leading = self.info.shape[: self.info.axes.index("Y")]
+        place = map(int, np.unravel_index(plane, leading)) if leading else ()
+        rows = np.asarray(array[(*place, slice(top, bottom))])
+        return rows.reshape(len(rows), self.info.width, self.info.samples)
 
     def read_rows(self, plane: int, top: int, bottom: int) -> Pixels:
         """Return rows of a plane; see `denoisekit.image.Reader`."""
-        return self._planes[plane, top:bottom].astype(self._info.dtype, copy=False)
+        return self._rows(self._array, plane, top, bottom).astype(self.info.dtype, copy=False)
 
     def read_mask(self, plane: int, top: int, bottom: int) -> npt.NDArray[np.bool_] | None:
         """Return where rows of a plane hold no value; None: nowhere in the array.
@@ -190,54 +185,28 @@ class ArrayReader:
         """
         if self._mask is None:
             return None
-        colours = self._info.samples - self._info.alpha
-        return self._mask[plane, top:bottom, :, :colours]
-
-    def close(self) -> None:
-        """Nothing to let go of: the array is the caller's."""
+        colours = self.info.samples - self.info.alpha
+        return self._rows(self._mask, plane, top, bottom)[..., :colours]
 
 
 class NpyReader:
-    """Reads rows by position; only arrays whose rows lie apart stay mapped."""
+    """Reads the rows of an array that lie one behind the other."""
 
-    def __init__(self, path: Path, array: np.memmap[Any, Any], info: ImageInfo) -> None:
-        self._info = info
-        self._dtype = array.dtype
-        self._start = array.offset
-        if "order" in info.metadata.container:
-            array = array.transpose(info.metadata.container["order"])
-        self._mapped = None if array.flags.c_contiguous else array
-        # Mapped pages count as this process's memory; plain reads do not.
-        self._file = path.open("rb", buffering=0)
-
-    @property
-    def info(self) -> ImageInfo:
-        """What the file holds."""
-        return self._info
+    def __init__(self, source: Source, info: ImageInfo, dtype: np.dtype[Any], start: int) -> None:
+        self.info, self._file, self._dtype, self._start = info, source.file, dtype, start
 
     def read_rows(self, plane: int, top: int, bottom: int) -> Pixels:
         """Return rows of a plane; see `denoisekit.image.Reader`."""
-        info = self._info
-        shape = (bottom - top, info.width, info.samples)
-        if self._mapped is not None:
-            leading = info.shape[: info.axes.index("Y")]
-            whole = self._mapped[np.unravel_index(plane, leading)] if leading else self._mapped
-            return np.array(whole[top:bottom], info.dtype, order="C", subok=False).reshape(shape)
+        info = self.info
+        rows = np.empty((bottom - top, info.width, info.samples), self._dtype)
         row = info.plane_bytes // info.height
         self._file.seek(self._start + plane * info.plane_bytes + top * row)
-        rows = np.empty(shape, self._dtype)
-        target, filled = rows.reshape(-1).view(np.uint8).data, 0
-        while filled < len(target):
-            got = self._file.readinto(target[filled:])
-            if not got:
-                raise ValueError("the file ends early")
-            filled += got
+        if self._file.readinto(rows.reshape(-1).view(np.uint8).data) != rows.nbytes:
+            raise ValueError("the file ends early")
         return rows.astype(info.dtype, copy=False)
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._mapped = None
-        self._file.close()
+        """Nothing to let go of: the file is the caller's."""
 
 
 def _check(info: ImageInfo) -> ImageInfo:
@@ -259,7 +228,7 @@ class NpyWriter:
     def __init__(self, path: Path, info: ImageInfo) -> None:
         swapped = info.metadata.container.get("swapped")
         self._dtype = info.dtype.newbyteorder("S") if swapped else info.dtype
-        self._order, self._info = RowOrder(info), info
+        self._info = info
         self._kept: Pixels | None = None
         self._file = path.open("wb")
         if "order" in info.metadata.container:
@@ -275,7 +244,6 @@ class NpyWriter:
 
     def write_rows(self, plane: int, top: int, rows: Pixels) -> None:
         """Write the next rows; see `denoisekit.image.Writer`."""
-        self._order.take(plane, top, rows)
         if self._kept is not None:
             self._kept[plane, top : top + len(rows)] = rows
         else:
@@ -283,7 +251,6 @@ class NpyWriter:
 
     def finish(self) -> None:
         """Complete the file."""
-        self._order.complete()
         if self._kept is not None:
             np.save(self._file, np.ascontiguousarray(as_stored(self._kept, self._info)))
         self._file.close()
@@ -293,17 +260,13 @@ class NpyWriter:
         self._file.close()
 
 
-def _create(path: Path, info: ImageInfo) -> Writer:
-    return NpyWriter(path, info)
-
-
 NPY = Format(
     id="npy",
     title="NumPy .npy",
     suffixes=(".npy",),
-    sniff=_sniff,
+    sniff=lambda head: head[:6] == b"\x93NUMPY" and head[6:7] in (b"\1", b"\2", b"\3"),
     open=_open,
-    create=_create,
+    create=NpyWriter,
     check=_check,
     streams=True,
 )

@@ -7,20 +7,22 @@ read, and whether they are all there, is decided here.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import IO, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from denoisekit.formats import jpeg_whole
+from denoisekit.formats.base import Source
+from denoisekit.formats.jpeg_segments import ends_early
 from denoisekit.formats.tiff_axes import Geometry, Spot
 from denoisekit.image import ImageInfo, Pixels
 
-JPEG, OPEN_ENDED = (7, 33007), (2, 3, 4, 22610, 34934)
+_MARKED, _OPEN_ENDED = (7, 33007), (2, 3, 4, 22610, 34934)
 """Compression tags of codecs that make something of what is not there: JPEG; CCITT, JPEG XR."""
 
 
@@ -49,12 +51,51 @@ class PageData:
     jpegtables: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """All that is needed to read pixels, found when the file was opened.
+def page_data(tif: Any, series: Any, number: int, size: int) -> tuple[list[PageData], bool]:
+    """Return where every page's pixels lie, and whether pages are plain arrays.
+
+    Raises
+    ------
+    ValueError
+        Pages, strips or tiles are missing, or lie beyond the end of the file.
+    """
+    key = series.keyframe
+    raw = key.is_contiguous and key.is_final
+    length = math.prod(key.shaped) * key.dtype.itemsize
+    found = list(getattr(series, "_pages", None) or series)
+    if len(found) == 1 and number > 1:
+        if not raw or series.dataoffset is None:
+            raise ValueError(f"{number} planes are announced, one is there")
+        pages = [PageData((series.dataoffset + i * length,), (length,)) for i in range(number)]
+    elif len(found) < number or any(p is None or p.parent is not tif for p in found[:number]):
+        raise ValueError(f"{number} planes are announced, {len(found)} are there")
+    elif raw:
+        pages = [PageData((p.dataoffsets[0],), (length,)) for p in found[:number]]
+    else:
+        pages = [PageData(p.dataoffsets, p.databytecounts, p.jpegtables) for p in found[:number]]
+    segments = 1 if raw else math.prod(key.chunked)
+    for page in pages:
+        if not segments or len(page.offsets) < segments or len(page.counts) < segments:
+            raise ValueError("strips or tiles are missing")
+        offsets = np.asarray(page.offsets[:segments], np.float64)
+        counts = np.asarray(page.counts[:segments], np.float64)
+        if ((counts <= 0) != (offsets <= 0)).any() or not counts.any():
+            raise ValueError("a strip or tile is empty")
+        if (offsets + counts > size).any():
+            raise ValueError("the file ends early")
+    return pages, raw
+
+
+@dataclass(slots=True)
+class TiffReader:
+    """An open TIFF (see `denoisekit.image.Reader`).
 
     Attributes
     ----------
+    source : Source
+        The file.
+    info : ImageInfo
+        What it holds.
     geometry : Geometry
         Which axis lies where.
     key : tifffile.TiffPage
@@ -69,76 +110,66 @@ class Source:
         Colour tables (entries, 3), a page each, where pixels are palette indices.
     """
 
+    source: Source
+    info: ImageInfo
     geometry: Geometry
     key: Any
     pages: Sequence[PageData]
     raw: bool
     stored: np.dtype[Any]
-    colours: tuple[npt.NDArray[Any], ...] | None = None
-
-
-class TiffReader:
-    """An open TIFF (see `denoisekit.image.Reader`)."""
-
-    def __init__(self, info: ImageInfo, source: Source, file: IO[bytes]) -> None:
-        self.info = info
-        self._source = source
-        self._file = file
-        # The last row of strips or tiles, for a band that ends inside it.
-        self._kept: dict[tuple[int, int, int], tuple[int, Pixels]] = {}
+    colours: tuple[npt.NDArray[Any], ...] | None
+    # The last row of strips or tiles, for a band that ends inside it.
+    _kept: dict[tuple[int, int, int], tuple[int, Pixels]] = field(default_factory=dict)
 
     def read_rows(self, plane: int, top: int, bottom: int) -> Pixels:
         """Return rows of a plane (see `denoisekit.image.Reader`)."""
-        info = self.info
-        if not (0 <= plane < info.planes and 0 <= top <= bottom <= info.height):
-            raise ValueError(f"no rows {top}:{bottom} of plane {plane} in {info.shape}")
+        read = self._raw_rows if self.raw else self._decoded_rows
         with quiet():
-            parts = [self._part(s, top, bottom) for s in self._source.geometry.spots(plane)]
+            parts = []
+            for spot in self.geometry.spots(plane):
+                rows = read(spot, top, bottom)
+                one = spot.sample
+                parts.append(rows if one is None else rows[..., one : one + 1])
             rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-            if rows.dtype.kind == "b":
-                whole = 1 if self._source.colours is not None else 255
-                rows = rows.view(np.uint8) * np.uint8(whole)
-            if self._source.colours is not None:
-                table = self._source.colours[min(plane, len(self._source.colours) - 1)]
-                rows = table[np.minimum(rows[..., 0], len(table) - 1)]
-            return rows.astype(info.dtype, copy=False)
+        if rows.dtype.kind == "b":
+            rows = rows.view(np.uint8) * np.uint8(1 if self.colours is not None else 255)
+        if self.colours is not None:
+            table = self.colours[min(plane, len(self.colours) - 1)]
+            rows = table[np.minimum(rows[..., 0], len(table) - 1)]
+        return rows.astype(self.info.dtype, copy=False)
 
     def close(self) -> None:
-        """Let go of the file and of kept strips."""
+        """Let go of kept strips; the file is the caller's."""
         self._kept.clear()
-        self._file.close()
-
-    def _part(self, spot: Spot, top: int, bottom: int) -> Pixels:
-        read = self._raw_rows if self._source.raw else self._decoded_rows
-        rows = read(spot, top, bottom)
-        return rows if spot.sample is None else rows[..., spot.sample : spot.sample + 1]
 
     def _raw_rows(self, spot: Spot, top: int, bottom: int) -> Pixels:
-        _, depth, height, width, samples = self._source.key.shaped
-        rows = np.empty((bottom - top, width, samples), self._source.stored)
+        _, depth, height, width, samples = self.key.shaped
+        rows = np.empty((bottom - top, width, samples), self.stored)
         above = (spot.separate * depth + spot.depth) * height + top
-        row_bytes = width * samples * rows.itemsize
-        self._file.seek(self._source.pages[spot.page].offsets[0] + above * row_bytes)
-        if rows.size and self._file.readinto(rows.reshape(-1).view(np.uint8)) != rows.nbytes:  # type: ignore[attr-defined]
+        file = self.source.file
+        file.seek(self.pages[spot.page].offsets[0] + above * width * samples * rows.itemsize)
+        if rows.size and file.readinto(rows.reshape(-1).view(np.uint8).data) != rows.nbytes:
             raise ValueError("the file ends early")
         if not rows.dtype.isnative:
             rows = rows.byteswap(inplace=True).view(rows.dtype.newbyteorder())
         return rows
 
     def _decoded_rows(self, spot: Spot, top: int, bottom: int) -> Pixels:
-        key = self._source.key
-        _, _, height, width, samples = key.shaped
+        key = self.key
+        _, depth, height, width, samples = key.shaped
         step = key.tilelength if key.is_tiled else key.rowsperstrip
+        across = -(-width // key.tilewidth) if key.is_tiled else 1
+        above = (spot.separate * depth + spot.depth) * -(-height // step)
         rows = np.empty((bottom - top, width, samples), key.dtype)
         for number in range(top // step, -(-bottom // step)):
-            block = self._block(spot, number)
-            first = number * step
-            begin, end = max(top, first), min(bottom, first + step, height)
+            first, need = number * step, min(step, height - number * step)
+            block = self._block(spot, number, (above + number) * across, across, need)
+            begin, end = max(top, first), min(bottom, first + need)
             rows[begin - top : end - top] = block[begin - first : end - first]
         return rows
 
-    def _block(self, spot: Spot, number: int) -> Pixels:
-        """Return one row of strips or tiles, decoded."""
+    def _block(self, spot: Spot, number: int, segment: int, across: int, need: int) -> Pixels:
+        """Return ``need`` rows of a row of strips or tiles, of which ``segment`` is the first."""
         place = (spot.page, spot.separate, spot.depth)
         kept = self._kept.get(place)
         if kept is not None and kept[0] == number:
@@ -146,40 +177,25 @@ class TiffReader:
         if any(page != spot.page for page, _, _ in self._kept):
             self._kept.clear()
         self._kept.pop(place, None)
-        block = self._decode_block(spot, number)
+        width, samples = self.key.shaped[3:]
+        if across == 1:
+            block = self._decode(spot.page, segment)[:need, :width]
+        else:
+            block = np.empty((need, width, samples), self.key.dtype)
+            for column in range(across):
+                left = column * self.key.tilewidth
+                tile = self._decode(spot.page, segment + column)[:need, : width - left]
+                block[:, left : left + tile.shape[1]] = tile
         self._kept[place] = (number, block)
         return block
 
-    def _decode_block(self, spot: Spot, number: int) -> Pixels:
-        key = self._source.key
-        _, depth, height, width, samples = key.shaped
-        step = key.tilelength if key.is_tiled else key.rowsperstrip
-        across = -(-width // key.tilewidth) if key.is_tiled else 1
-        down = -(-height // step)
-        first = ((spot.separate * depth + spot.depth) * down + number) * across
-        need = min(step, height - number * step)
-        if across == 1:
-            return self._decode(spot.page, first)[:need, :width]
-        block = np.empty((need, width, samples), key.dtype)
-        for column in range(across):
-            left = column * key.tilewidth
-            tile = self._decode(spot.page, first + column)[:need, : width - left]
-            block[:, left : left + tile.shape[1]] = tile
-        return block
-
-    def _hole(self, segment: int) -> Pixels:
-        """Return what stands for a strip or tile that is not in the file."""
-        key = self._source.key
-        _, _, shape = key.decode(None, segment)
-        return np.full(shape[1:], key.nodata, key.dtype)
-
     def _decode(self, page: int, segment: int) -> Pixels:
         """Return one strip or tile, (rows, columns, samples)."""
-        key, data = self._source.key, self._source.pages[page]
-        if not data.counts[segment]:
-            return self._hole(segment)
-        self._file.seek(data.offsets[segment])
-        stored = self._file.read(data.counts[segment])
+        key, data = self.key, self.pages[page]
+        if not data.counts[segment]:  # not in the file
+            _, _, shape = key.decode(None, segment)
+            return np.full(shape[1:], key.nodata, key.dtype)
+        stored = self.source.read(data.offsets[segment], data.counts[segment])
         if len(stored) < data.counts[segment] or not stored:
             raise ValueError("the file ends early")
 
@@ -193,11 +209,61 @@ class TiffReader:
                 raise ValueError("a strip or tile holds other data than the file says")
             return np.asarray(pixels[0])
 
-        pixels = decode(stored)
-        salt = dict.fromkeys(JPEG, jpeg_whole.salted) | dict.fromkeys(
-            OPEN_ENDED, jpeg_whole.appended
-        )
-        salted = salt.get(int(key.compression))
-        if salted and jpeg_whole.ends_early(stored, pixels, decode, salted):
+        pixels, codec = decode(stored), int(key.compression)
+        if codec in (*_MARKED, *_OPEN_ENDED) and ends_early(
+            stored, pixels, decode, marked=codec in _MARKED
+        ):
             raise ValueError("a strip or tile ends early")
         return pixels
+
+
+class RaggedReader:
+    """Pages of different sizes, read as a stack of the largest (see `denoisekit.image.Reader`).
+
+    What a smaller page lacks is its own mirror image, so that noise and structure stay like
+    its own; the writer cuts it off again.
+
+    Parameters
+    ----------
+    pages : sequence of TiffReader
+        A reader for each; all of the same dtype and samples.
+    """
+
+    def __init__(self, pages: Sequence[TiffReader]) -> None:
+        self._pages, self._last = pages, pages[0]
+        parts = tuple(page.info for page in pages)
+        first, count = parts[0], len(parts)
+        sides = (max(getattr(p, side) for p in parts) for side in ("height", "width"))
+        notes = dict.fromkeys(note for part in parts for note in part.warnings)
+        container = {**first.metadata.container, "parts": parts}
+        self.info = replace(
+            first,
+            shape=(count, *sides, *first.shape[2:]),
+            axes="Q" + first.axes,
+            metadata=replace(first.metadata, container=container),
+            warnings=(*notes, f"{count} pages of different sizes or kinds, each written as it was"),
+        )
+
+    def read_rows(self, plane: int, top: int, bottom: int) -> Pixels:
+        """Return rows of a page, mirrored where it ends before the largest one."""
+        page = self._pages[plane]
+        if page is not self._last:
+            self._last.close()
+            self._last = page
+        rows = _mirrored(top, bottom, page.info.height)
+        columns = _mirrored(0, self.info.width, page.info.width)
+        first = int(rows.min())
+        found = page.read_rows(0, first, int(rows.max()) + 1)
+        if np.array_equal(rows, np.arange(top, bottom)) and page.info.width == self.info.width:
+            return found
+        return found[rows - first][:, columns]
+
+    def close(self) -> None:
+        """Let go of kept strips; the file is the caller's."""
+        self._last.close()
+
+
+def _mirrored(start: int, stop: int, length: int) -> npt.NDArray[np.intp]:
+    """Return positions inside 0 … ``length``, going back and forth beyond its end."""
+    there = np.arange(start, stop) % (2 * length)
+    return np.minimum(there, 2 * length - 1 - there)

@@ -13,12 +13,13 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from denoisekit.formats.tiff_codec import LERC, Coding, choose_coding
 from denoisekit.formats.tiff_layout import DESCRIPTION, RESOLUTION, Layout, with_profile
 from denoisekit.formats.tiff_ome import ome_patched
 from denoisekit.formats.tiff_tags import (
@@ -28,6 +29,7 @@ from denoisekit.formats.tiff_tags import (
     RATIONAL,
     SHORT,
     Directory,
+    Order,
     Tag,
     make_tag,
     next_pointer_at,
@@ -38,198 +40,195 @@ from denoisekit.image import ImageInfo, Pixels
 CLASSIC_LIMIT = 2**32 - 2**24
 """Bytes up to which a TIFF without 64-bit offsets is written."""
 LARGEST_STRIP = 8 * 2**20
+JPEG_QUALITY = 95
+NONE, LZW, JPEG, DEFLATE, LERC, PACKBITS = 1, 5, 7, 8, 34887, 32773
+BYTE_CODECS = frozenset({LZW, DEFLATE, PACKBITS, 32946, 34925, 50000})
+PICTURE_CODECS: dict[int, dict[str, Any]] = {
+    LERC: {},
+    34712: {"codecformat": "j2k", "reversible": True, "level": 0},
+    34933: {},
+    34934: {},
+    50001: {"lossless": True},
+    50002: {"lossless": True},
+}
+"""Codecs of whole pictures, with the options that make them lossless."""
+TITLES = {
+    **{2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "JPEG", 22610: "JPEG XR", 33007: "JPEG"},
+    **{LERC: "LERC", 34712: "JPEG 2000", 34933: "PNG", 34934: "JPEG XR", 50001: "WebP"},
+    **{33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000", 50002: "JPEG XL"},
+}
 COLOURS = {2: 3, 5: 4, 6: 3, 8: 3, 9: 3, 10: 3}
 """Samples of a pixel by photometric interpretation, where more than one."""
 
 
-class TiffWriter:
-    """A TIFF in the making (see `denoisekit.image.Writer`)."""
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """How strips and tiles are encoded.
 
-    def __init__(
-        self, path: Path, info: ImageInfo, layout: Layout, pointer: int | None = None
-    ) -> None:
-        # Where the file says what follows; pages are put behind those that are there.
-        self._path, self._pointer = path, pointer
-        self._info, self._layout = info, layout
-        self._coding = choose_coding(layout, info)
-        self._step = _segment_rows(layout, info, self._coding)
-        self._direct = self._coding.plain and layout.tile is None
-        wanted = layout.single or layout.kind == "imagej"
-        alone = pointer is None
-        self._front = self._direct and wanted and info.plane_bytes < CLASSIC_LIMIT and alone
-        over = alone and not self._front and self._bound() > CLASSIC_LIMIT
-        self._big = layout.big or over
-        self._next = (0, 0)
-        # (position, length) of the encoded segments: by plane, then by separate sample.
-        self._places: list[list[list[tuple[int, int]]]] = []
-        self._held: Pixels | None = None
-        self._encoders: ThreadPoolExecutor | None = None
-        self._file: IO[bytes] = path.open("wb" if alone else "r+b")
-        self._start()
+    Attributes
+    ----------
+    compression, predictor, photometric, bits : int
+        TIFF tags.
+    order : {'<', '>'}
+        Byte order of the file.
+    samples : int
+        Samples of a pixel in one strip or tile: 1 where planes are separate.
+    warning : str or None
+        What differs from the file that was read.
+    """
 
-    def write_rows(self, plane: int, top: int, rows: Pixels) -> None:
-        """Take the next rows (see `denoisekit.image.Writer`)."""
-        info = self._info
-        if (plane, top) != self._next or rows.shape[1:] != (info.width, info.samples):
-            raise ValueError(f"rows {top} of plane {plane} are not those at {self._next}")
-        if rows.dtype != info.dtype or top + len(rows) > info.height:
-            raise ValueError(f"{len(rows)} rows of {rows.dtype} at {top} do not fit {info.dtype}")
-        if self._direct:
-            self._place(plane, top, rows)
+    compression: int
+    predictor: int
+    photometric: int
+    bits: int
+    order: Order
+    samples: int
+    warning: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether samples are stored as they are in memory."""
+        return self.compression == NONE and self.bits in (8, 16, 32, 64)
+
+    def encode(self, block: Pixels) -> bytes:
+        """Return one strip or tile, (rows, columns, samples), as bytes of the file."""
+        import imagecodecs
+        import tifffile
+
+        data: Any = np.ascontiguousarray(block)
+        picture = data[..., 0] if data.shape[2] == 1 else data
+        if self.compression == JPEG:
+            space: dict[str, Any] = {}
+            if picture.ndim == 3:
+                out = "YCBCR" if self.photometric == 6 else "RGB"
+                space = {"colorspace": "RGB", "outcolorspace": out, "subsampling": "444"}
+            return bytes(imagecodecs.jpeg8_encode(picture, level=JPEG_QUALITY, **space))
+        if self.compression in PICTURE_CODECS:
+            options = PICTURE_CODECS[self.compression]
+            return bytes(tifffile.TIFF.COMPRESSORS[self.compression](picture, **options))
+        if self.bits < data.dtype.itemsize * 8:  # samples of few bits, each row on whole bytes
+            data = np.minimum(data, 2**self.bits - 1).astype(data.dtype)
+            run = data.shape[1] * data.shape[2]
+            data = imagecodecs.packints_encode(data.reshape(-1, run), self.bits, runlen=run)
         else:
-            self._encode(plane, list(self._blocks(top, rows)))
-        bottom = top + len(rows)
-        self._next = (plane + 1, 0) if bottom == info.height else (plane, bottom)
+            if self.predictor != 1:
+                data = np.asarray(tifffile.TIFF.PREDICTORS[self.predictor](data, axis=-2))
+            if self.predictor not in (3, 34894, 34895):
+                # Prediction of floats sorts bytes by weight: it has its own byte order.
+                data = data.astype(data.dtype.newbyteorder(self.order), copy=False)
+        if self.compression == NONE:
+            return data if isinstance(data, bytes) else bytes(data.tobytes())
+        if self.compression == PACKBITS and not isinstance(data, bytes):
+            # Rows are packed one by one, as TIFF demands.
+            return bytes(tifffile.TIFF.COMPRESSORS[self.compression](data, axis=-2))
+        return bytes(tifffile.TIFF.COMPRESSORS[self.compression](data))
 
-    def finish(self) -> None:
-        """Complete the file (see `denoisekit.image.Writer`)."""
-        if self._next != (self._info.planes, 0):
-            raise ValueError(f"rows are missing from {self._next}")
-        if self._front:
-            self._finish_front()
-        else:
-            first = 8 if self._big else 4
-            pointer = first if self._pointer is None else self._pointer
-            self._write_directories(range(self._info.planes), pointer)
-        self._file.flush()
 
-    def followed_by(self, info: ImageInfo, layout: Layout) -> TiffWriter:
-        """Close this finished writer; return one that puts its pages behind."""
-        self.close()
-        return TiffWriter(self._path, info, layout, self._last)
+def choose_coding(layout: Layout, info: ImageInfo) -> Coding:
+    """Return how an image is encoded: like the file it comes from, where that can be.
 
-    def close(self) -> None:
-        """Release everything (see `denoisekit.image.Writer`)."""
-        self._held = None
-        if self._encoders is not None:
-            self._encoders.shutdown(wait=True, cancel_futures=True)
-        self._file.close()
+    Parameters
+    ----------
+    layout : Layout
+        Of the file read, or a new one.
+    info : ImageInfo
+        What will be written.
+    """
+    samples = 1 if layout.planar else info.samples
+    whole = info.dtype.itemsize * 8
+    packed = info.dtype.kind == "u" and layout.bits < whole
+    compression, photometric = layout.compression, layout.photometric
+    predictor = 1 if packed or compression not in BYTE_CODECS else layout.predictor
+    bits = layout.bits if packed and compression in (NONE, *BYTE_CODECS) else whole
+    coding = Coding(compression, predictor, photometric, bits, layout.order, samples)
+    flat = replace(coding, photometric=2 if photometric == 6 else photometric)
+    if compression in (6, JPEG, 33007, 34892):
+        kinds = (1, 0), (1, 1), (3, 2), (3, 6)
+        edges = layout.tile or (layout.strip_rows, info.width)
+        eight_bits = info.dtype == np.uint8 and not layout.planar
+        if eight_bits and (samples, photometric) in kinds and max(edges) < 65500:
+            text = f"JPEG-compressed TIFF: compressed again at quality {JPEG_QUALITY}"
+            return replace(coding, compression=JPEG, warning=text)
+    elif compression in (NONE, *BYTE_CODECS, *PICTURE_CODECS) and _lossless(flat, info.dtype):
+        return flat
+    title = TITLES.get(compression, f"compression {compression}")
+    predictor = 2 if info.dtype.kind in "iu" and info.dtype.itemsize <= 4 else 1
+    text = f"{title} of this kind cannot be written; compressed with deflate instead"
+    return replace(flat, compression=DEFLATE, predictor=predictor, warning=text)
 
-    def _bound(self) -> int:
-        """Bytes that the file will not exceed: encoders may inflate noise by half."""
-        height, width = self._info.height, self._info.width
-        if self._layout.tile is not None:
-            down, across = self._layout.tile
+
+def _lossless(coding: Coding, dtype: np.dtype[Any]) -> bool:
+    """Whether a small block of numbers of every size survives."""
+    if coding.compression not in PICTURE_CODECS:
+        return True
+    if coding.compression == LERC and coding.order == ">":
+        return False  # programs differ over the byte order of what comes out
+    import tifffile
+
+    rng = np.random.default_rng(0)
+    block: npt.NDArray[Any] = rng.integers(0, 256, 24 * 16 * coding.samples * dtype.itemsize)
+    block = block.astype(np.uint8).view(dtype).reshape(24, 16, coding.samples)
+    if dtype.kind == "f":
+        block = np.random.default_rng(0).normal(0.0, 1e3, block.shape).astype(dtype)
+    try:
+        back = tifffile.TIFF.DECOMPRESSORS[coding.compression](coding.encode(block))
+    except Exception:  # noqa: BLE001 - a codec refuses types with errors of its own
+        return False
+    return back.dtype == dtype and np.array_equal(back.reshape(block.shape), block)
+
+
+class _Image:
+    """Planes of one size and layout, and where in the file their strips or tiles lie."""
+
+    def __init__(self, info: ImageInfo, layout: Layout) -> None:
+        self.info, self.layout = info, layout
+        self.coding = choose_coding(layout, info)
+        self.step = self._segment_rows()
+        self.direct = self.coding.plain and layout.tile is None
+        self.separate = info.samples if layout.planar else 1
+        self.data = 0
+        """Where the first plane begins."""
+        self.places: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        """Position and length of encoded segments, by plane and separate sample."""
+
+    def _segment_rows(self) -> int:
+        """Return the rows of a strip or tile: as in the source, within reason."""
+        layout, info = self.layout, self.info
+        if layout.tile is not None:
+            return layout.tile[0]
+        if self.coding.plain:
+            return min(layout.strip_rows, info.height)
+        row_bytes = max(1, info.plane_bytes // info.height)
+        least, most = -(-8192 // row_bytes), max(1, LARGEST_STRIP // row_bytes)
+        rows = max(least, min(layout.strip_rows, most))
+        # JPEG strips other than the last hold whole rows of 8 × 8 blocks.
+        return info.height if rows >= info.height else -(-rows // 8) * 8
+
+    def bound(self) -> int:
+        """Return bytes that the image will not exceed: encoders may inflate noise by half."""
+        height, width = self.info.height, self.info.width
+        if self.layout.tile is not None:
+            down, across = self.layout.tile
             height, width = -(-height // down) * down, -(-width // across) * across
-        pixels = height * width * self._info.samples * self._info.dtype.itemsize
-        tags = sum(len(tag.data) + 32 for page in self._layout.pages for tag in page.tags)
-        tables = 16 * (-(-height // self._step)) * self._info.samples + 1024
-        inflated = pixels if self._coding.plain else pixels * 8 // 5
-        return self._info.planes * (inflated + tables) + tags
+        pixels = height * width * self.info.samples * self.info.dtype.itemsize
+        tags = sum(len(tag.data) + 32 for page in self.layout.pages for tag in page.tags)
+        tables = 16 * (-(-height // self.step)) * self.info.samples + 1024
+        inflated = pixels if self.coding.plain else pixels * 8 // 5
+        return self.info.planes * (inflated + tables) + tags
 
-    def _start(self) -> None:
-        if self._pointer is not None:
-            end = self._file.seek(0, os.SEEK_END)
-            self._data = -(-end // 16) * 16
-            self._file.write(bytes(self._data - end))
-            return
-        order, mark = self._layout.order, b"II" if self._layout.order == "<" else b"MM"
-        if self._big:
-            self._file.write(mark + struct.pack(order + "HHHQ", 43, 8, 0, 16))
-        else:
-            self._file.write(mark + struct.pack(order + "HI", 42, 8))
-        self._data = 16
-        if self._front:
-            at = self._file.tell()
-            size = len(pack_directory(self._directory(0), self._big, at))
-            self._data = -(-(at + size) // 16) * 16
-            self._file.write(pack_directory(self._directory(0), self._big, at))
-        self._file.write(bytes(self._data - self._file.tell()))
-
-    # Plain samples
-
-    def _place(self, plane: int, top: int, rows: Pixels) -> None:
-        """Write plain samples where they belong."""
-        info = self._info
-        stored = rows.astype(rows.dtype.newbyteorder(self._layout.order), copy=False)
-        samples = info.samples if self._layout.planar else 1
-        row_bytes = info.plane_bytes // info.height // samples
-        for sample in range(samples):
-            part = stored[..., sample] if samples > 1 else stored
-            at = self._data + plane * info.plane_bytes
-            self._file.seek(at + (sample * info.height + top) * row_bytes)
-            self._file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
-
-    def _finish_front(self) -> None:
-        """Write the other directories behind the pixels, where there are any and they fit."""
-        big, planes = self._big, self._info.planes
-        end = self._data + planes * self._info.plane_bytes
-        room = big or end + sum(len(p.tags) * 64 + 512 for p in self._layout.pages) < CLASSIC_LIMIT
-        if planes == 1 or self._layout.single or not room:
-            return
-        at = 16 if big else 8
-        pointer = next_pointer_at(self._directory(0), big, at)
-        self._write_directories(range(1, planes), pointer)
-
-    # Encoded strips and tiles
-
-    def _blocks(self, top: int, rows: Pixels) -> Iterator[Pixels]:
-        """Yield every row of strips or tiles that these rows complete."""
-        height = self._info.height
-        while len(rows):
-            inside = top % self._step
-            need = min(self._step, height - (top - inside))
-            take = min(need - inside, len(rows))
-            if take == need:
-                yield rows[:take]
-            else:
-                if self._held is None:
-                    self._held = np.empty((need, *rows.shape[1:]), rows.dtype)
-                self._held[inside : inside + take] = rows[:take]
-                if inside + take == need:
-                    yield self._held
-                    self._held = None
-            top, rows = top + take, rows[take:]
-
-    def _encode(self, plane: int, blocks: Sequence[Pixels]) -> None:
-        if len(self._places) <= plane:
-            self._places.append([[] for _ in range(self._separate)])
-        pieces = [piece for block in blocks for piece in self._pieces(block)]
-        if len(pieces) > 1 and self._encoders is None:
-            self._encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
-        encode = self._encoders.map if self._encoders is not None else map
-        parts = [part for part, _ in pieces]
-        for data, (_, sample) in zip(encode(self._coding.encode, parts), pieces, strict=True):
-            self._places[plane][sample].append((self._file.tell(), len(data)))
-            self._file.write(data)
-
-    def _pieces(self, block: Pixels) -> Iterator[tuple[Pixels, int]]:
+    def pieces(self, block: Pixels) -> Iterator[tuple[Pixels, int]]:
         """Yield the strips or tiles of a row of them, each with its separate sample."""
-        down, across = self._layout.tile or (len(block), self._info.width)
-        for sample in range(self._separate):
-            part = block[..., sample : sample + 1] if self._separate > 1 else block
-            for left in range(0, self._info.width, across):
+        down, across = self.layout.tile or (len(block), self.info.width)
+        for sample in range(self.separate):
+            part = block[..., sample : sample + 1] if self.separate > 1 else block
+            for left in range(0, self.info.width, across):
                 piece = part[:, left : left + across]
                 missing = (0, down - piece.shape[0]), (0, across - piece.shape[1]), (0, 0)
                 yield np.pad(piece, missing, "edge") if any(map(any, missing)) else piece, sample
 
-    @property
-    def _separate(self) -> int:
-        return self._info.samples if self._layout.planar else 1
-
-    # Directories
-
-    def _write_directories(self, planes: range, pointer: int) -> None:
-        """Write directories at the end of the file, chained from a pointer in it."""
-        order, offset = self._layout.order, "Q" if self._big else "I"
-        at = self._file.seek(0, os.SEEK_END)
-        at += at % 2
-        first = at
-        self._file.seek(at)
-        for plane in planes:
-            directory = self._directory(plane)
-            data = bytearray(pack_directory(directory, self._big, at))
-            self._last = next_pointer_at(directory, self._big, at)
-            if plane != planes[-1]:
-                place = self._last - at
-                struct.pack_into(order + offset, data, place, at + len(data))
-            self._file.write(data)
-            at += len(data)
-        self._file.seek(pointer)
-        self._file.write(struct.pack(order + offset, first))
-
-    def _directory(self, plane: int) -> Directory:
-        layout, info = self._layout, self._info
+    def directory(self, plane: int, big: bool) -> Directory:
+        """Return the directory of a plane."""
+        layout, info = self.layout, self.info
         if plane < len(layout.pages):
             page = layout.pages[plane]
         else:
@@ -242,82 +241,175 @@ class TiffWriter:
                 xml = ome_patched(page.text(DESCRIPTION), info.planes)
                 text = make_tag(DESCRIPTION, ASCII, xml + b"\0", layout.order)
                 page = page.without({DESCRIPTION}).plus(text)
-        return page.plus(*_pixel_tags(info, layout, self._coding), *self._place_tags(plane))
+        return page.plus(*self._pixel_tags(), *self._place_tags(plane, LONG8 if big else LONG))
 
-    def _place_tags(self, plane: int) -> list[Tag]:
+    def _pixel_tags(self) -> list[Tag]:
+        """Return the tags that say what the pixels are."""
+        info, coding, order, samples = self.info, self.coding, self.layout.order, self.info.samples
+        colours = COLOURS.get(coding.photometric, 1)
+        values: list[tuple[int, int, Sequence[int]]] = [
+            (256, LONG, [info.width]),
+            (257, LONG, [info.height]),
+            (258, SHORT, [coding.bits] * samples),
+            (259, SHORT, [coding.compression]),
+            (262, SHORT, [coding.photometric]),
+            (277, SHORT, [samples]),
+        ]
+        if samples > 1:
+            values.append((284, SHORT, [2 if self.layout.planar else 1]))
+        if coding.predictor != 1:
+            values.append((317, SHORT, [coding.predictor]))
+        if samples > colours:
+            extra = self.layout.extra
+            if len(extra) != samples - colours:
+                extra = (*[0] * (samples - colours - 1), 2 if info.alpha else 0)
+            values.append((338, SHORT, extra))
+        if info.dtype.kind != "u":
+            values.append((339, SHORT, [{"i": 2, "f": 3}[info.dtype.kind]] * samples))
+        if coding.photometric == 6:
+            values.append((530, SHORT, [1, 1]))
+            values.append((532, RATIONAL, [0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1]))
+        if coding.compression == LERC:
+            values.append((50674, LONG, [4, 0]))
+        return [make_tag(*value, order) for value in values]
+
+    def _place_tags(self, plane: int, kind: int) -> list[Tag]:
         """Return the tags that say where the strips or tiles lie."""
-        info, order, kind = self._info, self._layout.order, LONG8 if self._big else LONG
-        if self._direct:
-            places = list(self._strips(plane))
-        else:
-            places = [place for sample in self._places[plane] for place in sample]
+        info, order, places = self.info, self.layout.order, list[tuple[int, int]]()
+        row_bytes = info.plane_bytes // info.height // self.separate
+        at = self.data + plane * info.plane_bytes
+        for sample in range(self.separate):
+            places += self.places.get((plane, sample), [])
+            for top in range(0, info.height if self.direct else 0, self.step):
+                places.append((at, min(self.step, info.height - top) * row_bytes))
+                at += places[-1][1]
         offsets, counts = [at for at, _ in places], [length for _, length in places]
-        if self._layout.tile is not None:
-            down, across = self._layout.tile
-            return [
-                make_tag(322, LONG, [across], order),
-                make_tag(323, LONG, [down], order),
-                make_tag(324, kind, offsets, order),
-                make_tag(325, kind, counts, order),
-            ]
+        if self.layout.tile is None:
+            rows = make_tag(278, LONG, [min(self.step, info.height)], order)
+            return [make_tag(273, kind, offsets, order), rows, make_tag(279, kind, counts, order)]
+        down, across = self.layout.tile
         return [
-            make_tag(273, kind, offsets, order),
-            make_tag(278, LONG, [min(self._step, info.height)], order),
-            make_tag(279, kind, counts, order),
+            make_tag(322, LONG, [across], order),
+            make_tag(323, LONG, [down], order),
+            make_tag(324, kind, offsets, order),
+            make_tag(325, kind, counts, order),
         ]
 
-    def _strips(self, plane: int) -> Iterator[tuple[int, int]]:
-        info = self._info
-        row_bytes = info.plane_bytes // info.height // self._separate
-        at = self._data + plane * info.plane_bytes
-        for _ in range(self._separate):
-            for top in range(0, info.height, self._step):
-                length = min(self._step, info.height - top) * row_bytes
-                yield at, length
-                at += length
 
+class TiffWriter:
+    """A TIFF in the making (see `denoisekit.image.Writer`).
 
-def _segment_rows(layout: Layout, info: ImageInfo, coding: Coding) -> int:
-    """Return the rows of a strip or tile: as in the source, within reason."""
-    if layout.tile is not None:
-        return layout.tile[0]
-    if coding.plain:
-        return min(layout.strip_rows, info.height)
-    row_bytes = max(1, info.plane_bytes // info.height)
-    least, most = -(-8192 // row_bytes), max(1, LARGEST_STRIP // row_bytes)
-    rows = max(least, min(layout.strip_rows, most))
-    # JPEG strips other than the last hold whole rows of 8 × 8 blocks.
-    return info.height if rows >= info.height else -(-rows // 8) * 8
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    parts : sequence of (ImageInfo, Layout)
+        One image; or several of one plane each, of which the rows come mirrored to the size
+        of the largest: what is beyond a page's own size is left away.
+    """
 
+    def __init__(self, path: Path, parts: Sequence[tuple[ImageInfo, Layout]]) -> None:
+        self._images = [_Image(*part) for part in parts]
+        first = self._images[0]
+        self._order, several = first.layout.order, len(parts) > 1
+        wanted = first.layout.single or first.layout.kind == "imagej"
+        fits = first.info.plane_bytes < CLASSIC_LIMIT
+        self._front = first.direct and wanted and fits and not several
+        over = not self._front and sum(image.bound() for image in self._images) > CLASSIC_LIMIT
+        self._big = first.layout.big or over
+        self._held: Pixels | None = None
+        self._encoders: ThreadPoolExecutor | None = None
+        self._file: IO[bytes] = path.open("wb")
+        self._start()
 
-def _pixel_tags(info: ImageInfo, layout: Layout, coding: Coding) -> list[Tag]:
-    """Return the tags that say what the pixels are."""
-    order, samples = layout.order, info.samples
-    colours = COLOURS.get(coding.photometric, 1)
-    tags = [
-        make_tag(256, LONG, [info.width], order),
-        make_tag(257, LONG, [info.height], order),
-        make_tag(258, SHORT, [coding.bits] * samples, order),
-        make_tag(259, SHORT, [coding.compression], order),
-        make_tag(262, SHORT, [coding.photometric], order),
-        make_tag(277, SHORT, [samples], order),
-    ]
-    if samples > 1:
-        tags.append(make_tag(284, SHORT, [2 if layout.planar else 1], order))
-    if coding.predictor != 1:
-        tags.append(make_tag(317, SHORT, [coding.predictor], order))
-    if samples > colours:
-        extra = layout.extra
-        if len(extra) != samples - colours:
-            extra = (*[0] * (samples - colours - 1), 2 if info.alpha else 0)
-        tags.append(make_tag(338, SHORT, extra, order))
-    if info.dtype.kind != "u":
-        number = {"i": 2, "f": 3}[info.dtype.kind]
-        tags.append(make_tag(339, SHORT, [number] * samples, order))
-    if coding.photometric == 6:
-        tags.append(make_tag(530, SHORT, [1, 1], order))
-        white = [0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1]
-        tags.append(make_tag(532, RATIONAL, white, order))
-    if coding.compression == LERC:
-        tags.append(make_tag(50674, LONG, [4, 0], order))
-    return tags
+    def _start(self) -> None:
+        order, mark = self._order, b"II" if self._order == "<" else b"MM"
+        if self._big:
+            self._file.write(mark + struct.pack(order + "HHHQ", 43, 8, 0, 16))
+        else:
+            self._file.write(mark + struct.pack(order + "HI", 42, 8))
+        if self._front:
+            first, at = self._images[0], self._file.tell()
+            end = at + len(pack_directory(first.directory(0, self._big), self._big, at))
+            first.data = -(-end // 16) * 16
+            self._file.write(pack_directory(first.directory(0, self._big), self._big, at))
+
+    def write_rows(self, plane: int, top: int, rows: Pixels) -> None:
+        """Take the next rows (see `denoisekit.image.Writer`)."""
+        image, page = self._images[0], plane
+        if len(self._images) > 1:
+            image, page = self._images[plane], 0
+            rows = rows[: max(0, image.info.height - top), : image.info.width]
+        if page == top == 0:
+            end = self._file.seek(0, os.SEEK_END)
+            image.data = -(-end // 16) * 16
+            self._file.write(bytes(image.data - end))
+        if image.direct:
+            self._place(image, page, top, rows)
+            return
+        pieces = [p for block in self._blocks(image, top, rows) for p in image.pieces(block)]
+        if len(pieces) > 1 and self._encoders is None:
+            self._encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+        encode = self._encoders.map if self._encoders is not None else map
+        parts = [part for part, _ in pieces]
+        for data, (_, sample) in zip(encode(image.coding.encode, parts), pieces, strict=True):
+            place = self._file.tell(), len(data)
+            image.places.setdefault((page, sample), []).append(place)
+            self._file.write(data)
+
+    def _place(self, image: _Image, plane: int, top: int, rows: Pixels) -> None:
+        """Write plain samples where they belong."""
+        info = image.info
+        stored = rows.astype(rows.dtype.newbyteorder(self._order), copy=False)
+        row_bytes = info.plane_bytes // info.height // image.separate
+        for sample in range(image.separate):
+            part = stored[..., sample] if image.separate > 1 else stored
+            at = image.data + plane * info.plane_bytes
+            self._file.seek(at + (sample * info.height + top) * row_bytes)
+            self._file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+
+    def _blocks(self, image: _Image, top: int, rows: Pixels) -> Iterator[Pixels]:
+        """Yield every row of strips or tiles that these rows complete."""
+        height, step = image.info.height, image.step
+        while len(rows):
+            inside = top % step
+            need = min(step, height - (top - inside))
+            take = min(need - inside, len(rows))
+            if take == need:
+                yield rows[:take]
+            else:
+                if self._held is None:
+                    self._held = np.empty((need, *rows.shape[1:]), rows.dtype)
+                self._held[inside : inside + take] = rows[:take]
+                if inside + take == need:
+                    yield self._held
+                    self._held = None
+            top, rows = top + take, rows[take:]
+
+    def finish(self) -> None:
+        """Write the directories, chained from a pointer at the beginning."""
+        big, offset = self._big, self._order + ("Q" if self._big else "I")
+        pages = [(image, plane) for image in self._images for plane in range(image.info.planes)]
+        pointer, first = (8 if big else 4), self._images[0]
+        if self._front:
+            # One for all planes stands there; the others follow where they fit.
+            tags = sum(len(page.tags) * 64 + 512 for page in first.layout.pages)
+            room = big or first.data + len(pages) * first.info.plane_bytes + tags < CLASSIC_LIMIT
+            pages = pages[1:] if room and not first.layout.single else []
+            pointer = next_pointer_at(first.directory(0, big), big, 16 if big else 8)
+        for image, plane in pages:
+            directory, end = image.directory(plane, big), self._file.seek(0, os.SEEK_END)
+            at = end + end % 2
+            self._file.seek(pointer)
+            self._file.write(struct.pack(offset, at))
+            self._file.seek(at)
+            self._file.write(pack_directory(directory, big, at))
+            pointer = next_pointer_at(directory, big, at)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Release everything (see `denoisekit.image.Writer`)."""
+        self._held = None
+        if self._encoders is not None:
+            self._encoders.shutdown(wait=True, cancel_futures=True)
+        self._file.close()
