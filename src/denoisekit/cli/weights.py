@@ -12,6 +12,7 @@ import typer
 from denoisekit.cli import render
 from denoisekit.cli.export import EPILOG as EXPORT_EPILOG
 from denoisekit.cli.export import export_weights
+from denoisekit.errors import OutputError
 
 if TYPE_CHECKING:
     from denoisekit.weights import Stored, WeightEntry
@@ -270,6 +271,44 @@ def remove(names: Ids, as_json: Json = False) -> None:
 
 
 app.command("export", epilog=EXPORT_EPILOG)(export_weights)
+
+
+@app.command(
+    epilog="Examples:\n\ndenoisekit weights card run\n\n"
+    "denoisekit weights card run -o README.md --licence mit --repo USER/REPO"
+)
+def card(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: stdout.")
+    ] = None,
+    licence: Annotated[
+        str, typer.Option(help="Of the weights, as the hub names it: mit, cc-by-4.0 …")
+    ] = "",
+    repo: Annotated[
+        str, typer.Option(metavar="USER/REPO", help="Where they will be, for the examples.")
+    ] = "",
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Id of a data set on the hub; repeatable.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
+) -> None:
+    """Write the model card with which the hub shows the weights of a training run."""
+    from denoisekit.atomic import write_whole
+    from denoisekit.cli.shared import check_writable
+    from denoisekit.export.card import model_card
+
+    text = model_card(run, licence=licence, repo=repo, datasets=dataset or [])
+    if output is None:
+        for line in text.splitlines():
+            render.out(line)
+        return
+    check_writable(output, overwrite=overwrite)
+    try:
+        write_whole(output, text.encode())
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror}") from error
+    render.out(f"{output}: written")
 
 
 def _entry(name: str) -> WeightEntry:
