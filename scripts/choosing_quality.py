@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from denoisekit.auto import Chooser
-from denoisekit.bench.material import Material
+from denoisekit.bench.images import paired_images
 from denoisekit.engine.denoiser import load, on_unit
 from denoisekit.engine.tiling import Floats
 from denoisekit.formats.raw_array import ArrayReader
@@ -81,7 +81,7 @@ def main() -> None:
     """Measure."""
     chosen = parse()
     chooser = Chooser(load(Options(strength="auto", range="0,1")))
-    material = Material("pictures", find_files(chosen.noisy), find_files(chosen.clean))
+    material = paired_images("pictures", find_files(chosen.noisy), find_files(chosen.clean))
     rows: list[Row] = []
     lost: list[float] = []
     for item in material.items[: chosen.limit]:

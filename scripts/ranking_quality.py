@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 
-from denoisekit.bench.material import Material
-from denoisekit.comparing import Limits, Part, Result, choices_named, compare, judge, middle_crop
+from denoisekit.bench.images import paired_images
+from denoisekit.compare import Comparison, Part, Settings, choices_named, middle_crop
 from denoisekit.formats.raw_array import ArrayReader
-from denoisekit.metrics import find_protocol
+from denoisekit.metrics import SRGB
 from denoisekit.pairs import find_files
 from denoisekit.ranges import Range
 
@@ -41,26 +42,24 @@ def main() -> None:
     """Measure."""
     chosen = parse()
     choices = choices_named([name for name in chosen.methods.split(",") if name], chosen.weights)
-    material = Material("pictures", find_files(chosen.noisy), find_files(chosen.clean))
-    measure = find_protocol("srgb").measure
+    images = paired_images("pictures", find_files(chosen.noisy), find_files(chosen.clean))
     lost = []
-    for item in material.items[:: chosen.every]:
-        noisy, clean = material.read(item)
+    for item in images.items[:: chosen.every]:
+        noisy, clean = images.read(item)
         assert clean is not None
-        reader = ArrayReader(noisy, "YXS")
-        part = Part(reader, middle_crop(reader.info.width, reader.info.height), (0,))
-        results = [
-            found
-            for found in compare(part, choices, Range(0.0, 1.0), Limits())
-            if isinstance(found, Result)
-        ]
-        noisy_score, ranked = judge([noisy], results)
-        reached = {one.choice.id: measure(clean, one.denoised[0])["psnr"] for one in ranked}
-        lost.append(max(reached.values()) - reached[ranked[0].choice.id])
-        row = {"picture": item.name, "noisy": measure(clean, noisy)["psnr"]}
-        scores = {one.choice.id: one.score for one in ranked}
-        scores["noisy"] = noisy_score
-        print(json.dumps({**row, "psnr": reached, "scores": scores, "lost": lost[-1]}), flush=True)
+        part = Part(ArrayReader(noisy, "YXS"), middle_crop(noisy.shape[1], noisy.shape[0]), (0,))
+        comparison = Comparison(Path(item.name), part, Range(0.0, 1.0), Settings())
+        list(comparison.run(choices))
+        comparison.rank()
+        results = {one.choice.id: one for one in comparison.results}
+        reached = {
+            name: SRGB.measure(clean, one.denoised[0])["psnr"] for name, one in results.items()
+        }
+        lost.append(max(reached.values()) - reached[next(iter(results))])
+        row = {"picture": item.name, "noisy": SRGB.measure(clean, noisy)["psnr"], "psnr": reached}
+        scores = {name: one.score for name, one in results.items()}
+        scores["noisy"] = comparison.noisy_score
+        print(json.dumps({**row, "scores": scores, "lost": lost[-1]}), flush=True)
     right = sum(loss == 0 for loss in lost)
     print(
         f"the first was the best on {right} of {len(lost)} pictures; "

@@ -9,9 +9,10 @@ import numpy as np
 import box_method
 from denoisekit import methods
 from denoisekit.bench.candidates import Candidate, gather
-from denoisekit.bench.material import Material, as_files
+from denoisekit.bench.images import paired_images
 from denoisekit.bench.run import Place, run
 from denoisekit.metrics import SRGB
+from denoisekit.pairs import File
 
 
 def write_pairs(folder, count=6):
@@ -31,8 +32,8 @@ def write_pairs(folder, count=6):
 
 def material(folder, **options):
     """Return these pictures as a set."""
-    sides = (as_files(sorted((folder / name).iterdir())) for name in ("noisy", "clean"))
-    return Material("box set", *sides, **options)
+    sides = ([File(p) for p in sorted((folder / name).iterdir())] for name in ("noisy", "clean"))
+    return paired_images("box set", *sides, **options)
 
 
 def candidates(weights, measure=SRGB):

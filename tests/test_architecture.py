@@ -31,7 +31,7 @@ LAYERS = (
     {"training"},
     {"fitting"},
     {"auto", "bench"},
-    {"comparing"},
+    {"compare"},
     {"api"},
     {"__init__"},
     {"cli"},

@@ -14,6 +14,7 @@ import torch
 import box_method
 from bench_box import candidates, killed, material, write_pairs
 from denoisekit.bench.candidates import Candidate, gather
+from denoisekit.bench.images import paired_images
 from denoisekit.bench.results import read_results
 from denoisekit.bench.run import ROWS, Place, run
 from denoisekit.errors import DenoisekitError, InputError, UsageError
@@ -205,10 +206,8 @@ def test_noise_is_the_same_for_every_candidate(folder, weights, tmp_path):
         seen.append(noisy.copy())
         return noisy
 
-    from denoisekit.bench.material import Material
-
     files = [item.clean.file for item in clean]
-    made = Material("x", [], files, noise="gaussian:0.1", seed=3)
+    made = paired_images("x", [], files, noise="gaussian:0.1", seed=3)
     spies = [Candidate(name, {"id": name}, spy) for name in "ab"]
     results = run(made, spies, SRGB, Place(tmp_path / "out"), workers=1)
     for one, other in zip(seen[::2], seen[1::2], strict=True):
@@ -218,10 +217,8 @@ def test_noise_is_the_same_for_every_candidate(folder, weights, tmp_path):
 
 
 def test_without_clean_pictures_there_are_no_numbers_but_times(folder, weights, tmp_path):
-    from denoisekit.bench.material import Material
-
     kept = []
-    noisy = Material("x", [item.noisy.file for item in material(folder).items], [])
+    noisy = paired_images("x", [item.noisy.file for item in material(folder).items], [])
     results = run(
         noisy,
         candidates(weights),

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from denoisekit.bench.diff import compare, sign_flip, words
-from denoisekit.bench.results import RESULTS, Row, complete, facts_of, read_results
+from denoisekit.bench.results import (
+    RESULTS,
+    Row,
+    changes,
+    complete,
+    facts_of,
+    read_results,
+    sign_flip,
+)
 from denoisekit.errors import InputError, UsageError
 
 
@@ -47,36 +54,36 @@ def test_a_change_on_every_picture_counts_and_noise_does_not():
     base = draw.normal(30, 5, 40)
     before = results({"a": base, "b": base})
     after = results({"a": base + 0.1 + 0.01 * draw.normal(size=40), "b": base[::-1]})
-    sure, unsure = compare(before, after)[0]
+    sure, unsure = changes(before, after)[0]
     assert (sure.before, sure.number, sure.pictures, sure.better) == ("a", "psnr", 40, 40)
     assert sure.change == pytest.approx(0.1, abs=0.01)
-    assert words(sure.p) == "significant"
+    assert sure.words == "significant"
     assert unsure.change == pytest.approx(0, abs=1e-5)
-    assert words(unsure.p) in ("may be chance", "nothing changed")
-    assert words(compare(before, before)[0][0].p) == "nothing changed"
+    assert unsure.words in ("may be chance", "nothing changed")
+    assert changes(before, before)[0][0].words == "nothing changed"
 
 
 def test_only_what_both_have_is_compared():
     before = results({"noisy": [20.0, 21.0, 22.0], "a": [30.0, float("inf"), 32.0]})
     after = results({"noisy": [20.0, 21.0], "b": [31.0, 40.0]})
-    of_noisy, change = compare(before, after)[0]
+    of_noisy, change = changes(before, after)[0]
     assert of_noisy.pictures == 2
     # One candidate each: they are compared; where nothing differs there is no PSNR.
     assert (change.before, change.after, change.pictures) == ("a", "b", 1)
     assert change.means == (30.0, 31.0)
     with pytest.raises(UsageError, match="in common"):
-        compare(before, results({"a": [0.9]}, number="ssim_uniform"))
+        changes(before, results({"a": [0.9]}, number="ssim_uniform"))
 
 
 def test_what_else_differs_is_told():
     before, after = results({"a": [1.0]}), results({"a": [1.0]}, version="2")
     after["versions"]["torch"] = "0.1"
     after["protocol"]["id"] = "q"
-    notes = compare(before, after)[1]
+    notes = changes(before, after)[1]
     assert "a, v: 1 -> 2" in notes
     assert "protocol, id: p -> q" in notes
     assert any(note.startswith("versions, torch: ") for note in notes)
-    assert compare(before, before)[1] == []
+    assert changes(before, before)[1] == []
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,7 @@ def test_damaged_rows_are_said(tmp_path):
     del broken["rows"][0]["candidate"]
     (tmp_path / RESULTS).write_text(json.dumps(broken))
     with pytest.raises(InputError, match="damaged"):
-        compare(read_results(tmp_path), read_results(tmp_path))
+        changes(read_results(tmp_path), read_results(tmp_path))
 
 
 DAMAGES = {
@@ -126,7 +133,7 @@ def test_damaged_files_are_said(tmp_path, name):
     sound = results({"a": [1.0, 2.0]})
     (tmp_path / RESULTS).write_text(json.dumps({**sound, key: value}))
     with pytest.raises(InputError, match=r"damaged|no file of results|not all the same"):
-        compare(read_results(tmp_path), read_results(tmp_path))
+        changes(read_results(tmp_path), read_results(tmp_path))
 
 
 def test_a_file_that_nests_too_deep_is_none(tmp_path):

@@ -11,9 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from denoisekit.bench import getting, sets
-from denoisekit.bench.getting import SUMS, get
-from denoisekit.bench.sets import SETS, SetInfo, Source, data_folder, find_files, find_set
+from denoisekit.bench import datasets
+from denoisekit.bench.datasets import (
+    DATASETS,
+    SUMS,
+    Dataset,
+    Source,
+    data_folder,
+    files_of,
+    find_dataset,
+    get,
+)
 from denoisekit.cli import app as frame
 from denoisekit.errors import InputError, OutputError, UsageError
 
@@ -34,7 +42,7 @@ def info(site):
     """A set of two pairs on the server."""
     site.files.update({f"/{name}": data for name, data in FILES.items()})
     sources = tuple(Source(name, (site.url(f"/{name}"),)) for name in NAMES)
-    return SetInfo("mine", "", "http://home", "MIT", "*_real.png", "*_mean.png", 2, sources=sources)
+    return Dataset("mine", "", "http://home", "MIT", 2, "*_real.png", "*_mean.png", sources=sources)
 
 
 def test_all_comes_and_is_noted_and_nothing_comes_twice(info, site, tmp_path):
@@ -43,7 +51,7 @@ def test_all_comes_and_is_noted_and_nothing_comes_twice(info, site, tmp_path):
     assert [path.name for path in fetched] == list(NAMES)
     assert {p.name: p.read_bytes() for p in fetched} == FILES
     assert seen[-1] == (NAMES[-1], len(FILES[NAMES[-1]]), len(FILES[NAMES[-1]]))
-    noisy, clean = find_files(info, tmp_path)
+    noisy, clean = files_of(info, tmp_path)
     assert (len(noisy), len(clean)) == (2, 2)
     sums = (tmp_path / "mine" / SUMS).read_text().splitlines()
     assert f"{hashlib.sha256(FILES[NAMES[0]]).hexdigest()}  {NAMES[0]}" in sums
@@ -76,7 +84,7 @@ def test_what_came_first_is_held_to(info, site, tmp_path):
 
 
 def test_published_hashes_are_held_to(info, tmp_path, monkeypatch):
-    monkeypatch.setattr(getting, "published", lambda name: dict.fromkeys(NAMES, "0" * 64))
+    monkeypatch.setattr(datasets, "checksums", lambda name: dict.fromkeys(NAMES, "0" * 64))
     with pytest.raises(InputError, match="not what it was"):
         get(info, tmp_path)
 
@@ -120,7 +128,7 @@ def test_an_archive_is_unpacked_into_the_folder_and_nowhere_else(site, tmp_path)
         }
     )
     source = Source("a.tgz", (site.url("/a.tgz"),), unpack="*/test/*.png")
-    info = SetInfo("tar", "", "", "", "", "test/*.png", 2, sources=(source,))
+    info = Dataset("tar", "", "", "", 2, "", "test/*.png", sources=(source,))
     assert len(get(info, tmp_path / "deep")) == 2
     files = [p for p in tmp_path.rglob("*") if p.is_file() and p.name != ".lock"]
     folder = tmp_path / "deep" / "tar"
@@ -133,19 +141,19 @@ def test_a_cut_archive_is_said(site, tmp_path):
     site.files["/a.tgz"] = whole[: len(whole) * 3 // 4]
     source = Source("a.tgz", (site.url("/a.tgz"),), unpack="*/test/*.png")
     with pytest.raises(InputError, match="no whole archive"):
-        get(SetInfo("tar", "", "", "", "", "test/*.png", 2, sources=(source,)), tmp_path)
+        get(Dataset("tar", "", "", "", 2, "", "test/*.png", sources=(source,)), tmp_path)
     assert not list(tmp_path.rglob("*.png"))
 
 
 def test_what_cannot_be_fetched_says_the_steps(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="by a program") as caught:
-        get(find_set("fmd"), tmp_path)
+        get(find_dataset("fmd"), tmp_path)
     assert "browser" in caught.value.hint
     with pytest.raises(UsageError, match="ships"):
-        get(find_set("sidd-sample"), tmp_path)
-    monkeypatch.setattr(getting, "find_spec", lambda name: None)
+        get(find_dataset("sidd-sample"), tmp_path)
+    monkeypatch.setattr(datasets, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="need scipy and h5py") as caught:
-        get(find_set("sidd"), tmp_path)
+        get(find_dataset("sidd"), tmp_path)
     assert caught.value.hint == "pip install scipy h5py"
 
 
@@ -163,11 +171,11 @@ def test_a_folder_that_cannot_be_made(info, tmp_path):
 
 
 def test_the_command_fetches_and_shows(info, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sets, "SETS", (info,))
+    monkeypatch.setattr(datasets, "DATASETS", (info,))
     assert frame.run(["bench", "sets", "get", "mine"]) == 0
     out, _ = capsys.readouterr()
     assert out.startswith("mine: 4 files fetched, in ")
-    assert find_files(info, data_folder())[0]
+    assert files_of(info, data_folder())[0]
     assert frame.run(["bench", "sets", "get", "mine"]) == 0
     assert "all files were here" in capsys.readouterr().out
     assert frame.run(["bench", "sets", "get"]) == 2
@@ -177,9 +185,9 @@ def test_the_command_fetches_and_shows(info, tmp_path, monkeypatch, capsys):
 
 
 def test_sources_are_of_names_that_are_found():
-    for info in SETS:
+    for info in DATASETS:
         patterns = [pattern for pattern in (info.noisy, info.clean) if pattern]
         for source in info.sources:
             assert all(url.startswith(("https://", "http://")) for url in source.urls)
             name = source.name.lower() if not source.unpack else "test/1.jpg"
-            assert any(sets.fnmatch(f"/{name}", f"*/{p}".lower()) for p in patterns), source
+            assert any(datasets.fnmatch(f"/{name}", f"*/{p}".lower()) for p in patterns), source

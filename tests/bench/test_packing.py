@@ -11,9 +11,9 @@ import pytest
 from scipy.io import loadmat, savemat
 
 import box_method
-from denoisekit.bench import packing
+from denoisekit.bench import submission
 from denoisekit.bench.candidates import gather
-from denoisekit.bench.dnd import Crops, read_boxes
+from denoisekit.bench.images import Images, Item, KeptImages, dnd_crops, read_boxes
 from denoisekit.cli import app as frame
 from denoisekit.errors import InputError
 from denoisekit.metrics import SRGB
@@ -64,7 +64,7 @@ def save(path, version, content):
 def test_the_benchmark_of_sidd(bench, tmp_path, monkeypatch, version):
     run, box = bench
     shape = (3, 2)
-    monkeypatch.setattr(packing, "BLOCKS", shape)
+    monkeypatch.setattr(submission, "BLOCKS", shape)
     blocks = np.random.default_rng(0).integers(0, 256, (*shape, 12, 16, 3), np.uint8)
     path = tmp_path / "sets" / "sidd-benchmark" / "BenchmarkNoisyBlocksSrgb.mat"
     save(path, version, {"BenchmarkNoisyBlocksSrgb": blocks})
@@ -112,7 +112,7 @@ def test_dnd(bench, tmp_path, version):
     save(folder / "info.mat", version, {"info": info})
 
     assert read_boxes(folder / "info.mat")[0] == [(0, 0, 16, 20), (14, 20, 30, 40)]
-    crops = Crops(folder)
+    crops = dnd_crops(folder)
     np.testing.assert_array_equal(crops.read(crops.items[2])[0], images[1][2:18, 3:23])
     crops.close()
     run("dnd")
@@ -129,7 +129,7 @@ def test_dnd(bench, tmp_path, version):
 
 def test_a_resumed_run_packs_what_was_kept(bench, tmp_path, monkeypatch):
     run, _ = bench
-    monkeypatch.setattr(packing, "BLOCKS", (1, 2))
+    monkeypatch.setattr(submission, "BLOCKS", (1, 2))
     blocks = np.random.default_rng(0).integers(0, 256, (1, 2, 12, 16, 3), np.uint8)
     path = tmp_path / "sets" / "sidd-benchmark" / "BenchmarkNoisyBlocksSrgb.mat"
     save(path, "5", {"BenchmarkNoisyBlocksSrgb": blocks})
@@ -141,26 +141,33 @@ def test_a_resumed_run_packs_what_was_kept(bench, tmp_path, monkeypatch):
     run("sidd-benchmark")
     assert not box_method.CALLS
     assert (submit / "SubmitSrgb.csv").read_bytes() == before
-    monkeypatch.setattr(packing, "BLOCKS", (40, 32))
+    monkeypatch.setattr(submission, "BLOCKS", (40, 32))
     weights = str(tmp_path / "box.safetensors")
     assert frame.run(["bench", "sidd-benchmark", "--data", "sets", "--weights", weights]) == 1
 
 
-def test_what_does_not_fit_is_refused(tmp_path):
+def test_what_does_not_fit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(submission, "BLOCKS", (1, 2))
     block = np.zeros((8, 8, 3), np.uint8)
-    for blocks, words in (
-        ([block], "1 blocks; the benchmark has 2"),
-        ([block, block[:4]], "of one size"),
-        ([block / 255] * 2, "8 bits"),
-        ([block[..., :1]] * 2, "colour"),
+    for number, (blocks, words) in enumerate(
+        (
+            ([block], "1 blocks; the benchmark has 2"),
+            ([block, block[:4]], "of one size"),
+            ([block[..., :1]] * 2, "colour"),
+            ([block, None], "made of 1 is gone"),
+        )
     ):
+        kept = KeptImages(tmp_path / str(number))
+        items = [Item(str(index), None, None) for index in range(len(blocks))]
+        for item, pixels in zip(items, blocks, strict=True):
+            if pixels is not None:
+                kept.put("m", item.name, pixels)
+        images = Images(items, {"id": "sidd-benchmark", "noise": ""})
         with pytest.raises(InputError, match=words):
-            packing.pack_sidd(blocks, tmp_path / "x", (1, 2), "m", 1.0)
+            submission.pack(images, kept, "m", tmp_path / "x", 1.0)
     assert not (tmp_path / "x").exists()
-    with pytest.raises(InputError, match="0001_01"):
-        packing.pack_dnd(lambda name: block, tmp_path / "y", [[(0, 0, 8, 9)]])
     with pytest.raises(InputError, match="no such file"):
-        Crops(tmp_path)
+        dnd_crops(tmp_path)
     for content in ({"info": np.zeros(3)}, {"other": np.zeros(3)}):
         savemat(tmp_path / "info.mat", content)
         with pytest.raises(InputError, match="boxes"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,10 +12,18 @@ import pytest
 import torch
 
 import box_method
-from denoisekit.bench import probe, speed
+from denoisekit.bench import speed
 from denoisekit.bench.candidates import NOISY, Candidate
-from denoisekit.bench.probe import Energy, Sampler, matrix_rate, peak_memory
-from denoisekit.bench.speed import LONG, Speed, measure_speed
+from denoisekit.bench.speed import (
+    LONG,
+    Speed,
+    describe_machine,
+    energy_counters,
+    joules_since,
+    matrix_rate,
+    measure_speed,
+    peak_memory,
+)
 from denoisekit.cli import app as frame
 from denoisekit.errors import UsageError
 
@@ -25,7 +32,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setitem(probe.MATRIX, "cpu", 64)
+    monkeypatch.setitem(speed.MATRIX, "cpu", 64)
     monkeypatch.setattr(speed, "SHORT", 0.0)
 
 
@@ -91,7 +98,7 @@ def test_what_takes_long_is_repeated_less_often():
     (row,) = measure_speed(chosen, CPU, [16], repeats=5, clock=clock_of([2.0, *steps[:2], 3.0]))
     assert row.seconds == (1.0, LONG)
     assert row.flop == 0
-    assert row.share is None
+    assert row.facts()["share_of_matrix_rate"] is None
 
 
 def test_what_is_quick_is_repeated_for_a_second(monkeypatch):
@@ -113,7 +120,7 @@ def test_sizes_come_in_order_and_each_is_told():
         return noisy
 
     chosen = [Candidate("x", {"id": "x"}, run)]
-    rows = measure_speed(chosen, CPU, [32, 16], repeats=1, tell=told.append)
+    rows = measure_speed(chosen, CPU, [32, 16], repeats=1, on_progress=told.append)
     assert [row.size for row in rows] == [32, 16]
     assert told == [1, 2]
     assert set(seen) == {(32, 32, 3), (16, 16, 3)}
@@ -143,14 +150,6 @@ def test_memory_is_what_was_taken_beside_what_was_there():
     assert kept.sum() == len(kept)
 
 
-def test_a_sampler_sees_the_beginning_and_the_end():
-    numbers = count()
-    with Sampler(lambda: next(numbers)) as seen:
-        assert seen.values[0] == 0
-    assert seen.values == list(range(len(seen.values)))
-    assert len(seen.values) >= 2
-
-
 def write_counter(folder, microjoules, largest=1000):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "energy_uj").write_text(f"{microjoules}\n")
@@ -158,21 +157,19 @@ def write_counter(folder, microjoules, largest=1000):
 
 
 def test_energy_is_that_of_all_processors_also_where_a_counter_begins_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(probe, "POWERCAP", tmp_path)
-    energy = Energy(CPU)
-    assert (energy.source, energy.of(lambda: None)) == ("", None)
+    monkeypatch.setattr(speed, "POWERCAP", tmp_path)
+    assert energy_counters(CPU) == {}
+    assert joules_since({}, {}) is None
+    assert describe_machine(CPU)["energy"] is None
     write_counter(tmp_path / "intel-rapl:0", 900)
     write_counter(tmp_path / "intel-rapl:1", 100)
     write_counter(tmp_path / "intel-rapl:0:0", 0)  # a part of the first
-
-    def work():
-        write_counter(tmp_path / "intel-rapl:0", 50)
-        write_counter(tmp_path / "intel-rapl:1", 400)
-        write_counter(tmp_path / "intel-rapl:0:0", 500)
-
-    energy = Energy(CPU)
-    assert energy.source == "RAPL"
-    assert energy.of(work) == pytest.approx((150 + 300) / 1e6)
+    before = energy_counters(CPU)
+    write_counter(tmp_path / "intel-rapl:0", 50)
+    write_counter(tmp_path / "intel-rapl:1", 400)
+    write_counter(tmp_path / "intel-rapl:0:0", 500)
+    assert describe_machine(CPU)["energy"] == "RAPL"
+    assert joules_since(before, energy_counters(CPU)) == pytest.approx((150 + 300) / 1e6)
 
 
 def test_energy_of_a_gpu_is_what_its_driver_counts(monkeypatch):
@@ -184,7 +181,7 @@ def test_energy_of_a_gpu_is_what_its_driver_counts(monkeypatch):
             raise NVMLError
         return next(counts)
 
-    counts = iter([5000, 7000, 9500])
+    counts = iter([5000, 7000])
     driver = SimpleNamespace(
         NVMLError=NVMLError,
         nvmlInit=lambda: None,
@@ -194,13 +191,12 @@ def test_energy_of_a_gpu_is_what_its_driver_counts(monkeypatch):
     gpu = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=7))
     monkeypatch.setitem(sys.modules, "pynvml", driver)
-    energy = Energy(gpu)
-    assert energy.source == "NVML"
-    assert energy.of(lambda: None) == pytest.approx(2.5)
+    before = energy_counters(gpu)
+    assert joules_since(before, energy_counters(gpu)) == pytest.approx(2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=8))
-    assert Energy(gpu).source == ""
+    assert energy_counters(gpu) == {}
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert Energy(gpu).of(lambda: None) is None
+    assert energy_counters(gpu) == {}
 
 
 @pytest.fixture
@@ -221,7 +217,7 @@ OURS = ("--weights", "box.safetensors", "--methods", "tv", "--sizes", "16,24", "
 
 
 def test_the_command_tells_all_in_a_table_and_in_json(command, monkeypatch, tmp_path):
-    monkeypatch.setattr(probe, "POWERCAP", tmp_path)
+    monkeypatch.setattr(speed, "POWERCAP", tmp_path)
     code, out, err = command(*OURS, "--precision", "fp32,bf16", "--json")
     assert (code, err) == (0, "")
     told = json.loads(out)
@@ -266,4 +262,4 @@ def test_a_share_of_the_limit_is_not_invented():
     row = Speed("x", "", "", 1000, (2.0, 4.0), 5, 6.0, 0, 1e9)
     assert row.facts()["share_of_matrix_rate"] is None
     assert row.facts()["joules_per_megapixel"] == 6
-    assert row.megapixels == pytest.approx(1 / 3)
+    assert row.facts()["megapixels_per_second"] == pytest.approx(1 / 3)

@@ -13,8 +13,7 @@ from scipy.io import savemat
 
 import box_method
 from bench_box import write_pairs
-from denoisekit.bench.checksums import published
-from denoisekit.bench.sets import SAMPLE, SETS, data_folder
+from denoisekit.bench.datasets import DATASETS, SAMPLE, checksums, data_folder
 from denoisekit.cli import app as frame
 from denoisekit.metrics import PROTOCOLS, SRGB, find_protocol, psnr
 
@@ -76,7 +75,7 @@ def test_a_set_in_the_folder_of_data(bench):
     assert "6 files" in lines["set12"]
     assert "6 files" not in lines["kodak"]
     code, out, _ = bench("sets", "--json")
-    assert [json.loads(line)["id"] for line in out.splitlines()] == [info.id for info in SETS]
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [info.id for info in DATASETS]
 
 
 def test_the_sample_is_measured_at_once_and_named_so(bench, tmp_path):
@@ -155,11 +154,11 @@ def test_files_that_are_not_the_owners_are_told(bench, monkeypatch):
     code, out, err = bench("sets", "set12", "--data", "sets")
     assert code == 1
     lines = {line.split()[0]: line for line in out.splitlines()}
-    assert lines["01.png"].endswith(published("set12")["01.png"])
+    assert lines["01.png"].endswith(checksums("set12")["01.png"])
     assert "NOT the owner's" in lines["01.png"]
     assert "owner's" not in lines["03.png"]
     digest = hashlib.sha256(Path("sets/set12/01.png").read_bytes()).hexdigest()
-    monkeypatch.setattr("denoisekit.bench.checksums.PUBLISHED", Path())
+    monkeypatch.setattr("denoisekit.bench.datasets.CHECKSUMS", Path())
     Path("set12.sha256").write_text(f"{digest}  01.png\n{digest}  02.png\n")
     code, out, _ = bench("sets", "set12", "--data", "sets")
     assert code == 0

@@ -10,7 +10,7 @@ import re
 import numpy as np
 from PIL import Image
 
-from denoisekit.report.page import Cell, Exhibit, Page, number, section, table
+from denoisekit.report import Cell, Exhibit, Page, number, section, table
 
 RED, GREEN, BLUE, GOLD = (200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)
 HEIGHT, WIDTH = 96, 128
@@ -46,7 +46,7 @@ def page(names=("one", "two"), sections=()):
 def numbers():
     """Return a section with a table: b has the largest number, a the smallest."""
     rows = [
-        [Cell("c 10", picture=1), number(9.5, 2), Cell("x")],
+        [Cell("c 10", exhibit=1), number(9.5, 2), Cell("x")],
         [Cell("a 2"), number(-1, 2), Cell("z")],
         [Cell("b 1"), number(float("inf"), 2, best=True), Cell("y")],
     ]

@@ -13,12 +13,12 @@ from report_pages import data_of, decode
 import box_method
 from bench_box import candidates, material, write_pairs
 from denoisekit.bench.candidates import Candidate
+from denoisekit.bench.images import KeptImages
+from denoisekit.bench.page import Shown, bench_page, choose_images, keeper, most_detail, write_page
 from denoisekit.bench.results import Row
 from denoisekit.bench.run import Place, run
-from denoisekit.bench.shelf import Shelf, choose_pictures, most_detail
 from denoisekit.cli import app as frame
 from denoisekit.metrics import SRGB
-from denoisekit.report.bench_page import Shown, bench_page
 
 
 @pytest.fixture
@@ -93,11 +93,10 @@ def test_a_run_without_clean_pictures_has_no_page(weights, capsys):
     assert "pictures:" not in capsys.readouterr().err
 
 
-def test_what_a_killed_run_kept_is_not_denoised_again(bench, weights, monkeypatch):
+def test_what_a_killed_run_kept_is_not_denoised_again(weights):
     pictures = material(Path())
-    place = Place(Path("bench_box set"))
+    place = Place(Path("out"))
     chosen = candidates(weights)
-    shelf = Shelf(place, pictures)
 
     def stop(noisy):
         if len(box_method.CALLS) == 4:
@@ -106,47 +105,50 @@ def test_what_a_killed_run_kept_is_not_denoised_again(bench, weights, monkeypatc
 
     box_method.CALLS.clear()
     broken = [chosen[0], Candidate(chosen[1].id, chosen[1].facts, stop)]
+    keep = keeper(KeptImages(Path("kept")), pictures)
     with pytest.raises(KeyboardInterrupt):
-        run(pictures, broken, SRGB, place, workers=1, keep=shelf.keep)
-    again = Shelf(place, pictures)
-    run(pictures, chosen, SRGB, place, workers=1, keep=again.keep)
+        run(pictures, broken, SRGB, place, workers=1, keep=keep)
+    kept = KeptImages(Path("kept"))
+    results = run(pictures, chosen, SRGB, place, workers=1, keep=keeper(kept, pictures))
+    write_page(Path("page.html"), pictures, kept, results, chosen, SRGB, lossless=True)
     assert len(box_method.CALLS) == 6
-    for item in pictures.items:
+    assert not kept.folder.exists()
+    told = data_of(Path("page.html").read_text())["pictures"]
+    for item, shown in zip(pictures.items, told, strict=True):
         noisy, _ = pictures.read(item)
-        taken = again.take(chosen[1], item, noisy)
-        assert len(box_method.CALLS) == 6
-        wanted = chosen[1].run(noisy)
-        box_method.CALLS.pop()
-        np.testing.assert_allclose(taken, wanted, atol=1e-3)
-    # Another run in the same folder takes nothing from this one.
-    fresh = Shelf(Place(place.folder, overwrite=True), pictures)
-    fresh.take(chosen[1], item, noisy)
-    assert len(box_method.CALLS) == 7
+        wanted = chosen[1].run(noisy).clip(0, 1) * 255
+        np.testing.assert_allclose(decode(shown["sources"][2]), wanted, atol=0.6)
 
 
-def test_no_more_is_kept_than_there_is_room_for(weights, monkeypatch):
-    pictures = material(Path())
-    (_, box) = candidates(weights)
-    shelf = Shelf(Place(Path("out")), pictures)
-    noisy, _ = pictures.read(pictures.items[0])
-    monkeypatch.setattr("denoisekit.bench.shelf.MOST_BYTES", 3 * noisy.size * 2)
-    for item in pictures.items:
-        shelf.keep(box, item, noisy)
-    assert len(list(shelf.folder.iterdir())) == 3
+def test_another_run_takes_nothing_of_what_a_former_one_kept(bench):
+    KeptImages(Path("bench_pictures/pictures")).put("box.safetensors", "0", np.ones((24, 30, 3)))
+    assert bench("--lossless")[0] == 0
+    shown = data_of(Path("bench_pictures/report.html").read_text())["pictures"][0]
+    assert decode(shown["sources"][2]).mean() < 200
+
+
+def test_no_more_is_kept_than_there_is_room_for(tmp_path):
+    pixels = np.ones((24, 30, 3), np.float16)
+    kept = KeptImages(tmp_path, 3 * pixels.nbytes)
+    for index in range(6):
+        kept.put("a", str(index), pixels)
+    assert [kept.get("a", str(index)) is not None for index in range(6)] == [True] * 3 + [False] * 3
+    kept._path("a", "1").write_bytes(b"cut short")
+    assert kept.get("a", "1") is None
 
 
 def test_of_a_large_picture_the_part_with_most_detail_is_shown(weights, monkeypatch):
     picture = np.full((300, 400, 3), 0.5, np.float32)
     draw = np.random.default_rng(0)
     picture[200:260, 320:380] = draw.random((60, 60, 1))
-    top, left, height, width = most_detail(picture, 96)
-    assert (height, width) == (96, 96)
-    assert top <= 200
-    assert top + height >= 260
-    assert left <= 320
-    assert left + width >= 380
-    assert most_detail(picture[:50, :70], 96) == (0, 0, 50, 70)
-    monkeypatch.setattr("denoisekit.bench.shelf.SIDE", 16)
+    rows, columns = most_detail(picture, 96)
+    assert (rows.stop - rows.start, columns.stop - columns.start) == (96, 96)
+    assert rows.start <= 200
+    assert rows.stop >= 260
+    assert columns.start <= 320
+    assert columns.stop >= 380
+    assert most_detail(picture[:50, :70], 96) == (slice(0, 50), slice(0, 70))
+    monkeypatch.setattr("denoisekit.bench.page.SIDE", 16)
     assert frame.run(["bench", "--noisy", "noisy", "--clean", "clean", "--methods", "noisy"]) == 0
     first = data_of(Path("bench_pictures/report.html").read_text())["pictures"][0]
     assert (first["width"], first["height"]) == (16, 16)
@@ -174,10 +176,10 @@ def test_of_many_pictures_those_are_shown_that_tell_most():
         for picture, values in table.items()
         for value in [values[index]]
     ]
-    assert choose_pictures(rows, 5) == ["0", "2", "3", "5", "7"]
-    assert choose_pictures(rows, 8) == list(table)
+    assert choose_images(rows, 5) == ["0", "2", "3", "5", "7"]
+    assert choose_images(rows, 8) == list(table)
     rows[0] = row("noisy", "0", float("inf"))
-    assert len(choose_pictures(rows, 4)) == 4
+    assert len(choose_images(rows, 4)) == 4
 
 
 def results(ssim="gaussian", set="kodak", noise="gaussian:25/255"):

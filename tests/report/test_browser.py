@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from report_pages import BLUE, DOT, GOLD, GREEN, HEIGHT, RED, WIDTH, numbers, page
 
-from denoisekit.report.page import render
+from denoisekit.report import render
 
 pytestmark = pytest.mark.browser
 

@@ -15,23 +15,22 @@ from report_pages import data_of, decode
 
 import box_method
 from denoisekit.cli import app as frame
-from denoisekit.comparing import (
+from denoisekit.compare import (
     Choice,
+    Comparison,
     Crop,
-    Limits,
     Part,
     Result,
+    Settings,
     Skipped,
-    compare,
     middle_crop,
     parse_crop,
     spread_planes,
 )
-from denoisekit.comparing import run as run_module
+from denoisekit.engine.denoiser import load as load_weights
 from denoisekit.errors import UsageError
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.ranges import Range
-from denoisekit.report.compare_page import Way, compare_page
 
 PAGE = Path("a b_compare.html")
 
@@ -194,16 +193,16 @@ def test_what_takes_too_long_is_left_out(weights, monkeypatch):
     choices = [Choice(name, "box", str(weights), flop) for name, flop in costs.items()]
     timed = {"cheap": None, "slow": 50.0, "late": 0.1}
     loaded = []
-    monkeypatch.setattr("denoisekit.engine.timing.estimate_seconds", lambda *_: timed[loaded[-1]])
-    real = run_module.load
+    monkeypatch.setattr("denoisekit.compare.estimate_seconds", lambda *_: timed[loaded[-1]])
 
     def load(options, **more):
         loaded.append(next(name for name in costs if name not in loaded))
-        return real(options, **more)
+        return load_weights(options, **more)
 
     def go(seconds, clock):
         loaded.clear()
-        found = compare(part, choices, Range(0, 255), Limits(seconds), clock)
+        comparison = Comparison(Path("x"), part, Range(0, 255), Settings(seconds))
+        found = comparison.run(choices, clock)
         seen = []
         for one in found:
             seen.append((one.choice.id, isinstance(one, Result)))
@@ -211,7 +210,7 @@ def test_what_takes_too_long_is_left_out(weights, monkeypatch):
                 loaded.append("hopeless")  # passed over unloaded
         return seen
 
-    monkeypatch.setattr(run_module, "load", load)
+    monkeypatch.setattr("denoisekit.compare.load", load)
     still = itertools.repeat(0.0)
     assert go(10, lambda: next(still)) == [
         ("first", True),
@@ -243,12 +242,12 @@ def test_crops_and_planes():
 
 
 @pytest.mark.browser
-def test_planes_are_chosen_on_the_page(visit):
-    draw = np.random.default_rng(0)
-    noisy = [draw.random((32, 40, 1), np.float32) for _ in range(2)]
-    way = Way("box", [plane * 0.5 for plane in noisy], 30.0, 1.0, 2**20, "denoisekit denoise x", "")
-    tab = visit(compare_page("a", [way], noisy, (0, 4), [], noisy_score=20.0))
+def test_planes_are_chosen_on_the_page(run, visit):
+    np.save("stack.npy", picture(planes=5).astype(np.float32))
+    assert run(image="stack.npy")[0] == 0
+    tab = visit(Path("stack_compare.html").read_text())
     tab.select_option("#picture", label="plane 4")
     tab.wait_for_selector("#viewer[data-ready=yes]")
-    assert tab.text_content("#status").startswith("plane 4: left noisy, right box rank 1")
+    words = "plane 4: left noisy, right box.safetensors rank 1"
+    assert tab.text_content("#status").startswith(words)
     assert tab.locator("td .command button").inner_text() == "Copy"

@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 from report_pages import data_of, decode, flat, numbers, page
 
-from denoisekit.report import page as page_module
-from denoisekit.report.encoding import eight_bits, encode_alike, scale_of
-from denoisekit.report.page import Exhibit, Page, facts, render, section, table
-from denoisekit.report.plot import quality_against_time
+from denoisekit import report as page_module
+from denoisekit.report import (
+    Exhibit,
+    Page,
+    eight_bits,
+    encode_alike,
+    facts,
+    quality_against_time,
+    render,
+    scale_of,
+    section,
+    table,
+)
 
 
 def noise(side, count=2, sigma=40):
@@ -104,14 +113,15 @@ def test_numbers_are_sorted_by_their_values_not_their_words():
 
 def test_dark_and_stretched_pictures_are_shown_as_wide_as_they_are():
     draw = np.random.default_rng(2)
-    assert scale_of(draw.random((32, 32, 3))) == (0, 1)
+    assert scale_of(draw.random((32, 32, 3))) == ((0, 1), "")
     dark = 0.01 + 0.02 * draw.random((64, 64, 1))
-    low, high = scale_of(dark)
+    (low, high), words = scale_of(dark)
+    assert words.startswith(f" Shown from {low:.3g} to")
     assert (low, high) == pytest.approx((0.01, 0.03), abs=1e-3)
     shown = eight_bits(dark, (low, high))
     assert shown.shape == (64, 64)
     assert (shown.min(), shown.max()) == (0, 255)
-    assert scale_of(np.full((8, 8, 1), 0.1)) == (0.1, 1.1)
+    assert scale_of(np.full((8, 8, 1), 0.1))[0] == (0.1, 1.1)
     assert eight_bits(np.array([[[-1.0, 0.5, 2.0]]])).tolist() == [[[0, 128, 255]]]
 
 

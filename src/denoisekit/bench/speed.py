@@ -6,43 +6,61 @@ large matrices.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import math
+import platform
 import statistics
+import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from denoisekit.bench.candidates import NOISY, Candidate
-from denoisekit.bench.probe import Clock, Energy, matrix_rate, peak_memory
+from denoisekit.engine.device import cpu_model, describe_device, used_memory
 from denoisekit.errors import UsageError
-from denoisekit.ranges import Floats
+from denoisekit.methods.base import torch_dtype
 
 if TYPE_CHECKING:
     import torch
 
 LONG = 30.0
-"""Seconds after which a picture is not denoised once more, however few times it was."""
-
+"""Seconds after which an image is not denoised once more, however few times it was."""
 SHORT, MOST = 1.0, 100
 """Seconds for which it is denoised again and again, that counters of energy tell something,
 but not more often than so many times."""
-
 SMALLEST, LARGEST = 16, 16384
+
+MATRIX = {"cpu": 2048, "cuda": 8192, "mps": 4096}
+"""Side of the matrices that are multiplied: large enough that a larger one is no faster."""
+PRODUCTS, ENOUGH = 5, 1.0
+"""How often they are, unless that takes longer than so many seconds."""
+PERIOD = 0.002
+"""Seconds between two looks at memory."""
+POWERCAP = Path("/sys/class/powercap")
+"""Where Linux counts the energy of processors, readable by some users on some systems."""
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast a candidate denoised colour pictures of one size.
+    """How fast a candidate denoised colour images of one size.
 
     Attributes
     ----------
     candidate, device, precision : str
         Who, where, how; the last is empty where there is no network.
     size : int
-        Side of the picture, in pixels.
+        Side of the image, in pixels.
     seconds : tuple of float
         Of every repetition, after one that does not count.
     memory : int
@@ -65,30 +83,15 @@ class Speed:
     flop: int
     rate: float
 
-    @property
-    def median(self) -> float:
-        """Seconds of the middle repetition."""
-        return statistics.median(self.seconds)
-
-    @property
-    def megapixels(self) -> float:
-        """Megapixels a second."""
-        return self.size**2 / 1e6 / self.median
-
-    @property
-    def share(self) -> float | None:
-        """Part of the rate of matrix products that was reached; None: nothing was counted."""
-        return self.flop / self.median / self.rate if self.flop else None
-
     def facts(self) -> dict[str, Any]:
-        """Return it as JSON can say it."""
-        joules = None if self.joules is None else self.joules / (self.size**2 / 1e6)
+        """Return it as JSON can say it, with what follows from it."""
+        median, megapixels = statistics.median(self.seconds), self.size**2 / 1e6
         return {
             **asdict(self),
-            "median_seconds": self.median,
-            "megapixels_per_second": self.megapixels,
-            "joules_per_megapixel": joules,
-            "share_of_matrix_rate": self.share,
+            "median_seconds": median,
+            "megapixels_per_second": megapixels / median,
+            "joules_per_megapixel": None if self.joules is None else self.joules / megapixels,
+            "share_of_matrix_rate": self.flop / median / self.rate if self.flop else None,
         }
 
 
@@ -99,10 +102,10 @@ def measure_speed(
     *,
     repeats: int = 5,
     rates: dict[str, float] | None = None,
-    tell: Callable[[int], Any] | None = None,
+    on_progress: Callable[[int], Any] = lambda _: None,
     clock: Clock = time.perf_counter,
 ) -> list[Speed]:
-    """Measure every candidate on a random colour picture of every size.
+    """Measure every candidate on a random colour image of every size.
 
     Parameters
     ----------
@@ -111,14 +114,14 @@ def measure_speed(
     device : torch.device
         That device.
     sizes : sequence of int
-        Sides of the pictures, in pixels.
+        Sides of the images, in pixels.
     repeats : int
         How often each is timed at least, unless that takes longer than `LONG` seconds.
     rates : dict, optional
         Takes the rates of matrix products by precision: the best of those measured before and
-        after the pictures, and of what is there already.
-    tell : callable, optional
-        Called with how many pictures are done.
+        after the images, and of what is there already.
+    on_progress : callable
+        Called with how many images are done.
     clock : callable
         Gives seconds.
 
@@ -127,8 +130,11 @@ def measure_speed(
     UsageError
         Sizes or repeats make no sense.
     DenoisekitError
-        A picture cannot be denoised.
+        An image cannot be denoised.
     """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
     if repeats < 1:
         raise UsageError(f"{repeats} repetitions make no sense", "it is 1 or more")
     for size in sizes:
@@ -138,63 +144,172 @@ def measure_speed(
             )
     rates = {} if rates is None else rates
     candidates = [candidate for candidate in candidates if candidate.id != NOISY]
-    energy = Energy(device)
+    precisions = {candidate.facts.get("precision", "fp32") for candidate in candidates}
+
+    def measure_rates() -> None:
+        for precision in precisions:
+            rate = matrix_rate(device, precision, clock)
+            rates[precision] = max(rate, rates.get(precision, 0.0))
+
+    measure_rates()
+    products = {torch.ops.aten.addmm_: _added_product, torch.ops.aten.baddbmm_: _added_product}
     found: list[Speed] = []
-    _rate(rates, candidates, device, clock)
-    for candidate in candidates:
-        for size in sizes:
-            noisy = np.random.default_rng(0).random((size, size, 3), np.float32)
-            memory, flop = _first(candidate, noisy, device)
-            seconds, joules = _timed(candidate, noisy, repeats, energy, clock)
-            where, precision = (candidate.facts.get(name, "") for name in ("device", "precision"))
-            found.append(
-                Speed(candidate.id, where, precision, size, seconds, memory, joules, flop, 1.0)
-            )
-            if tell:
-                tell(len(found))
-    _rate(rates, candidates, device, clock)
-    return [replace(speed, rate=rates[speed.precision or "fp32"]) for speed in found]
-
-
-def _rate(
-    rates: dict[str, float], candidates: Sequence[Candidate], device: torch.device, clock: Clock
-) -> None:
-    """Measure what is not slowed down by what else the machine does now."""
-    for precision in {candidate.facts.get("precision", "fp32") for candidate in candidates}:
-        rate = matrix_rate(device, precision, clock)
-        rates[precision] = max(rate, rates.get(precision, 0.0))
-
-
-def _first(candidate: Candidate, noisy: Floats, device: torch.device) -> tuple[int, int]:
-    """Denoise for the first time, which sets things up; return bytes and operations."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    memory = peak_memory(device, lambda: candidate.run(noisy))
-    # Apart, because what counts may send torch another way, with other memory.
-    products = {torch.ops.aten.addmm_: _product, torch.ops.aten.baddbmm_: _product}
-    with FlopCounterMode(display=False, custom_mapping=products) as counter:
-        candidate.run(noisy)
-    return memory, int(counter.get_total_flops())
-
-
-def _product(_sum: Any, one: Sequence[int], other: Sequence[int], **_: Any) -> int:
-    """Return the operations of a product that is added to what is there; torch leaves it out."""
-    return 2 * math.prod(one) * other[-1]
-
-
-def _timed(
-    candidate: Candidate, noisy: Floats, repeats: int, energy: Energy, clock: Clock
-) -> tuple[tuple[float, ...], float | None]:
-    seconds: list[float] = []
-
-    def work() -> None:
+    for candidate, size in ((candidate, size) for candidate in candidates for size in sizes):
+        noisy = np.random.default_rng(0).random((size, size, 3), np.float32)
+        memory = peak_memory(device, partial(candidate.run, noisy))
+        # Apart, because what counts may send torch another way, with other memory.
+        with FlopCounterMode(display=False, custom_mapping=products) as counter:
+            candidate.run(noisy)
+        seconds: list[float] = []
+        before = energy_counters(device)
         while sum(seconds) < LONG and (
             len(seconds) < repeats or (sum(seconds) < SHORT and len(seconds) < MOST)
         ):
             began = clock()
             candidate.run(noisy)
             seconds.append(clock() - began)
+        joules = joules_since(before, energy_counters(device))
+        where, precision = (candidate.facts.get(name, "") for name in ("device", "precision"))
+        found.append(
+            Speed(
+                candidate.id,
+                where,
+                precision,
+                size,
+                tuple(seconds),
+                memory,
+                None if joules is None else joules / len(seconds),
+                int(counter.get_total_flops()),
+                1.0,
+            )
+        )
+        on_progress(len(found))
+    measure_rates()  # the better is not slowed down by what else the machine did
+    return [replace(speed, rate=rates[speed.precision or "fp32"]) for speed in found]
 
-    joules = energy.of(work)
-    return tuple(seconds), None if joules is None else joules / len(seconds)
+
+def _added_product(_sum: Any, one: Sequence[int], other: Sequence[int], **_: Any) -> int:
+    """Return the operations of a product that is added to what is there; torch leaves it out."""
+    return 2 * math.prod(one) * other[-1]
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Return what figures of speed depend on, and the date."""
+    import torch
+
+    energy = "RAPL" if device.type == "cpu" else "NVML"
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": cpu_model(),
+        "threads": torch.get_num_threads(),
+        "device": describe_device(device),
+        "os": platform.platform(),
+        "torch": torch.__version__,
+        "energy": energy if energy_counters(device) else None,
+    }
+
+
+def matrix_rate(device: torch.device, precision: str, clock: Clock = time.perf_counter) -> float:
+    """Return the floating-point operations a second of the best of some matrix products.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where.
+    precision : str
+        ``fp32``, ``bf16`` or ``fp16``. On CUDA fp32 is TF32, as it is in convolutions.
+    clock : callable
+        Gives seconds.
+    """
+    import torch
+
+    side = MATRIX[device.type]
+    kept = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else kept)
+    try:
+        one = torch.rand(side, side, device=device).to(torch_dtype(precision))
+        (one @ one)[0, 0].item()
+        seconds: list[float] = []
+        while len(seconds) < PRODUCTS and sum(seconds) < ENOUGH:
+            began = clock()
+            (one @ one)[0, 0].item()  # reading a number waits for a GPU
+            seconds.append(clock() - began)
+    finally:
+        torch.set_float32_matmul_precision(kept)
+    return 2 * side**3 / min(seconds)
+
+
+def peak_memory(device: torch.device, work: Callable[[], Any]) -> int:
+    """Run something and return the most bytes it took beside those that were taken before.
+
+    On CUDA these are bytes of the device that torch gave out, elsewhere of the process.
+    """
+    import torch
+
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return int(torch.cuda.max_memory_allocated(device)) - before
+    gc.collect()
+    if sys.platform == "linux":  # hand what is free within the process back: it counts anew
+        with suppress(OSError, AttributeError):  # another C library than GNU's
+            ctypes.CDLL(None).malloc_trim(0)
+    seen, ended = [used_memory()], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(PERIOD):
+            seen.append(used_memory())
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        work()
+    finally:
+        ended.set()
+        thread.join()
+    return int(max(*seen, used_memory()) - seen[0])
+
+
+Counters = dict[str, tuple[int, int]]
+"""Microjoules by a name, and where they begin again."""
+
+
+def energy_counters(device: torch.device) -> Counters:
+    """Return what counts the energy of a device, where the machine tells of it.
+
+    For a CPU all processors that this user may read (RAPL), for an NVIDIA GPU the GPU
+    alone (NVML); empty: nobody tells.
+    """
+    import torch
+
+    found: Counters = {}
+    if device.type == "cpu":
+        for folder in sorted(POWERCAP.glob("intel-rapl:*")):  # AMD's are called so too
+            names = ("energy_uj", "max_energy_range_uj")
+            # With another colon it is a part of a processor.
+            with suppress(OSError, ValueError):
+                if folder.name.count(":") == 1:
+                    count, most = (int((folder / name).read_text()) for name in names)
+                    found[folder.name] = count, most
+        return found
+    with suppress(ImportError):
+        import pynvml
+
+        # A driver, GPU or torch may not tell.
+        with suppress(pynvml.NVMLError, AttributeError):
+            pynvml.nvmlInit()
+            name = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+            handle = pynvml.nvmlDeviceGetHandleByUUID(name)
+            found[name] = 1000 * int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)), 0
+    return found
+
+
+def joules_since(before: Counters, after: Counters) -> float | None:
+    """Return the joules between two looks at `energy_counters`; None: nobody tells."""
+    spent = 0
+    for name, (count, most) in before.items():
+        # A counter that has reached its end begins again at 0.
+        now = after[name][0]
+        spent += now - count + (most if now < count else 0)
+    return spent / 1e6 if before else None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from denoisekit.atomic import Claim, write_synced
+from denoisekit.atomic import write_synced
 from denoisekit.cli import render
 from denoisekit.cli.shared import (
     Axes,
@@ -20,12 +20,10 @@ from denoisekit.cli.shared import (
     end_batch,
     split,
 )
-from denoisekit.errors import OutputError, UsageError
+from denoisekit.errors import DenoisekitError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from denoisekit.comparing import Part
+    from denoisekit.compare import Comparison
 
 EPILOG = (
     "Examples:\n\n"
@@ -74,14 +72,23 @@ def compare(
     ] = False,
 ) -> None:
     """Denoise a part of an image in several ways, rank them, and show all on one page."""
-    from denoisekit.cli.compare_view import Speaker
-    from denoisekit.comparing import Limits, choices_here, choices_named
+    from denoisekit.compare import (
+        Comparison,
+        Part,
+        Result,
+        Settings,
+        choices_here,
+        choices_named,
+        middle_crop,
+        parse_crop,
+        spread_planes,
+    )
     from denoisekit.engine.signal import find_signal
     from denoisekit.formats import check_output, claim_output, open_image
     from denoisekit.options import parse_time
     from denoisekit.ranges import parse_range
 
-    page = output or image.with_name(f"{image.stem}_compare.html")
+    page, silent = output or image.with_name(f"{image.stem}_compare.html"), quiet or as_json
     if page.suffix.lower() not in {"", ".html", ".htm"}:
         raise UsageError(
             f"{page}: compare writes a page (HTML), not a picture",
@@ -93,51 +100,77 @@ def compare(
     choices = named or choices_here()
     if not choices:
         raise UsageError("no weights are here to compare", "see denoisekit weights list")
-    limits = Limits(None if named else seconds, device, precision, range)
+    settings = Settings(None if named else seconds, device, precision, range, axes)
     reader = open_image(image, axes)
     claim = claim_output(page, overwrite=overwrite)
     try:
-        part = _part(reader, crop, plane)
+        info = reader.info
+        for one in plane or []:
+            if not 0 <= one < info.planes:
+                raise UsageError(
+                    f"the image has no plane {one}", f"it has {info.planes}, from 0 on"
+                )
+        size = info.width, info.height
+        where = parse_crop(crop, *size) if crop else middle_crop(*size)
+        planes = tuple(dict.fromkeys(plane)) if plane else spread_planes(info.planes)
+        part = Part(reader, where, planes)
         scale = find_signal(parse_range(range), reader).scale
-        speaker = Speaker(image, reader.info, part, scale, quiet or as_json)
-        results, skipped = speaker.run(choices, limits)
-        _write(claim, speaker.page(results, skipped, limits, axes, lossless))
+        comparison = Comparison(image, part, scale, settings)
+        if str(part) and not silent:
+            options = "--crop and --plane" if info.planes > 1 else "--crop"
+            render.err(f"comparing {part}; see {options}")
+        with render.progress(image.name, len(choices), "results", silent) as bar:
+            for done, found in enumerate(comparison.run(choices), 1):
+                if not isinstance(found, Result):
+                    bar.note(f"left out {found.choice.id}: {found.reason}")
+                bar.update(done)
+        bugs = [one.bug for one in comparison.skipped if one.bug]
+        for bug in bugs:
+            render.failure(image, bug, as_json=False)
+        if not comparison.results:
+            if bugs:
+                raise bugs[0]
+            hint = "name what to run with --methods or --weights"
+            raise DenoisekitError("nothing could be run: " + comparison.skipped[0].reason, hint)
+        comparison.rank()
+        if comparison.noisy_score > comparison.results[0].score and not silent:
+            render.err("note: by the score the noisy image itself is better than any result")
+        try:
+            write_synced(claim.part, comparison.page(lossless=lossless).encode())
+            claim.put()
+        except OSError as error:
+            raise OutputError(f"cannot write {page}: {error.strerror or error}") from error
     finally:
         claim.close()
         reader.close()
     if as_json:
-        render.json_line(speaker.facts(results, skipped, page, limits, axes))
+        render.json_line({"input": image, "page": page, **comparison.facts()})
     else:
-        speaker.table(results, page, limits, axes)
+        _show(comparison, page, quiet=quiet)
     if open_page:
-        _open(page)
-    end_batch([one.bug.exit_code for one in skipped if one.bug])
+        import webbrowser
+
+        if not webbrowser.open(page.resolve().as_uri()):
+            render.err(f"note: no browser could be opened; open {page} yourself")
+    end_batch([bug.exit_code for bug in bugs])
 
 
-def _part(reader: Any, crop: str | None, planes: Sequence[int] | None) -> Part:
-    from denoisekit.comparing import Part, middle_crop, parse_crop, spread_planes
-
-    info = reader.info
-    for plane in planes or []:
-        if not 0 <= plane < info.planes:
-            raise UsageError(f"the image has no plane {plane}", f"it has {info.planes}, from 0 on")
-    where = (
-        parse_crop(crop, info.width, info.height) if crop else middle_crop(info.width, info.height)
-    )
-    chosen = tuple(dict.fromkeys(planes)) if planes else spread_planes(info.planes)
-    return Part(reader, where, chosen)
-
-
-def _write(claim: Claim, html: str) -> None:
-    try:
-        write_synced(claim.part, html.encode())
-        claim.put()
-    except OSError as error:
-        raise OutputError(f"cannot write {claim.path}: {error.strerror or error}") from error
-
-
-def _open(path: Path) -> None:
-    import webbrowser
-
-    if not webbrowser.open(path.resolve().as_uri()):
-        render.err(f"note: no browser could be opened; open {path} yourself")
+def _show(comparison: Comparison, page: Path, *, quiet: bool) -> None:
+    """Show the ranks."""
+    rows = [
+        (
+            str(rank),
+            result.choice.id,
+            f"{result.score:.2f}",
+            f"{result.seconds:.1f} s",
+            f"{result.memory / 2**20:.0f} MiB",
+        )
+        for rank, result in enumerate(comparison.results, 1)
+    ]
+    rows.append(("", "noisy", f"{comparison.noisy_score:.2f}", "", ""))
+    columns = ("rank", "result", "score", "time", "memory")
+    render.table(columns, rows, comparison.image.name)
+    render.out(f"page: {page}")
+    command = comparison.command(comparison.results[0].choice)
+    if command and not quiet:
+        render.err(f"for the first: {command}")
