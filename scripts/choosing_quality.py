@@ -19,10 +19,9 @@ import numpy as np
 
 from denoisekit.auto import Chooser
 from denoisekit.bench.images import paired_images
-from denoisekit.engine.denoiser import load, on_unit
+from denoisekit.engine.denoiser import load
 from denoisekit.engine.tiling import Floats
 from denoisekit.formats.raw_array import ArrayReader
-from denoisekit.image import Pixels
 from denoisekit.metrics import find_protocol
 from denoisekit.options import Options, Strength
 from denoisekit.pairs import find_files
@@ -49,13 +48,9 @@ def eight_bit(pixels: Floats) -> Floats:
 
 def by_itself(chooser: Chooser, noisy: Floats) -> tuple[Floats, dict[str, float]]:
     """Denoise as the command does; return the estimates too."""
-    denoised = np.empty_like(noisy)
-
-    def write(_plane: int, top: int, rows: Pixels) -> None:
-        denoised[top : top + len(rows)] = rows
-
-    report = chooser.run(ArrayReader(noisy, "YXS"), write)
-    return denoised, dict(report.estimates)
+    run = chooser.run(ArrayReader(noisy, "YXS"))
+    denoised = np.concatenate([rows for _, _, rows in run])
+    return denoised, dict(run.estimates)
 
 
 def measure(chooser: Chooser, noisy: Floats, clean: Floats) -> tuple[Row, dict[str, float]]:
@@ -63,7 +58,7 @@ def measure(chooser: Chooser, noisy: Floats, clean: Floats) -> tuple[Row, dict[s
     psnr = find_protocol("srgb").measure
     row: Row = {"noisy": psnr(clean, noisy)["psnr"]}
     for denoiser in chooser.candidates:
-        name, way = denoiser.weights.id, on_unit(denoiser)
+        name, way = denoiser.weights.id, denoiser.on_unit()
         for text, strength in STRENGTHS.items():
             way.options = replace(way.options, strength=strength)
             began = time.process_time()

@@ -11,7 +11,9 @@ from types import ModuleType
 
 import numpy as np
 
+from denoisekit.engine.run import Report, Run
 from denoisekit.engine.signal import Channel, Signal
+from denoisekit.engine.tiling import Piece
 from denoisekit.engine.view import View
 from denoisekit.limits import Limits
 
@@ -88,6 +90,22 @@ def assert_limits_are_true(
                     f"align={limits.align} is more than needed along {axis}: "
                     f"tiles at offset {limits.align // prime} are right too"
                 )
+
+
+def on_pieces(fn: Callable[..., np.ndarray]) -> Callable[[Piece], np.ndarray]:
+    """Return what runs a network of tiles and their draws as tiling asks for it."""
+
+    def run(piece: Piece) -> np.ndarray:
+        keep = piece.keep
+        return fn(piece.noisy, piece.draws)[:, keep.top : keep.bottom, keep.left : keep.right]
+
+    return run
+
+
+def finished(run: Run) -> tuple[np.ndarray, Report]:
+    """Return the rows of all planes, one below the other, and the report."""
+    rows = np.concatenate([rows for _, _, rows in run])
+    return rows, run.report()
 
 
 def view_of(reader, scale):

@@ -20,6 +20,7 @@ from denoisekit.errors import UsageError, WeightsError
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.options import Options
 from denoisekit.weights import LoadedWeights, find_entry, load_manifest
+from helpers import finished
 
 
 @pytest.fixture(autouse=True)
@@ -52,13 +53,13 @@ def picture(*shape, dtype=np.uint8):
 
 def test_what_keeps_the_picture_is_chosen_and_does_it_as_it_does_alone():
     made, noisy = chooser(0.7, 1.0, 1.1), picture(96, 120, 3)
-    reports = [run(ArrayReader(noisy, None), lambda *_: None) for run in (made.run, made.run)]
+    reports = [finished(made.run(ArrayReader(noisy, None)))[1] for _ in range(2)]
     names = [[name for name, _ in report.estimates] for report in reports]
     assert names[0] == names[1] == ["box.1.0", "box.1.1", "box.0.7"]
     assert reports[0].weights == "box.1.0"
     assert reports[0].estimates == reports[1].estimates
     np.testing.assert_array_equal(made(noisy), box(1.0)(noisy))
-    assert box(1.0, range="0,1").run(ArrayReader(noisy, None), lambda *_: None).estimates == ()
+    assert box(1.0, range="0,1").run(ArrayReader(noisy, None)).estimates == ()
 
 
 @pytest.mark.parametrize(
@@ -74,13 +75,13 @@ def test_what_keeps_the_picture_is_chosen_and_does_it_as_it_does_alone():
 def test_only_colour_pictures_are_tried(noisy, options):
     made = chooser(0.7, 1.0, **options)
     axes = "YXS" if noisy.shape[-1] == 5 else None
-    report = made.run(ArrayReader(noisy, axes), lambda *_: None)
+    _, report = finished(made.run(ArrayReader(noisy, axes)))
     assert (report.weights, report.estimates) == ("box.0.7", ())
 
 
 def test_where_there_is_one_nothing_is_tried():
     box_method.CALLS.clear()
-    report = chooser(0.7).run(ArrayReader(picture(64, 64, 3), None), lambda *_: None)
+    _, report = finished(chooser(0.7).run(ArrayReader(picture(64, 64, 3), None)))
     assert (report.weights, report.estimates) == ("box.0.7", ())
     assert len(box_method.CALLS) == 1
 

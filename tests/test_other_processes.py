@@ -13,7 +13,6 @@ import pytest
 
 import denoisekit
 from denoisekit.auto import Chooser
-from denoisekit.engine.denoiser import on_unit
 from denoisekit.fitting import Fit, FitOptions
 from processes import CONTEXT, launch
 
@@ -49,7 +48,7 @@ def test_a_copy_by_value_shares_nothing_that_changes(denoiser):
 
 
 def test_trying_on_parts_takes_no_second_network(denoiser):
-    assert on_unit(denoiser).network is denoiser.network
+    assert denoiser.on_unit().network is denoiser.network
 
 
 def test_what_holds_a_denoiser_is_copied_too(denoiser):

@@ -8,8 +8,8 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from denoisekit.engine.denoiser import Denoiser, Report, load, on_unit
-from denoisekit.engine.run import WriteRows
+from denoisekit.engine.denoiser import Denoiser, load
+from denoisekit.engine.run import Run
 from denoisekit.engine.tiling import Floats
 from denoisekit.engine.view import View
 from denoisekit.errors import WeightsError
@@ -56,20 +56,17 @@ class Chooser:
     def run(
         self,
         reader: Reader,
-        write: WriteRows,
         *,
         on_progress: Callable[[float], None] | None = None,
         reserved: int = 0,
-    ) -> Report:
+    ) -> Run:
         """Denoise an open image; see `Denoiser.run`."""
         estimates = self.estimates(reader)
         denoiser = estimates[0][0] if estimates else self.default
-        report = denoiser.run(reader, write, on_progress=on_progress, reserved=reserved)
-        return replace(
-            report,
-            warnings=(*self._missed, *report.warnings),
-            estimates=tuple((one.weights.id, expected) for one, expected in estimates),
-        )
+        run = denoiser.run(reader, on_progress=on_progress, reserved=reserved)
+        run.warnings += self._missed
+        run.estimates = tuple((one.weights.id, expected) for one, expected in estimates)
+        return run
 
     def estimates(self, reader: Reader) -> list[tuple[Denoiser, float]]:
         """Return what each candidate is expected to reach, PSNR in dB, the best first.
@@ -78,7 +75,7 @@ class Chooser:
         """
         if not self._suited(reader.info) or len(self.candidates) == 1:
             return []
-        ways = [partial(on_unit(denoiser), axes="YXS") for denoiser in self.candidates]
+        ways = [partial(denoiser.on_unit(), axes="YXS") for denoiser in self.candidates]
         crops = list(self._boxes(reader))
         _, expected = estimate_psnr(crops, [[way(crop) for crop in crops] for way in ways], ways)
         found = zip(self.candidates, expected, strict=True)

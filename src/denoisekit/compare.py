@@ -19,7 +19,7 @@ import numpy as np
 from denoisekit.baselines import BASELINES
 from denoisekit.bench.candidates import check_once, named, through
 from denoisekit.bench.speed import peak_memory
-from denoisekit.engine.denoiser import load, on_unit
+from denoisekit.engine.denoiser import load
 from denoisekit.engine.device import describe_device, resolve_device
 from denoisekit.engine.timing import estimate_seconds, measure_work
 from denoisekit.errors import InternalError, UsageError, as_error, find_by_id, printable
@@ -428,16 +428,14 @@ class Comparison:
                     return Skipped(choice, _too_long(expected))
 
             def again(noisy: Floats) -> Floats:
-                return through(on_unit(denoiser), noisy, colour=info.colour == "rgb")
+                return through(denoiser.on_unit(), noisy, colour=info.colour == "rgb")
 
             def denoise() -> list[Floats]:
                 shape = (info.planes, info.height, info.width, info.samples)
                 pixels = np.empty(shape, info.dtype)
 
-                def write(plane: int, top: int, rows: Pixels) -> None:
+                for plane, top, rows in denoiser.run(self.part):
                     pixels[plane, top : top + len(rows)] = rows
-
-                denoiser.run(self.part, write)
                 return self._on_unit(pixels)
 
             device = denoiser.device

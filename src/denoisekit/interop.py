@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,6 @@ import numpy.typing as npt
 from denoisekit.errors import InputError, UsageError
 from denoisekit.formats.raw_array import ArrayReader, as_stored, describe_array
 from denoisekit.image import Colour, ImageInfo, Metadata, Pixels, Reader
-
-if TYPE_CHECKING:
-    from denoisekit.engine.run import WriteRows
 
 Array = TypeVar("Array")
 """An array of any kind that `hold` knows."""
@@ -90,9 +87,11 @@ class Held:
         return ArrayReader(self.array, self.axes, mask=self.mask, info=self.info)
 
 
-def denoise_array(
-    run: Callable[[Reader, WriteRows], object], noisy: Array, axes: str | None
-) -> Array:
+Run = Callable[[Reader], Iterable[tuple[int, int, Pixels]]]
+"""What denoises an open image: yields plane, top row, and rows."""
+
+
+def denoise_array(run: Run, noisy: Array, axes: str | None) -> Array:
     """Denoise an array of any kind with what denoises open images.
 
     Parameters
@@ -114,16 +113,13 @@ def denoise_array(
     return result
 
 
-def denoise_held(run: Callable[[Reader, WriteRows], object], held: Held) -> npt.NDArray[Any]:
+def denoise_held(run: Run, held: Held) -> npt.NDArray[Any]:
     """Denoise what `hold` returned; return its array anew."""
     reader = held.reader()
     info = reader.info
     denoised = np.empty((info.planes, info.height, info.width, info.samples), info.dtype)
-
-    def write(plane: int, top: int, rows: Pixels) -> None:
+    for plane, top, rows in run(reader):
         denoised[plane, top : top + len(rows)] = rows
-
-    run(reader, write)
     # Another byte order than the machine's is kept too.
     stored = np.ascontiguousarray(as_stored(denoised, info), held.array.dtype)
     if held.mask is not None:

@@ -16,6 +16,7 @@ from denoisekit.engine.denoiser import Denoiser
 from denoisekit.errors import UsageError
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.options import Options
+from helpers import finished
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def test_type_transparency_and_holes_stay():
 @pytest.mark.parametrize("strength", [1.0, "auto"])
 def test_the_report_says_what_came_back(strength):
     reader = ArrayReader(stripes(64, 64), None)
-    report = box(strength=strength, range="0,1").run(reader, lambda *_: None)
+    _, report = finished(box(strength=strength, range="0,1").run(reader))
     if strength == "auto":
         assert 0.5 < report.returned <= 1
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 
 from denoisekit.draws import Draws
 from denoisekit.engine.device import choose_plan
-from denoisekit.engine.tiling import plan_tiles, run_tiled, spread_boxes
+from denoisekit.engine.tiling import plan_tiles, run_tiled, self_ensemble, spread_boxes
 from denoisekit.errors import OutOfMemory
-from denoisekit.methods.base import Limits, Traits
+from denoisekit.limits import Limits
+from denoisekit.methods.base import Traits
+from helpers import on_pieces
 
 SIZES = st.integers(1, 300)
 LIMITS = st.builds(
@@ -31,7 +34,7 @@ LIMITS = st.builds(
 def test_boxes_are_alike_and_cores_partition_the_image(height, width, limits, side):
     plan = plan_tiles(height, width, limits, (side, side))
     cover = np.zeros(plan.padded, int)
-    tiles = [t for band in plan.bands() for t in band.tiles()]
+    tiles = [t for band in plan.bands() for t in band]
     for t in tiles:
         cover[t.core.top : t.core.bottom, t.core.left : t.core.right] += 1
         assert (t.read.height, t.read.width) == plan.largest_read
@@ -64,7 +67,8 @@ def test_what_all_boxes_agree_on_comes_back_as_it_is(height, width, limits, ense
     def rows(top, bottom):
         return image[top:bottom]
 
-    bands = list(run_tiled(network, rows, plan, draws=draws, ensemble=ensemble))
+    run = on_pieces(network)
+    bands = list(run_tiled(partial(self_ensemble, run) if ensemble else run, rows, plan, draws))
     ends = [(top, top + len(band)) for top, band in bands]
     assert ends[0][0] == 0
     assert ends[-1][1] == height
@@ -81,7 +85,8 @@ def test_what_boxes_disagree_on_is_mixed_without_a_seam():
     def network(noisy, place):
         return np.full_like(noisy, next(answers))
 
-    bands = run_tiled(network, lambda a, b: np.zeros((b - a, 200, 1), np.float32), plan)
+    zeros = lambda a, b: np.zeros((b - a, 200, 1), np.float32)  # noqa: E731
+    bands = run_tiled(on_pieces(network), zeros, plan, Draws())
     result = np.concatenate([band for _, band in bands])[..., 0]
     across = np.abs(np.diff(result, axis=1)).max()
     down = np.abs(np.diff(result, axis=0)).max()
@@ -94,11 +99,16 @@ def test_what_boxes_disagree_on_is_mixed_without_a_seam():
 
 def test_memory_makes_boxes_smaller_but_never_more_than_it_must():
     traits = Traits(Limits(2, 2, 8, native=256, blend=16), 1.0, {"fp32": 1000.0})
-    assert choose_plan(2000, 2000, traits, "fp32", 10**9).tile == (256, 256)
-    assert choose_plan(2000, 2000, traits, "fp32", 40 * 10**6).tile == (128, 128)
+
+    def read(height, width, memory):
+        plan, _ = choose_plan(height, width, traits, "fp32", memory, 4)
+        return plan.largest_read
+
+    assert read(2000, 2000, 10**9) == (256, 256)
+    assert read(2000, 2000, 60 * 10**6) == (128, 128)
     with pytest.raises(OutOfMemory):
-        choose_plan(2000, 2000, traits, "fp32", 10**6)
-    assert choose_plan(200, 100, traits, "fp32", 10**9).count == 1
+        read(2000, 2000, 10**6)
+    assert read(200, 100, 10**9) == (200, 100)
 
 
 @settings(deadline=None)

@@ -161,8 +161,9 @@ def test_an_overflowing_tile_is_computed_again_in_fp32_and_reported(monkeypatch)
     np.testing.assert_array_equal(denoiser(noisy), expected)
     from denoisekit.formats.raw_array import ArrayReader
 
-    report = denoiser.run(ArrayReader(noisy, None), lambda *_: None)
-    assert report.warnings == ("a tile overflowed in bf16 and was computed again in fp32",)
+    run = denoiser.run(ArrayReader(noisy, None))
+    assert list(run)
+    assert run.report().warnings == ("a tile overflowed in bf16 and was computed again in fp32",)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -264,7 +265,7 @@ def test_progress_ends_at_the_pixels_of_the_image(shape, ensemble):
     for _ in range(2):
         done.clear()
         reader = ArrayReader(picture(*shape), None)
-        denoiser.run(reader, lambda *_: None, on_progress=done.append)
+        assert list(denoiser.run(reader, on_progress=done.append))
     assert done == sorted(done)
     assert len(done) > 5
     info = reader.info
@@ -282,12 +283,11 @@ def test_one_denoiser_serves_threads_and_mixes_nothing():
 
     def one(image):
         steps, out = [0.0], np.empty_like(image)
-        report = made.run(
-            ArrayReader(image, None),
-            lambda _, top, rows: out.__setitem__(slice(top, top + len(rows)), rows),
-            on_progress=steps.append,
-        )
+        run = made.run(ArrayReader(image, None), on_progress=steps.append)
+        for _, top, rows in run:
+            out[top : top + len(rows)] = rows
         assert steps == sorted(steps)
+        report = run.report()
         return report, max(steps), out.tobytes()
 
     alone = [one(image) for image in images]

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import islice, pairwise
 
 import numpy as np
@@ -16,15 +17,15 @@ from hypothesis import strategies as st
 from denoisekit.draws import Draws
 from denoisekit.engine.tiling import (
     ROWS_AT_ONCE,
-    choose_tile,
+    Box,
+    Piece,
     plan_tiles,
     reflect_index,
     run_tiled,
     self_ensemble,
 )
-from denoisekit.errors import OutOfMemory
 from denoisekit.limits import Limits
-from helpers import assert_limits_are_true
+from helpers import assert_limits_are_true, on_pieces
 
 SIZES = st.integers(1, 70)
 TILES = st.tuples(st.integers(1, 80), st.integers(1, 80))
@@ -75,11 +76,18 @@ def whole_image(fn, image: np.ndarray, limits: Limits) -> np.ndarray:
     return answer.transpose(1, 2, 0)[:height, :width]
 
 
-def tiled_image(fn, image: np.ndarray, limits: Limits, tile, **options) -> np.ndarray:
+def tiled_image(fn, image: np.ndarray, limits: Limits, tile, ensemble=False) -> np.ndarray:
     plan = plan_tiles(*image.shape[:2], limits, tile)
-    bands = list(run_tiled(fn, lambda top, bottom: image[top:bottom], plan, **options))
+    run = on_pieces(fn)
+    if ensemble:
+        run = partial(self_ensemble, on_pieces(fn))
+    bands = list(run_tiled(run, lambda top, bottom: image[top:bottom], plan, Draws()))
     assert [top for top, _ in bands] == [0, *np.cumsum([len(rows) for _, rows in bands])[:-1]]
     return np.concatenate([rows for _, rows in bands])
+
+
+def whole_piece(pixels: np.ndarray) -> Piece:
+    return Piece(pixels, Draws(), Box(0, 0, *pixels.shape[1:]))
 
 
 def random_image(height: int, width: int, seed: int = 1) -> np.ndarray:
@@ -95,7 +103,7 @@ def test_cores_partition_the_padded_image_and_reads_hold_the_halo(height, width,
     padded_height, padded_width = plan.padded
     assert height <= padded_height < height + math.lcm(limits.multiple_of, limits.align)
     cover = np.zeros(plan.padded, int)
-    tiles = [t for band in plan.bands() for t in band.tiles()]
+    tiles = [t for band in plan.bands() for t in band]
     for t in tiles:
         cover[t.core.top : t.core.bottom, t.core.left : t.core.right] += 1
         assert t.read.top == 0 or t.read.top <= t.core.top - limits.halo
@@ -119,67 +127,17 @@ def test_cores_partition_the_padded_image_and_reads_hold_the_halo(height, width,
     )
 
 
-@given(SIZES, SIZES, LIMITS, st.integers(1, 4000))
-def test_chosen_tile_fits_and_no_square_reads_less(height, width, limits, max_pixels):
-    grid = math.lcm(limits.multiple_of, limits.align)
-    squares = [
-        plan
-        for size in range(grid, max(height, width) + grid, grid)
-        for plan in [plan_tiles(height, width, limits, (size, size))]
-        if math.prod(plan.largest_read) <= max_pixels
-    ]
-    smallest = plan_tiles(height, width, limits, (1, 1))
-    if math.prod(smallest.largest_read) > max_pixels:
-        with pytest.raises(OutOfMemory) as caught:
-            choose_tile(height, width, limits, max_pixels)
-        assert caught.value.hint
-        return
-    chosen = plan_tiles(height, width, limits, choose_tile(height, width, limits, max_pixels))
-    assert math.prod(chosen.largest_read) <= max_pixels
-    assert chosen.read_pixels <= min(plan.read_pixels for plan in squares)
-
-
-@settings(max_examples=40)
-@given(st.integers(1, 40), st.integers(1, 40), LIMITS, st.integers(1, 3000))
-def test_chosen_tile_is_the_cheapest_of_all(height, width, limits, max_pixels):
-    plans = [
-        plan_tiles(height, width, limits, (tall, wide))
-        for tall in range(1, height + 1)
-        for wide in range(1, width + 1)
-    ]
-    fitting = [p for p in plans if math.prod(p.largest_read) <= max_pixels]
-    if fitting:
-        chosen = plan_tiles(height, width, limits, choose_tile(height, width, limits, max_pixels))
-        least = min((p.read_pixels, p.count) for p in fitting)
-        assert (chosen.read_pixels, chosen.count) == least
-
-
-def test_chosen_tile_keeps_the_band_in_bounds():
-    limits = Limits(32, 32, 160)
-    free = plan_tiles(5000, 20000, limits, choose_tile(5000, 20000, limits, 4_000_000))
-    tile = choose_tile(5000, 20000, limits, 4_000_000, max_band_pixels=12_000_000)
-    bound = plan_tiles(5000, 20000, limits, tile)
-    assert free.largest_read[0] * free.padded[1] > 12_000_000
-    assert bound.largest_read[0] * bound.padded[1] <= 12_000_000
-    with pytest.raises(OutOfMemory):
-        choose_tile(5000, 20000, limits, 4_000_000, max_band_pixels=1_000_000)
-
-
 def test_a_tile_as_large_as_the_image_is_the_whole_image():
     plan = plan_tiles(50, 70, Limits(32, 32, 160), (50, 10**9))
     assert plan.count == 1
     assert plan.largest_read == plan.padded == (64, 96)
-    assert choose_tile(50, 70, Limits(32, 32, 160), 64 * 96) == (64, 96)
 
 
-def test_a_gigapixel_plan_makes_only_the_bands_asked_for():
-    limits = Limits(1, 1, 29)
-    plan = plan_tiles(2**31, 40_000, limits, (1, 512))
-    assert plan.count == 2**31 * 79
+def test_the_first_bands_of_a_gigapixel_are_there_at_once():
+    plan = plan_tiles(31_623, 31_623, Limits(1, 1, 29), (1, 512))
+    assert plan.count == 31_623 * 62
     first, second = islice(plan.bands(), 2)
-    assert (first.core_bottom, second.core_top, second.read_bottom) == (1, 1, 31)
-    tile = choose_tile(31_623, 31_623, limits, 10**6)
-    assert math.prod(plan_tiles(31_623, 31_623, limits, tile).largest_read) <= 10**6
+    assert (first[0].core.bottom, second[0].core.top, second[0].read.bottom) == (1, 1, 31)
 
 
 def test_sizes_below_one_are_refused():
@@ -208,7 +166,9 @@ def test_geometry_and_tiles_need_no_torch():
 def test_tiled_equals_whole_on_any_size_and_tile(height, width, tile, ensemble):
     image = random_image(height, width)
     expected = whole_image(
-        (lambda t: self_ensemble(pooling_net, t, Draws())) if ensemble else pooling_net,
+        (lambda t: self_ensemble(on_pieces(pooling_net), whole_piece(t)))
+        if ensemble
+        else pooling_net,
         image,
         POOLING,
     )
@@ -229,7 +189,10 @@ def test_the_ensemble_is_the_mean_of_eight_different_answers():
     ]
     assert len({round(float(a[0, 0, 0]), 4) for a in answers}) == 8
     np.testing.assert_allclose(
-        self_ensemble(pooling_net, tile, Draws()), np.mean(answers, 0), rtol=0, atol=1e-6
+        self_ensemble(on_pieces(pooling_net), whole_piece(tile)),
+        np.mean(answers, 0),
+        rtol=0,
+        atol=1e-6,
     )
 
 
@@ -281,7 +244,9 @@ def test_every_row_is_asked_for_once_and_in_order(height, width, limits, tile):
         return image[top:bottom]
 
     plan = plan_tiles(height, width, limits, tile)
-    out = np.concatenate([r for _, r in run_tiled(lambda t, draws: t, rows, plan)])
+    out = np.concatenate(
+        [r for _, r in run_tiled(on_pieces(lambda t, draws: t), rows, plan, Draws())]
+    )
     assert asked[0][0] == 0
     assert asked[-1][1] == height
     assert all(a[1] == b[0] for a, b in pairwise(asked))
@@ -299,11 +264,5 @@ def test_only_a_band_of_rows_is_read_ahead():
         return np.zeros((bottom - top, 3, 1), np.float32)
 
     plan = plan_tiles(height, 3, Limits(8, 8, 24), (2 * ROWS_AT_ONCE, 3))
-    for top, out in run_tiled(lambda t, draws: t, rows, plan):
+    for top, out in run_tiled(on_pieces(lambda t, draws: t), rows, plan, Draws()):
         assert read <= top + len(out) + 24
-
-
-def test_an_answer_of_another_shape_is_refused():
-    plan = plan_tiles(8, 8, Limits(), (8, 8))
-    with pytest.raises(ValueError, match="came back as"):
-        list(run_tiled(lambda t, draws: t[:1], lambda a, b: np.zeros((b - a, 8, 3)), plan))

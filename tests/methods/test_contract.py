@@ -15,7 +15,7 @@ from denoisekit.errors import UsageError
 from denoisekit.methods import METHODS, get_method
 from denoisekit.weights import find_entry, load_manifest
 from golden_weights import formula_weights
-from helpers import assert_limits_are_true
+from helpers import assert_limits_are_true, on_pieces
 
 SMALL = {
     "sdap": ({**get_method("sdap").config, "width": 8}, {}),
@@ -97,7 +97,8 @@ def test_tiled_equals_whole(info, size):
 
     def denoised(tile):
         plan = plan_tiles(*size, limits, (tile, tile))
-        bands = run_tiled(network, lambda top, bottom: image[top:bottom], plan)
+        rows = lambda top, bottom: image[top:bottom]  # noqa: E731
+        bands = run_tiled(on_pieces(network), rows, plan, Draws())
         return np.concatenate([rows for _, rows in bands])
 
     whole = denoised(max(size))

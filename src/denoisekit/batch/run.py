@@ -7,21 +7,35 @@ are large: memory holds pixels, and pixels are what the network needs it for.
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from denoisekit.atomic import Claim
-from denoisekit.batch.overlap import AHEAD_BYTES, Ahead, Sink
-from denoisekit.engine.denoiser import Report
-from denoisekit.engine.run import WriteRows
-from denoisekit.errors import DenoisekitError, OutputTaken, as_error
-from denoisekit.formats import claim_output, find_format, open_image
-from denoisekit.image import ImageInfo, Reader
+from denoisekit.engine.run import Report
+from denoisekit.errors import DenoisekitError, OutputError, OutputTaken, as_error
+from denoisekit.formats import claim_output, create_image, find_format, open_image
+from denoisekit.image import ImageInfo, Pixels, Reader
 from denoisekit.options import Options
+
+AHEAD_BYTES = 256 * 2**20
+"""Largest plane, in bytes, of a file that is read ahead of its turn."""
+
+POLL_SECONDS = 0.1
+"""How soon either end of a queue learns that the other has given up."""
+
+
+class Running(Iterable[tuple[int, int, Pixels]], Protocol):
+    """Plane, top row and finished rows, in order; see `denoisekit.engine.run.Run`."""
+
+    def report(self) -> Report:
+        """Return what was done, once the last rows are out."""
+        ...
 
 
 class Runner(Protocol):
@@ -32,11 +46,10 @@ class Runner(Protocol):
     def run(
         self,
         reader: Reader,
-        write: WriteRows,
         *,
         on_progress: Callable[[float], None] | None = None,
         reserved: int = 0,
-    ) -> Report:
+    ) -> Running:
         """Denoise an open image; see `denoisekit.engine.denoiser.Denoiser.run`."""
         ...
 
@@ -145,34 +158,46 @@ def run_batch(
     Outcome
         One a job.
     """
-    with (
-        Ahead(
-            [(job.source, job.axes) for job in jobs],
-            _ahead_bytes(denoiser),
-            denoiser.options.max_memory,
-        ) as ahead,
-        ThreadPoolExecutor(1, "write") as behind,
-    ):
+    limit = denoiser.options.max_memory
+    largest = AHEAD_BYTES if limit is None else min(AHEAD_BYTES, limit // 16)
+    with ThreadPoolExecutor(1, "read") as ahead, ThreadPoolExecutor(1, "write") as behind:
+        coming: Future[Reader] | None = None
         written: Future[Outcome] | None = None
-        for index, job in enumerate(jobs):
-            try:
-                reader = ahead.take(index)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
-                current = _settled(Outcome(job, error=as_error(error, job.source)))
-            else:
-                if written and reader.info.plane_bytes > AHEAD_BYTES:
-                    wait([written])
-                current = _denoise(job, reader, denoiser, behind, on_progress)
+        try:
+            for index, job in enumerate(jobs):
+                try:
+                    reader = coming.result() if coming else _open(job, largest, limit)
+                    small = reader.info.plane_bytes <= AHEAD_BYTES
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
+                    reader, small = None, True
+                    current = _settled(Outcome(job, error=as_error(error, job.source)))
+                coming = None
+                if small and index + 1 < len(jobs):
+                    coming = ahead.submit(_open, jobs[index + 1], largest, limit)
+                if reader:
+                    if written and not small:
+                        wait([written])
+                    current = _denoise(job, reader, denoiser, behind, on_progress)
+                if written:
+                    yield written.result()
+                written = current
             if written:
                 yield written.result()
-            written = current
-        if written:
-            yield written.result()
+        finally:
+            if coming and not coming.exception():
+                coming.result().close()
 
 
-def _ahead_bytes(denoiser: Runner) -> int:
-    limit = denoiser.options.max_memory
-    return AHEAD_BYTES if limit is None else min(AHEAD_BYTES, limit // 16)
+def _open(job: Job, largest: int, max_memory: int | None) -> Reader:
+    """Open a file, and decode it where that is done as a whole and a plane is small enough."""
+    reader = open_image(job.source, job.axes, max_memory)
+    if reader.info.plane_bytes <= largest:
+        try:
+            reader.read_rows(0, 0, 1)
+        except BaseException:
+            reader.close()
+            raise
+    return reader
 
 
 def _denoise(
@@ -184,8 +209,7 @@ def _denoise(
 ) -> Future[Outcome]:
     """Run the network; return the outcome, which is there when the file is written."""
     began = time.perf_counter()
-    image = reader.info
-    sink = Sink()
+    image, rows = reader.info, _Rows()
     claim: Claim | None = None
     writing: Future[None] | None = None
     try:
@@ -193,23 +217,25 @@ def _denoise(
         claim = claim_output(job.target, overwrite=job.overwrite)
         held = 0 if find_format(job.format).streams else 2 * target.plane_bytes
         reader.read_rows(0, 0, 1)  # what it decodes as a whole is held from here on
-        writing = behind.submit(sink.write_all, claim, target, job.overwrite)
-        report = denoiser.run(
+        writing = behind.submit(_write, rows, claim, target, job.overwrite)
+        running = denoiser.run(
             reader,
-            sink.put,
             on_progress=None if on_progress is None else lambda done: on_progress(job, done),
             reserved=held,
         )
-        sink.finish()
+        for band in running:
+            rows.put(band)
+        rows.put(None)
+        report = running.report()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this file's own
-        sink.abort()
+        rows.abandoned.set()
         # Where the writer failed first, its error is the one that explains.
         cause = (writing.exception() if writing else None) or error
         if not isinstance(cause, Exception):
             raise cause from None
         return _settled(_failed(Outcome(job), as_error(cause, job.source)))
     except BaseException:  # an interruption: the writer must not wait for more rows
-        sink.abort()
+        rows.abandoned.set()
         raise
     finally:
         reader.close()
@@ -219,7 +245,65 @@ def _denoise(
     report = replace(report, warnings=notes)
     megapixels = image.planes * image.height * image.width / 1e6
     outcome = Outcome(job, time.perf_counter() - began, megapixels, report)
-    return _when_written(writing, outcome)
+    done: Future[Outcome] = Future()
+
+    def settle(finished: Future[None]) -> None:
+        error = finished.exception()
+        if error is None:
+            done.set_result(outcome)
+        elif isinstance(error, Exception):
+            done.set_result(_failed(outcome, as_error(error, job.source)))
+        else:
+            done.set_exception(error)
+
+    writing.add_done_callback(settle)
+    return done
+
+
+class _Abandoned(Exception):
+    """The rows will not come."""
+
+
+class _Rows:
+    """Rows on their way from the network to the thread that writes them: two bands at most."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[tuple[int, int, Pixels] | None] = queue.Queue(2)
+        self.abandoned = threading.Event()  # no more rows will come
+        self.stopped = threading.Event()  # nobody takes rows any more
+
+    def put(self, band: tuple[int, int, Pixels] | None) -> None:
+        """Hand over rows; None: these were all."""
+        while not self.stopped.is_set():
+            try:
+                self._queue.put(band, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+            return
+        raise OutputError("the result could not be written")
+
+    def __iter__(self) -> Iterator[tuple[int, int, Pixels]]:
+        while not self.abandoned.is_set():
+            try:
+                band = self._queue.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if band is None:
+                return
+            yield band
+        raise _Abandoned
+
+
+def _write(rows: _Rows, claim: Claim, target: ImageInfo, overwrite: bool) -> None:
+    """Write the file whose place is claimed; runs in a thread of its own."""
+    try:
+        with create_image(claim.path, target, overwrite=overwrite, claim=claim) as writer:
+            for plane, top, band in rows:
+                writer.write_rows(plane, top, band)
+    except _Abandoned:
+        pass
+    finally:
+        rows.stopped.set()
 
 
 def _failed(outcome: Outcome, error: DenoisekitError) -> Outcome:
@@ -231,20 +315,4 @@ def _failed(outcome: Outcome, error: DenoisekitError) -> Outcome:
 def _settled(outcome: Outcome) -> Future[Outcome]:
     done: Future[Outcome] = Future()
     done.set_result(outcome)
-    return done
-
-
-def _when_written(writing: Future[None], outcome: Outcome) -> Future[Outcome]:
-    done: Future[Outcome] = Future()
-
-    def settle(finished: Future[None]) -> None:
-        error = finished.exception()
-        if error is None:
-            done.set_result(outcome)
-        elif isinstance(error, Exception):
-            done.set_result(_failed(outcome, as_error(error, outcome.job.source)))
-        else:
-            done.set_exception(error)
-
-    writing.add_done_callback(settle)
     return done

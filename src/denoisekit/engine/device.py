@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from denoisekit.engine.geometry import Plan, choose_tile, plan_tiles
+from denoisekit.engine.tiling import Plan, grid_of, plan_tiles
 from denoisekit.errors import OutOfMemory, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ BAND_BYTES = 28
 CALL_BYTES = 160 * 2**20
 """Memory a network call takes whatever its size: work space of the libraries."""
 
+WORKER_BYTES = 16 * 2**20
+"""What a further worker takes beside its tile."""
+
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -53,7 +56,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_note_fork)
 
 
-def settle_after_fork(device: torch.device | None = None) -> None:
+def forget_lost_threads(device: torch.device | None = None) -> None:
     """Go on with one thread in a process that was forked off.
 
     A fork copies the thread that calls it and no other, and GNU OpenMP then waits for the
@@ -93,7 +96,7 @@ def resolve_device(name: str | torch.device) -> torch.device:
     """
     import torch
 
-    settle_after_fork()
+    forget_lost_threads()
     name = str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -116,6 +119,15 @@ def resolve_device(name: str | torch.device) -> torch.device:
             "use --device cpu; see denoisekit doctor",
         )
     return device
+
+
+def all_devices(device: torch.device) -> list[torch.device]:
+    """Return the devices that share an image's tiles: all GPUs where no number was said."""
+    import torch
+
+    if device.type != "cuda" or device.index is not None:
+        return [device]
+    return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
 
 
 def describe_device(device: torch.device) -> str:
@@ -245,8 +257,19 @@ def tile_memory(device: torch.device, max_memory: int | None, reserved: int) -> 
     return left
 
 
-def choose_plan(height: int, width: int, traits: Traits, precision: str, memory: int) -> Plan:
-    """Plan the tiles of an image that cost least within a memory limit.
+TILE = 512
+"""Side of a tile's core. The same for any memory and any number of workers, so that both leave a
+result alone, bit for bit; large enough for halos to cost little, small enough to share."""
+HALOS = 24
+"""Least side of a core in halos, for as much as a halo costs: its share stays below a sixth."""
+LEAST_CORE = 96
+"""Side of a core from which small images are cut in two along it, for all workers to share."""
+
+
+def choose_plan(
+    height: int, width: int, traits: Traits, precision: str, memory: int, workers: int
+) -> tuple[Plan, int]:
+    """Plan the tiles of an image, smaller ones only where none would fit in memory.
 
     Parameters
     ----------
@@ -257,49 +280,55 @@ def choose_plan(height: int, width: int, traits: Traits, precision: str, memory:
     precision : str
         Of the network.
     memory : int
-        Bytes for the tile and the bands of rows.
+        Bytes for the tiles under way and the bands of rows.
+    workers : int
+        Who compute.
+
+    Returns
+    -------
+    (Plan, int)
+        The plan, and how many tiles may be computed at once.
 
     Raises
     ------
     OutOfMemory
         Not even the smallest tile fits.
     """
-    per_pixel, limits = traits.bytes_per_pixel[precision], traits.limits
-    if limits.native is not None:
-        return _native_plan(height, width, limits, per_pixel, memory)
-    plans = []
-    error: OutOfMemory | None = None
-    # A tall tile needs tall bands: how to share the memory between the two is tried out.
-    for share in (0.1, 0.2, 0.3, 0.45, 0.6, 0.75):
-        tile_pixels = int(memory * (1 - share) / per_pixel)
-        band_pixels = int(memory * share / BAND_BYTES)
-        try:
-            tile = choose_tile(height, width, limits, tile_pixels, band_pixels)
-        except OutOfMemory as failed:
-            error = failed
-            continue
-        plans.append(plan_tiles(height, width, limits, tile))
-    if not plans:
-        raise error or OutOfMemory("no tile fits in the memory allowed")
-    return min(plans, key=lambda plan: (plan.read_pixels, plan.count))
-
-
-def _native_plan(height: int, width: int, limits: Limits, per_pixel: float, memory: int) -> Plan:
-    """Plan boxes of the network's own size, or the largest smaller ones that fit."""
-    assert limits.native is not None
-    side, smallest = limits.native, 0
+    limits = traits.limits
+    longest = max(TILE, int(HALOS * limits.halo * traits.halo_cost))
+    side = [limits.native or _share(size, longest) for size in (height, width)]
+    smallest = grid_of(limits)
     while True:
-        plan = plan_tiles(height, width, limits, (side, side))
-        read = plan.largest_read
-        need = read[0] * read[1] * per_pixel + read[0] * plan.padded[1] * BAND_BYTES
-        if need <= memory:
-            return plan
-        if read[0] * read[1] == smallest:
+        plan = plan_tiles(height, width, limits, (side[0], side[1]))
+        at_once = tiles_at_once(plan, traits, precision, memory, workers)
+        if at_once:
+            return plan, at_once
+        rows = plan.largest_read[0] * plan.padded[1] * BAND_BYTES
+        taller = side[0] >= side[1] or (2 * rows > memory and side[0] > smallest)
+        # A network that is not local keeps to squares, such as it was made for.
+        axes = (0, 1) if limits.native else (0,) if taller else (1,)
+        if all(side[axis] <= smallest for axis in axes):
             raise OutOfMemory(
-                f"not even a tile of {read[1]}x{read[0]} pixels fits in the memory allowed",
+                f"not even a tile of {plan.largest_read[1]}x{plan.largest_read[0]} pixels fits "
+                "in the memory allowed",
                 "raise --max-memory, or use a method that needs less",
             )
-        side, smallest = side // 2, read[0] * read[1]
+        for axis in axes:
+            side[axis] //= 2
+
+
+def _share(size: int, longest: int) -> int:
+    """Return the length of even cores along an axis."""
+    return -(-size // max(-(-size // longest), 2 if size >= 2 * LEAST_CORE else 1))
+
+
+def tiles_at_once(plan: Plan, traits: Traits, precision: str, memory: int, workers: int) -> int:
+    """Return how many tiles of a plan may be computed at once; 0: not even one fits."""
+    pixels = math.prod(plan.largest_read)
+    left = memory - plan.largest_read[0] * plan.padded[1] * BAND_BYTES
+    # Beside what the network takes of it, a tile is there before and after.
+    tile = pixels * (traits.bytes_per_pixel[precision] + 16 * traits.channels)
+    return min(workers, plan.count, max(0, int(left // (tile + WORKER_BYTES))))
 
 
 def smaller_plan(height: int, width: int, limits: Limits) -> Plan | None:

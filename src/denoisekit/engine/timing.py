@@ -34,7 +34,7 @@ class Work:
     Attributes
     ----------
     pixels : float
-        Pixels that go through it, halos and repetitions included.
+        Pixels that cost as much as what goes through it, halos and repetitions included.
     side : int
         Of its largest call.
     """
@@ -58,10 +58,10 @@ def measure_work(denoiser: Denoiser, images: Sequence[ImageInfo]) -> Work:
         planes[image.height, image.width, denoiser.passes(image)] += image.planes
     for (height, width, passes), count in planes.items():
         try:
-            plan = denoiser.plan(height, width)
+            plan, _ = denoiser.plan(height, width)
         except OutOfMemory:
             continue
-        pixels += count * passes * plan.read_pixels
+        pixels += count * passes * plan.work(denoiser.traits.halo_cost)
         side = max(side, round(math.prod(plan.largest_read) ** 0.5))
     return Work(pixels, side)
 

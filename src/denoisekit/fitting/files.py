@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from denoisekit.engine.denoiser import Report
 from denoisekit.engine.device import resolve_device
-from denoisekit.engine.run import WriteRows
+from denoisekit.engine.run import Report, Run
 from denoisekit.errors import UsageError
 from denoisekit.fitting.fit import fit
 from denoisekit.fitting.result import Fit, Listen
@@ -55,11 +54,10 @@ class Fitter:
     def run(
         self,
         reader: Reader,
-        write: WriteRows,
         *,
         on_progress: Callable[[float], None] | None = None,
         reserved: int = 0,
-    ) -> Report:
+    ) -> FitRun:
         """Fit to an open image and denoise it; see `denoisekit.engine.denoiser.Denoiser.run`.
 
         Raises
@@ -67,54 +65,54 @@ class Fitter:
         UsageError
             There is too little time for a network a plane.
         """
-        with threads_that_help(resolve_device(self.options.device)):
-            return self._run(reader, write, on_progress, reserved)
-
-    def _run(
-        self,
-        reader: Reader,
-        write: WriteRows,
-        on_progress: Callable[[float], None] | None,
-        reserved: int,
-    ) -> Report:
         began, self._began = self._began or time.monotonic(), None
         self.fits.clear()
-        planes = reader.info.planes
-        if not self._each or planes == 1:
-            found = fit(reader, self._fit_options, self._on_look, began)
-            self.fits.append(found)
-            report = found.denoiser.run(reader, write, on_progress=on_progress, reserved=reserved)
-            return _warned(report, found)
+        planes = reader.info.planes if self._each else 1
         seconds = self._fit_options.seconds / planes
-        if seconds < SHORTEST_FIT:
+        if planes > 1 and seconds < SHORTEST_FIT:
             raise UsageError(
                 f"{self._fit_options.seconds:g} s are too short for {planes} networks",
                 f"give --time {SHORTEST_FIT * planes:g} or more, or --planes shared",
             )
         options = replace(self._fit_options, seconds=seconds)
-        size = reader.info.height * reader.info.width
-        reports: list[Report] = []
-        for plane in range(planes):
-            view = OnePlane(reader, plane)
-            found = fit(view, options, self._on_look, began if plane == 0 else None)
-            self.fits.append(found)
 
-            def put(_: int, top: int, rows: Pixels, plane: int = plane) -> None:
-                write(plane, top, rows)
+        def runs() -> Iterator[tuple[int, Run]]:
+            size = reader.info.height * reader.info.width
+            for plane in range(planes):
+                view = OnePlane(reader, plane) if planes > 1 else reader
+                with threads_that_help(resolve_device(self.options.device)):
+                    found = fit(view, options, self._on_look, began if plane == 0 else None)
+                self.fits.append(found)
 
-            def tell(done: float, before: int = plane * size) -> None:
-                if on_progress is not None:
-                    on_progress(before + done)
+                def tell(done: float, before: int = plane * size) -> None:
+                    if on_progress is not None:
+                        on_progress(before + done)
 
-            report = found.denoiser.run(view, put, on_progress=tell, reserved=reserved)
-            reports.append(_warned(report, found))
-        warnings = (warning for report in reports for warning in report.warnings)
-        return replace(reports[-1], warnings=tuple(dict.fromkeys(warnings)))
+                run = found.denoiser.run(view, on_progress=tell, reserved=reserved)
+                if found.warning:
+                    run.warnings.append(found.warning)
+                yield plane, run
+
+        return FitRun(runs())
 
 
-def _warned(report: Report, found: Fit) -> Report:
-    warning = (found.warning,) if found.warning else ()
-    return replace(report, warnings=(*report.warnings, *warning))
+class FitRun:
+    """An image being fitted and denoised: an iterator of its finished rows."""
+
+    def __init__(self, runs: Iterator[tuple[int, Run]]) -> None:
+        self._runs = runs
+        self._reports: list[Report] = []
+
+    def __iter__(self) -> Iterator[tuple[int, int, Pixels]]:
+        for first, run in self._runs:
+            for plane, top, rows in run:
+                yield first + plane, top, rows
+            self._reports.append(run.report())
+
+    def report(self) -> Report:
+        """Return what was done, once the last rows are out."""
+        warnings = (warning for report in self._reports for warning in report.warnings)
+        return replace(self._reports[-1], warnings=tuple(dict.fromkeys(warnings)))
 
 
 class OnePlane:

@@ -4,6 +4,7 @@ from denoisekit.errors import UsageError, did_you_mean
 from denoisekit.limits import Limits
 from denoisekit.methods import aprrd, promptsid, sdap, single, ssbsn
 from denoisekit.methods.base import (
+    CroppingMethod,
     LoadedMethod,
     MethodInfo,
     Setting,
@@ -17,6 +18,7 @@ from denoisekit.methods.recipe import Batch, Stage
 __all__ = [
     "METHODS",
     "Batch",
+    "CroppingMethod",
     "Limits",
     "LoadedMethod",
     "MethodInfo",

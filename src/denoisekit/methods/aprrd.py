@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from denoisekit.methods.base import State
     from denoisekit.nets.atbsn import ATBSN
 
-    Fast = Callable[[torch.Tensor, Callable[[float], None] | None], torch.Tensor]
+    Fast = Callable[..., torch.Tensor]
 
 
 class OnePass:
@@ -74,15 +74,19 @@ class OnePass:
         *,
         draws: Draws,  # noqa: ARG002 - nothing is drawn
         context: Any = None,  # noqa: ARG002 - nothing beyond the tile matters
-        on_part: Callable[[float], None] | None = None,
+        core: tuple[int, int, int, int] | None = None,
     ) -> torch.Tensor:
         """Denoise (N, C, H, W) float32, H and W multiples of 32, in one pass."""
         import torch
 
         with torch.inference_mode():
-            denoised: torch.Tensor = (
-                self._whole(noisy) if self._fast is None else self._fast(noisy, on_part)
-            )
+            denoised: torch.Tensor
+            if self._fast is None:
+                denoised = self._whole(noisy)
+            elif core is None:
+                denoised = self._fast(noisy)
+            else:
+                denoised = self._fast(noisy, core)
         return denoised
 
 
@@ -122,6 +126,7 @@ def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no 
     )
     return Traits(
         limits=Limits(multiple_of=32, align=32, halo=160),
+        halo_cost=0.05,  # HALO_COST of nets.unet_blocks, which imports torch
         flop_per_pixel=_student_flop(config["variant"], channels, width),
         bytes_per_pixel=bytes_per_pixel,
         channels=channels,

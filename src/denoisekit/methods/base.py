@@ -51,6 +51,9 @@ class Traits:
     studies : bool
         Whether the method is a `StudyingMethod`: an image of several tiles is shown to
         it before its tiles are denoised.
+    halo_cost : float
+        What a pixel of a tile's halo costs, of what one of its core does. Below 1: `denoise`
+        takes ``core``, the part that is kept, and returns that alone.
     scripted : bool
         Whether it can be exported as TorchScript alone, not as a graph such as ONNX.
     """
@@ -61,6 +64,7 @@ class Traits:
     flop_per_pair: float = 0.0
     channels: int = 3
     studies: bool = False
+    halo_cost: float = 1.0
     scripted: bool = False
 
     def flop(self, pixels: float) -> float:
@@ -223,7 +227,6 @@ class LoadedMethod(Protocol):
         *,
         draws: Draws,
         context: Any = None,
-        on_part: Callable[[float], None] | None = None,
     ) -> torch.Tensor:
         """Denoise.
 
@@ -236,9 +239,6 @@ class LoadedMethod(Protocol):
         context : object, optional
             What `StudyingMethod.study` returned for the image; None where ``noisy`` is
             all of it.
-        on_part : callable, optional
-            Called now and then with the part of the work done, 0 to 1, for the progress
-            bar; a method whose calls are short need not.
 
         Returns
         -------
@@ -254,6 +254,21 @@ class TrainableMethod(LoadedMethod, Protocol):
     @property
     def net(self) -> torch.nn.Module:
         """The network in its plain form; its ``state_dict`` is what `load` takes."""
+        ...
+
+
+class CroppingMethod(LoadedMethod, Protocol):
+    """A method that leaves out what is not kept of a tile; its `Traits.halo_cost` is below 1."""
+
+    def denoise(
+        self,
+        noisy: torch.Tensor,
+        *,
+        draws: Draws,
+        context: Any = None,
+        core: tuple[int, int, int, int] | None = None,
+    ) -> torch.Tensor:
+        """Denoise, and return the core alone: top, left, bottom and right, exclusive."""
         ...
 
 

@@ -14,8 +14,6 @@ It computes what `denoisekit.nets.unet.UNet` computes, equal to rounding, but
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,11 +21,14 @@ from torch import Tensor, nn
 from denoisekit.nets.blocks import Box, blocks, conv_like, cut, empty, phase_kernel, valid
 from denoisekit.nets.unet import SLOPE, UNet
 
+Core = tuple[int, int, int, int]
+"""Top, left, bottom and right, the latter two exclusive."""
+
 BLOCK = 256
 """Side of a block in pixels of its level: its features fit in a few megabytes."""
 
-_SHARES = {0: 0.58, 1: 0.28}
-"""Share of the arithmetic that the way up takes at the two largest levels."""
+HALO_COST = 0.05
+"""Share of the arithmetic that a pixel outside the core takes: mostly the way down."""
 
 
 class BlockUNet(nn.Module):
@@ -63,8 +64,13 @@ class BlockUNet(nn.Module):
         )
         self.eval().requires_grad_(False)
 
-    def forward(self, noisy: Tensor, on_part: Callable[[float], None] | None = None) -> Tensor:
-        """Denoise (N, channels, H, W); tell ``on_part`` which part of the work is done."""
+    def forward(self, noisy: Tensor, core: Core | None = None) -> Tensor:
+        """Denoise (N, channels, H, W); return the core alone, where one is named.
+
+        The way up is then gone at each level as far as the core sees: an output pixel sees a
+        hundred pixels to each side through the small levels, and a few through the large ones.
+        """
+        kept = Box(*(core or (0, 0, *noisy.shape[2:])))
         image = noisy if self.unshuffle == 1 else F.pixel_unshuffle(noisy, self.unshuffle)
         image = image.to(self.dtype, memory_format=torch.channels_last)
         skips = [image]
@@ -74,17 +80,17 @@ class BlockUNet(nn.Module):
             skips.append(x if self.pooled_skips else features)
         x = F.leaky_relu_(self.bottom(F.pad(x, (1, 1, 1, 1))), SLOPE)
         skips = skips[: self.levels] if self.pooled_skips else [image, *skips[2:]]
-        done = 1 - sum(_SHARES.values())
+        needed = [kept if self.unshuffle == 1 else kept.even().half()]
+        for skip in skips[:-1]:
+            needed.append(_seen_below(needed[-1], *skip.shape[2:]))
+        origin = (0, 0)
         for level in reversed(range(self.levels)):
-            share = _SHARES.get(level, 0.0)
-
-            def tick(part: float, done: float = done, share: float = share) -> None:
-                if on_part is not None and share:
-                    on_part(done + share * part)
-
-            x = self._decode(level, x, skips.pop(), tick)
-            done += share
-        return x if self.unshuffle == 1 else noisy + F.pixel_shuffle(x, self.unshuffle)
+            x = self._decode(level, x, origin, skips.pop(), needed[level])
+            origin = needed[level].top, needed[level].left
+        if self.unshuffle == 1:
+            return x
+        first = 2 * origin[0], 2 * origin[1]
+        return cut(noisy, kept) + cut(F.pixel_shuffle(x, self.unshuffle), kept, first)
 
     def _first(self, image: Tensor, box: Box) -> Tensor:
         """Full-resolution features before the first pool, of a box inside the image."""
@@ -113,30 +119,40 @@ class BlockUNet(nn.Module):
         return pooled, features
 
     def _decode(
-        self, level: int, x: Tensor, skip: Tensor, on_part: Callable[[float], None]
+        self, level: int, x: Tensor, origin: tuple[int, int], skip: Tensor, needed: Box
     ) -> Tensor:
-        """Join a level's skip features with the level below, two convolutions."""
+        """Join a box of a level's skip features with the level below, two convolutions.
+
+        ``x`` is a part of the level below that begins at ``origin``.
+        """
         height, width = skip.shape[2:]
         last = self.up[level]
         weight = last.get_parameter("weight")
-        result = empty(skip, weight.shape[0], height, width, weight.dtype)
-        for box in blocks(height, width, BLOCK):
+        size = needed.bottom - needed.top, needed.right - needed.left
+        result = empty(skip, weight.shape[0], *size, weight.dtype)
+        for block in blocks(*size, BLOCK):
+            box = block.moved(needed.top, needed.left)
             # Even borders, so that the box halves; one pixel more than the next layer needs.
-            inner = box.grow(2).clip(height, width)
+            inner = box.grow(1).even().clip(height, width)
             around = inner.grow(1)
             if level == 0 and not self.pooled_skips:
                 known = around.clip(height, width)
                 features = cut(self._first(skip, known), around, (known.top, known.left))
             else:
                 features = cut(skip, around)
-            y = self.join[level](cut(x, inner.half().grow(1)), features)
+            y = self.join[level](cut(x, inner.half().grow(1), origin), features)
             y = F.leaky_relu_(y, SLOPE).to(weight.dtype)
             y = last(cut(y, box.grow(1), (inner.top, inner.left)))
             if level or self.pooled_skips:
                 y = F.leaky_relu_(y, SLOPE)
-            result[:, :, box.top : box.bottom, box.left : box.right] = y
-            on_part((box.top * width + (box.bottom - box.top) * box.right) / (height * width))
+            result[:, :, block.top : block.bottom, block.left : block.right] = y
         return result
+
+
+def _seen_below(box: Box, height: int, width: int) -> Box:
+    """Return the box of the level below that a box of this level is made of."""
+    inner = box.grow(1).even().clip(height, width)
+    return inner.half().grow(1).clip(height // 2, width // 2)
 
 
 class _SplitJoin(nn.Module):
