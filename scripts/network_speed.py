@@ -22,14 +22,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from denoisekit.methods.promptsid_names import PUBLISHED
-from denoisekit.nets.blind_spot import BlindSpotNet, BlockKind
-from denoisekit.nets.blind_spot_fast import FastBlindSpot
+from denoisekit.methods.promptsid import PUBLISHED
+from denoisekit.nets.blind_spot import BlindSpotNet, BlockKind, FastBlindSpot
 from denoisekit.nets.promptsid import PromptSID
 from denoisekit.nets.promptsid_fast import denoise
 from denoisekit.nets.self_similarity import EPSILON, SelfSimilarity
-from denoisekit.nets.unet import UNet
-from denoisekit.nets.unet_blocks import BlockUNet
+from denoisekit.nets.unet import BlockUNet, UNet
 
 Form = Callable[[Tensor], Tensor]
 

@@ -63,13 +63,15 @@ def load_case(
     tensors, about = fixture(path)
     norms = [key for key in tensors if key.startswith("grad_norm.")]
     names = {norm.removeprefix("grad_norm."): "" for norm in norms}
-    names = {name: info.rename(name, config) for name in names}
+    names = {name: info.map_key(name, config) for name in names}
     method = info.build(config, info.choose(settings))
     shapes = method.shapes()
     weights = formula_weights(
         {name: shapes[key] for name, key in names.items()}, int(about["seed"])
     )
-    assert info.recognise({name: tuple(value.shape) for name, value in weights.items()}) == config
+    assert (
+        info.infer_config({name: tuple(value.shape) for name, value in weights.items()}) == config
+    )
     method.load({names[name]: value for name, value in weights.items()})
     if prepared:
         method.prepare(torch.device("cpu"), "fp32")

@@ -61,8 +61,8 @@ METHOD = replace(
     ),
     default_weights=("aprrd.sidd",),
     build=Box,
-    recognise=lambda shapes: CONFIG if "weight" in shapes else None,
-    rename=lambda key, config: key,
+    infer_config=lambda shapes: CONFIG if "weight" in shapes else None,
+    map_key=lambda key, config: key,
 )
 
 WEIGHTS = LoadedWeights({"weight": torch.ones(1)}, CONFIG, "box.test", "0" * 64, "box")

@@ -22,7 +22,7 @@ from denoisekit.export import exporting
 from denoisekit.export.exporting import export, look_up
 from denoisekit.export.forms import FACTS_FILE, FORMS
 from denoisekit.methods import get_method
-from denoisekit.nets.nonlocal_means import REACH
+from denoisekit.nets.single import REACH
 from denoisekit.training.step import fresh
 from denoisekit.weights import LoadedWeights
 

@@ -11,11 +11,8 @@ import torch
 from denoisekit.draws import Draws
 from denoisekit.engine.device import CALL_BYTES
 from denoisekit.methods import aprrd
-from denoisekit.methods import aprrd_objective as objective
-from denoisekit.nets.atbsn import ATBSN, PaddedATBSN
-from denoisekit.nets.atbsn_blocks import BlockATBSN
-from denoisekit.nets.unet import UNet
-from denoisekit.nets.unet_blocks import BlockUNet
+from denoisekit.nets.atbsn import ATBSN, BlockATBSN, denoise_padded
+from denoisekit.nets.unet import BlockUNet, UNet
 from golden_weights import GOLDEN, fixture, formula_weights, shapes_of
 from helpers import assert_limits_are_true
 from peak_memory import call_memory
@@ -42,21 +39,21 @@ def reference_shapes(path):
     tensors, about = fixture(path)
     sizes = json.loads(about.get("config", "{}"))
     config = {
-        **aprrd.INFO.recognise(shapes),
+        **aprrd.INFO.infer_config(shapes),
         "channels": tensors["input"].shape[1],
         "width": sizes.get("mid_channels", 48),
     }
     ours = aprrd.INFO.build(config, {}).shapes()
-    return {name: ours[aprrd.INFO.rename(name, config)] for name in shapes}
+    return {name: ours[aprrd.INFO.map_key(name, config)] for name in shapes}
 
 
 def loaded(path):
     shapes = reference_shapes(path)
-    config = aprrd.INFO.recognise(shapes)
+    config = aprrd.INFO.infer_config(shapes)
     assert config is not None
     method = aprrd.INFO.build(config, {})
     weights = formula_weights(shapes, int(fixture(path)[1]["seed"]))
-    method.load({aprrd.INFO.rename(key, config): value for key, value in weights.items()})
+    method.load({aprrd.INFO.map_key(key, config): value for key, value in weights.items()})
     return method
 
 
@@ -69,7 +66,7 @@ def test_there_are_fixtures():
     assert STUDENTS
     assert TEACHERS
     if Path(__file__).parents[1] / "golden" == GOLDEN:
-        configs = [aprrd.INFO.recognise(shapes_of(path)) for path in (*STUDENTS, *TEACHERS)]
+        configs = [aprrd.INFO.infer_config(shapes_of(path)) for path in (*STUDENTS, *TEACHERS)]
         assert {config.get("variant") for config in configs} == {"1.02M", "1.00M", None}
 
 
@@ -103,7 +100,7 @@ def test_holes_and_distillation_targets_equal_the_reference(path):
         shift = (int(key.removeprefix("bsn_hole")) + 1) // 2
         with torch.no_grad():
             assert error(net(tensors["input"], shift), tensors[key]) <= 1e-4
-    targets = objective.distillation_targets(net, tensors["input"])
+    targets = aprrd.distillation_targets(net, tensors["input"])
     for found, expected in zip(targets, tensors["multi_target"], strict=True):
         assert error(found, expected) <= 1e-4
 
@@ -113,15 +110,15 @@ def test_the_teachers_loss_and_gradients_equal_the_reference(path):
     tensors, _ = fixture(path)
     method = loaded(path)
     noisy, pairs = tensors["apr_input"], tensors["apr_draw"]
-    assert torch.equal(torch.tensor(objective.PAIRS), tensors["apr_window"])
-    first, second = objective.replaced(noisy, pairs)
+    assert torch.equal(torch.tensor(aprrd.PAIRS), tensors["apr_window"])
+    first, second = aprrd.replaced(noisy, pairs)
     assert torch.equal(first, tensors["apr_h1_y"])
     assert torch.equal(second, tensors["apr_h2_y"])
-    loss = objective.teacher_loss(method.net, noisy, pairs)
+    loss = aprrd.teacher_loss(method.net, noisy, pairs)
     loss.backward()
     assert loss.item() == pytest.approx(tensors["apr_loss"].item(), rel=1e-4)
     expected = {
-        aprrd.INFO.rename(key.removeprefix("grad_norm."), TEACHER): norm.item()
+        aprrd.INFO.map_key(key.removeprefix("grad_norm."), TEACHER): norm.item()
         for key, norm in tensors.items()
         if key.startswith("grad_norm.")
     }
@@ -134,21 +131,21 @@ def test_recharging_and_the_students_loss_equal_the_reference(path):
     tensors, _ = fixture(path)
     noisy = tensors["apr_input"]
     with torch.no_grad():
-        denoised = loaded(path).net(noisy, objective.TRAINING_SHIFT)
+        denoised = loaded(path).net(noisy, aprrd.TRAINING_SHIFT)
     targets = torch.stack([denoised * part for part in (1, 0.9, 0.8, 0.7, 0.6, 0.5)])
     before = targets.clone()
-    charged = objective.recharged(targets, noisy, tensors["rd_draw"])
+    charged = aprrd.recharged(targets, noisy, tensors["rd_draw"])
     assert torch.equal(targets, before)
     assert error(charged.sum(0), tensors["rd_targets_sum"]) <= 1e-4
-    loss = objective.student_loss(0.5 * noisy, charged)
+    loss = aprrd.student_loss(0.5 * noisy, charged)
     assert loss.item() == pytest.approx(tensors["rd_loss"].item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("path", OFFICIAL, ids=ids)
 def test_every_key_of_the_reference_has_its_place(path):
     shapes = {key: tuple(shape) for key, shape in json.loads(path.read_text()).items()}
-    config = aprrd.INFO.recognise(shapes)
-    renamed = {aprrd.INFO.rename(key, config): shape for key, shape in shapes.items()}
+    config = aprrd.INFO.infer_config(shapes)
+    renamed = {aprrd.INFO.map_key(key, config): shape for key, shape in shapes.items()}
     assert renamed == dict(aprrd.INFO.build(config, {}).shapes())
     if (config["channels"], config["width"]) == (3, 48):
         parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
@@ -184,8 +181,8 @@ def test_a_wrong_key_is_refused():
 
 
 def test_other_checkpoints_are_not_recognised():
-    assert aprrd.INFO.recognise({"bsn.head.0.weight": (128, 3, 1, 1)}) is None
-    assert aprrd.INFO.recognise({"unet.intro.conv.weight": (48, 3, 5, 5)}) is None
+    assert aprrd.INFO.infer_config({"bsn.head.0.weight": (128, 3, 1, 1)}) is None
+    assert aprrd.INFO.infer_config({"unet.intro.conv.weight": (48, 3, 5, 5)}) is None
 
 
 @pytest.mark.parametrize("variant", ["1.02M", "1.00M", "half"])
@@ -204,7 +201,7 @@ def test_half_resolution_begins_as_the_identity_and_costs_a_quarter():
     config = {**aprrd.INFO.config, "width": 16}
     half = {**config, "variant": "half"}
     net = aprrd.INFO.build(half, {}).net
-    aprrd.INFO.begin(net, half)
+    aprrd.INFO.initialise(net, half)
     noisy = torch.rand(1, 3, 32, 64)
     assert torch.equal(net(noisy), noisy)
     whole, less = (aprrd.INFO.traits(one, {}).flop_per_pixel for one in (config, half))
@@ -235,7 +232,7 @@ def test_blocks_equal_the_plain_teacher_where_blocks_meet():
     net = ATBSN(width=8).eval()
     noisy = torch.rand(2, 3, 160, 288)  # blocks of 128, and of 256 on the way down
     with torch.inference_mode():
-        expected = PaddedATBSN(net)(noisy)
+        expected = denoise_padded(net, noisy)[0]
         found = BlockATBSN(net, torch.float32)(noisy)
     assert error(found, expected) <= 1e-5
 
@@ -279,7 +276,7 @@ def test_half_precision_stays_close_for_the_teacher():
 
 def test_draws_are_even_and_repeat():
     def draw(seed):
-        return objective.draw_pairs((2, 64, 96), torch.Generator().manual_seed(seed))
+        return aprrd.draw_pairs((2, 64, 96), torch.Generator().manual_seed(seed))
 
     pairs = draw(1)
     assert torch.equal(pairs, draw(1))
@@ -289,14 +286,14 @@ def test_draws_are_even_and_repeat():
     assert len(counts) == 72
     # 71 degrees of freedom: above 120 once in 4000 seeds.
     assert ((counts - expected) ** 2 / expected).sum() < 120
-    choice = objective.draw_targets((1, 64, 64), torch.Generator().manual_seed(0))
+    choice = aprrd.draw_targets((1, 64, 64), torch.Generator().manual_seed(0))
     assert choice.unique().tolist() == list(range(6))
 
 
 def test_recharging_gives_every_pixel_to_one_target():
     noisy = torch.rand(2, 3, 8, 8) + 1
-    choice = objective.draw_targets((2, 8, 8), torch.Generator().manual_seed(0))
-    charged = objective.recharged(torch.zeros(6, 2, 3, 8, 8), noisy, choice)
+    choice = aprrd.draw_targets((2, 8, 8), torch.Generator().manual_seed(0))
+    charged = aprrd.recharged(torch.zeros(6, 2, 3, 8, 8), noisy, choice)
     assert torch.equal(charged.sum(0), noisy)
     assert ((charged != 0).sum(0) == 1).all()
 

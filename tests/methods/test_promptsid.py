@@ -13,8 +13,7 @@ from blind_spot_parity import slow_where_full
 from denoisekit.draws import Draws
 from denoisekit.engine.device import CALL_BYTES
 from denoisekit.methods import promptsid
-from denoisekit.methods import promptsid_names as names
-from denoisekit.methods.promptsid_objective import draw_orders, objective, sub_images
+from denoisekit.methods.promptsid import draw_orders, objective, sub_images
 from denoisekit.nets.promptsid import PromptSID
 from denoisekit.nets.promptsid_fast import denoise
 from golden_weights import GOLDEN, fixture, formula_weights, shapes_of
@@ -55,9 +54,9 @@ def loaded(path):
     net = PromptSID(config).eval()
     ours = {key: tuple(value.shape) for key, value in net.state_dict().items()}
     theirs = [key.removeprefix("grad_norm.") for key in tensors if key.startswith("grad_norm.")]
-    shapes = {key: ours[names.rename(key, config)] for key in theirs}
+    shapes = {key: ours[promptsid.map_key(key, config)] for key in theirs}
     weights = formula_weights(shapes, int(about["seed"]))
-    net.load_state_dict({names.rename(key, config): value for key, value in weights.items()})
+    net.load_state_dict({promptsid.map_key(key, config): value for key, value in weights.items()})
     return tensors, config, net, theirs
 
 
@@ -103,9 +102,9 @@ def test_training_equals_the_reference(path):
     net.zero_grad()
     found.total.backward()
     parameters = dict(net.named_parameters())
-    assert {names.rename(key, config) for key in theirs} == set(parameters)
+    assert {promptsid.map_key(key, config) for key in theirs} == set(parameters)
     for key in theirs:
-        gradient = parameters[names.rename(key, config)].grad
+        gradient = parameters[promptsid.map_key(key, config)].grad
         assert_close(gradient.norm(), tensors[f"grad_norm.{key}"])
 
 
@@ -138,9 +137,9 @@ def test_sub_images_are_neighbours_in_all_eight_orders():
 def test_a_checkpoint_of_these_sizes_is_recognised(path):
     _, config, net, theirs = loaded(path)
     ours = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-    shapes = {key: ours[names.rename(key, config)] for key in theirs}
+    shapes = {key: ours[promptsid.map_key(key, config)] for key in theirs}
     shapes["diffusion.betas"] = (config["steps"],)
-    assert names.recognise(shapes) == {**config, "betas": [0.1, 0.99]}  # shapes do not tell
+    assert promptsid.infer_config(shapes) == {**config, "betas": [0.1, 0.99]}  # shapes do not tell
 
 
 HERE = Path(__file__).parents[1] / "golden"
@@ -155,9 +154,9 @@ def test_there_are_keys():
 def test_every_key_of_the_reference_has_its_place(path):
     beside = path.with_name(path.name.replace("_keys.json", ".safetensors"))
     shapes = shapes_of(beside)
-    config = names.recognise(shapes)
+    config = promptsid.infer_config(shapes)
     assert config == {**config_of(fixture(beside)[1]), "betas": [0.1, 0.99]}
-    renamed = {names.rename(key, config): shape for key, shape in shapes.items()}
+    renamed = {promptsid.map_key(key, config): shape for key, shape in shapes.items()}
     renamed.pop("")
     net = PromptSID(config)
     assert renamed == {key: tuple(value.shape) for key, value in net.state_dict().items()}
@@ -165,16 +164,16 @@ def test_every_key_of_the_reference_has_its_place(path):
 
 def test_the_published_size_is_that_of_the_published_code():
     shapes = shapes_of(HERE / "promptsid_full.safetensors")
-    assert names.recognise(shapes) == dict(names.PUBLISHED)
+    assert promptsid.infer_config(shapes) == dict(promptsid.PUBLISHED)
 
 
 def test_other_checkpoints_are_not_recognised():
-    assert names.recognise({"bsn.head.0.weight": (128, 3, 1, 1)}) is None
-    assert names.recognise({"G.patch_embed.proj.weight": (48, 3, 3, 3)}) is None
+    assert promptsid.infer_config({"bsn.head.0.weight": (128, 3, 1, 1)}) is None
+    assert promptsid.infer_config({"G.patch_embed.proj.weight": (48, 3, 3, 3)}) is None
 
 
 SMALL = {
-    **names.PUBLISHED,
+    **promptsid.PUBLISHED,
     "channels": 2,
     "width": 16,
     "blocks": [2, 1],
@@ -276,7 +275,7 @@ def test_the_network_does_reach_as_far_as_the_halo(blocks):
 
 def test_operations_are_counted_as_published():
     # The published code multiplies by attention and what follows it one after the other.
-    traits = promptsid.INFO.traits(names.PUBLISHED, promptsid.INFO.choose())
+    traits = promptsid.INFO.traits(promptsid.PUBLISHED, promptsid.INFO.choose())
     assert traits.flop(256**2) == pytest.approx(2 * 69.6e9 / 256**2, rel=0.03)
 
 
@@ -284,7 +283,7 @@ def test_operations_are_counted_as_published():
     "change", [{}, pytest.param({"width": 16}, marks=pytest.mark.slow)], ids=str
 )
 def test_memory_is_as_claimed(change):
-    config = {**names.PUBLISHED, "blocks": [1, 1], "refine_blocks": 1, **change}
+    config = {**promptsid.PUBLISHED, "blocks": [1, 1], "refine_blocks": 1, **change}
     claimed = promptsid.INFO.traits(config, {"prompts": 1}).bytes_per_pixel["fp32"]
     side = 384
     found, _ = call_memory("promptsid", config, {"prompts": 1}, side, "fp32")

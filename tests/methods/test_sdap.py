@@ -77,9 +77,9 @@ def test_training_equals_the_reference(path):
 @pytest.mark.parametrize("path", KEYS, ids=lambda path: path.stem)
 def test_every_key_of_the_reference_has_its_place(path):
     shapes = shapes_of(path.with_name(path.name.replace("_keys.json", ".safetensors")))
-    config = sdap.INFO.recognise(shapes)
-    renamed = {sdap.INFO.rename(key, config): shape for key, shape in shapes.items()}
-    masks = [key for key in shapes if not sdap.INFO.rename(key, config)]
+    config = sdap.INFO.infer_config(shapes)
+    renamed = {sdap.INFO.map_key(key, config): shape for key, shape in shapes.items()}
+    masks = [key for key in shapes if not sdap.INFO.map_key(key, config)]
     assert masks == ["branch1.body.0.mask", "branch2.body.0.mask"]
     del renamed[""]
     assert renamed == built(config).shapes()
@@ -95,11 +95,11 @@ def test_the_published_network_has_its_size():
 def test_other_checkpoints_are_not_recognised():
     for other in (ssbsn, aprrd):
         config, settings = other.INFO.config, other.INFO.choose({})
-        assert sdap.INFO.recognise(other.INFO.build(config, settings).shapes()) is None
-    assert sdap.INFO.recognise({}) is None
+        assert sdap.INFO.infer_config(other.INFO.build(config, settings).shapes()) is None
+    assert sdap.INFO.infer_config({}) is None
     for path in GOLDEN.glob("*_keys.json"):
         if not path.stem.startswith("sdap"):
-            assert sdap.INFO.recognise(shapes_of(path.with_name(path.stem[:-5]))) is None
+            assert sdap.INFO.infer_config(shapes_of(path.with_name(path.stem[:-5]))) is None
 
 
 def test_every_pixel_of_a_cell_goes_to_one_sub_sample():
@@ -157,16 +157,6 @@ def test_the_first_pass_does_not_see_its_own_pixel():
     difference = method.denoise(changed, draws=Draws()) - method.denoise(noisy, draws=Draws())
     assert difference[:, :, 10, 11].abs().max() == 0
     assert difference.abs().max() > 0
-
-
-def test_progress_rises_to_the_whole():
-    parts = []
-    method = built()
-    method.prepare(torch.device("cpu"), "fp32")
-    method.denoise(torch.rand(1, 3, 8, 8), draws=Draws(), on_part=parts.append)
-    assert parts == sorted(parts)
-    assert len(parts) > 8
-    assert parts[-1] == pytest.approx(1)
 
 
 def expect_memory(config, side, precision):

@@ -69,7 +69,7 @@ def test_non_local_means_follow_in_full_precision():
 )
 def test_a_file_shows_which_network_it_is(config):
     shapes = built(config).shapes()
-    seen = INFO.recognise(shapes)
+    seen = INFO.infer_config(shapes)
     assert built(seen).shapes() == shapes
     for key in ("net", "channels", "width", "members", "full", "levels"):
         assert seen[key] == config[key]

@@ -13,7 +13,7 @@ from blind_spot_parity import BOTH_FORMS, close, load_case, narrow, settings_of,
 from denoisekit.draws import Draws
 from denoisekit.engine.device import CALL_BYTES
 from denoisekit.methods import aprrd, sdap, ssbsn
-from denoisekit.methods.pd import from_mosaic, to_mosaic
+from denoisekit.nets.blind_spot import from_mosaic, to_mosaic
 from golden_weights import GOLDEN, shapes_of
 from peak_memory import call_memory
 
@@ -120,9 +120,9 @@ def test_training_equals_the_reference(path):
 @pytest.mark.parametrize("path", KEYS, ids=lambda path: path.stem)
 def test_every_key_of_the_reference_has_its_place(path):
     shapes = shapes_of(path.with_name(path.name.replace("_keys.json", ".safetensors")))
-    config = ssbsn.INFO.recognise(shapes)
-    renamed = {ssbsn.INFO.rename(key, config): shape for key, shape in shapes.items()}
-    masks = [key for key in shapes if not ssbsn.INFO.rename(key, config)]
+    config = ssbsn.INFO.infer_config(shapes)
+    renamed = {ssbsn.INFO.map_key(key, config): shape for key, shape in shapes.items()}
+    masks = [key for key in shapes if not ssbsn.INFO.map_key(key, config)]
     assert masks == ["bsn.branch1.body.0.mask", "bsn.branch2.body.0.mask"]
     del renamed[""]
     assert renamed == built(config).shapes()
@@ -136,10 +136,10 @@ def test_the_published_network_has_its_size():
 def test_other_checkpoints_are_not_recognised():
     for other in (sdap, aprrd):
         config, settings = other.INFO.config, other.INFO.choose({})
-        assert ssbsn.INFO.recognise(other.INFO.build(config, settings).shapes()) is None
+        assert ssbsn.INFO.infer_config(other.INFO.build(config, settings).shapes()) is None
     for path in GOLDEN.glob("*_keys.json"):
         if not path.stem.startswith("ssbsn"):
-            assert ssbsn.INFO.recognise(shapes_of(path.with_name(path.stem[:-5]))) is None
+            assert ssbsn.INFO.infer_config(shapes_of(path.with_name(path.stem[:-5]))) is None
 
 
 @pytest.mark.parametrize("shape", [(10, 15), (20, 5)])
@@ -206,16 +206,6 @@ def test_reflection_of_an_image_smaller_than_the_padding_goes_on():
     rows = ssbsn._reflected(image, 2)[0, 0].numpy()
     np.testing.assert_array_equal(rows[0], [0, 1, 0, 1, 0, 1])
     np.testing.assert_array_equal(rows[:, 0], [0, 2, 0, 2, 0, 2])
-
-
-def test_progress_rises_to_the_whole():
-    parts = []
-    method = built(refine_rounds=3)
-    method.prepare(torch.device("cpu"), "fp32")
-    method.denoise(torch.rand(1, 3, 8, 8), draws=Draws(), on_part=parts.append)
-    assert parts == sorted(parts)
-    assert len(parts) > 8
-    assert parts[-1] == pytest.approx(1)
 
 
 def test_attention_equals_its_definition_and_sees_the_padding():

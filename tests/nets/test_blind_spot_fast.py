@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoisekit.nets import self_similarity_fast, winograd
-from denoisekit.nets.blind_spot import BlindSpotNet
-from denoisekit.nets.blind_spot_fast import FastBlindSpot
+from denoisekit.nets import convolution, self_similarity
+from denoisekit.nets.blind_spot import BlindSpotNet, FastBlindSpot
 
 SINGLE = ["single"] * 3
 MIXED = ["double", "attention", "attention"]
@@ -52,8 +51,8 @@ def test_strips_join_without_a_seam(strip, monkeypatch):
     noisy = torch.rand(1, 3, 31, 26)
     with torch.inference_mode():
         expected = net(noisy)
-        monkeypatch.setattr(winograd, "STRIP", strip)
-        monkeypatch.setattr("denoisekit.nets.self_similarity_fast.STRIP", strip)
+        monkeypatch.setattr(convolution, "WINOGRAD_STRIP", strip)
+        monkeypatch.setattr("denoisekit.nets.convolution.STRIP", strip)
         found = FastBlindSpot(net, torch.float32)(noisy)
     assert (found - expected).abs().max() <= 1e-5 * (expected.max() - expected.min())
 
@@ -87,7 +86,7 @@ def test_a_convolution_of_fewer_products_is_the_convolution(side, dilation):
     torch.manual_seed(side + dilation)
     weight, bias = torch.randn(8, 12, side, side), torch.randn(8)
     x = torch.randn(23, 37, 12)
-    conv = winograd.WinogradConv(weight, bias, dilation)
+    conv = convolution.WinogradConv(weight, bias, dilation)
     found = torch.empty(23, 37, 8)
     for rows, y in conv.rows(lambda top, bottom: x[top:bottom], len(x)):
         found[rows] = y
@@ -104,16 +103,16 @@ def test_a_convolution_of_fewer_products_is_the_convolution(side, dilation):
 
 
 @pytest.mark.parametrize("spread", [0.01, 0.3, 3.0], ids=["alike", "mixed", "opposite"])
-@pytest.mark.parametrize("width", [self_similarity_fast.NARROW, 128])
+@pytest.mark.parametrize("width", [self_similarity.NARROW, 128])
 def test_the_series_is_nearly_exact_however_alike_the_pixels_are(spread, width, monkeypatch):
-    monkeypatch.setattr(self_similarity_fast, "CHUNK", 20_000)
+    monkeypatch.setattr(self_similarity, "CHUNK", 20_000)
     torch.manual_seed(width)
     like = torch.randn(width) + spread * torch.randn(500, width)
     like = torch.nn.functional.normalize(like * torch.randn(500, 1).sign())
     value = 100 + like * 50 + torch.randn(500, width)
-    expected = self_similarity_fast.fused(like.double(), value.double(), 530)
+    expected = self_similarity.fused(like.double(), value.double(), 530)
     # What the weights contribute, beyond the mean of all.
     detail = (expected - expected.mean(0)).abs().max()
-    found = self_similarity_fast.by_series(like, value, 530)
+    found = self_similarity.by_series(like, value, 530)
     assert (found - expected).abs().max() <= 3e-4 * detail
     assert (found - expected).abs().max() <= 1e-5 * (value.max() - value.min())

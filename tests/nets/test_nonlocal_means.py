@@ -11,8 +11,8 @@ from torch import Tensor
 
 from denoisekit.fitting.material import Material
 from denoisekit.fitting.moments import noise_curve
-from denoisekit.nets import nonlocal_means
-from denoisekit.nets.nonlocal_means import NonLocalMeans, interpolated, means
+from denoisekit.nets import single
+from denoisekit.nets.single import NonLocalMeans, interpolated, means
 
 
 def stripes(noise: float = 0.08, dark: float = 0.3) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,7 +62,7 @@ def test_an_image_without_noise_stays() -> None:
 
 
 def test_means_are_those_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nonlocal_means, "NEAR", 0)
+    monkeypatch.setattr(single, "NEAR", 0)
     draw = torch.Generator().manual_seed(1)
     seen = torch.randn((1, 2, 7, 9), generator=draw) / 4
     values = torch.randn((1, 3, 7, 9), generator=draw)
@@ -70,7 +70,7 @@ def test_means_are_those_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> N
     for y, x in product(range(7), range(9)):
         around = np.s_[0, :, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
         apart = (seen[around] - seen[0, :, y, x][:, None, None]).square().mean(0)
-        weight = torch.exp(-apart / nonlocal_means.LIKENESS**2)
+        weight = torch.exp(-apart / single.LIKENESS**2)
         expected = (weight * values[around]).sum((1, 2)) / weight.sum()
         torch.testing.assert_close(found[0, :, y, x], expected)
 
@@ -78,10 +78,10 @@ def test_means_are_those_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> N
 def test_brightness_counts_in_standard_deviations_of_the_noise_there() -> None:
     bright = torch.linspace(0, 1, 101)
     curve = torch.tensor([[0.1, 0.5, 0.9], [0.0, 0.0, 0.0], [0.05, 0.05, 0.05]])
-    stable = nonlocal_means._in_deviations(bright, curve)
+    stable = single._in_deviations(bright, curve)
     torch.testing.assert_close(stable - stable[0], 20 * bright)
     curve[2] = torch.tensor([0.02, 0.1, 0.2])
-    stable = nonlocal_means._in_deviations(bright, curve)
+    stable = single._in_deviations(bright, curve)
     assert (stable[20] - stable[10]) > 3 * (stable[90] - stable[80]) > 0
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoisekit.methods.promptsid_names import PUBLISHED
-from denoisekit.nets import promptsid_rows
+from denoisekit.methods.promptsid import PUBLISHED
+from denoisekit.nets import promptsid_fast
 from denoisekit.nets.promptsid import Denoiser
 from denoisekit.nets.promptsid_fast import denoise
 
@@ -47,7 +47,7 @@ def assert_close(found, expected, tolerance=1e-5):
 )
 @pytest.mark.parametrize("strip", [1, 200, 10**6])
 def test_it_equals_the_plain_form(monkeypatch, change, strip):
-    monkeypatch.setattr(promptsid_rows, "CPU_STRIP", strip)
+    monkeypatch.setattr(promptsid_fast, "CPU_STRIP", strip)
     config = SMALL | change
     net = network(config)
     noisy, prompt = inputs(config)
@@ -97,14 +97,3 @@ def test_half_precision_stays_close(dtype):
         exact = denoise(net, noisy, prompt)[0] - noisy
         error = denoise(net, noisy, prompt, None, dtype)[0] - noisy - exact
     assert 0 < error.std() < 0.02 * exact.std()
-
-
-def test_progress_rises_to_the_whole():
-    net = network(SMALL)
-    noisy, prompt = inputs(SMALL)
-    parts = []
-    with torch.inference_mode():
-        denoise(net, noisy, prompt, on_block=parts.append)
-    assert parts == sorted(parts)
-    assert len(parts) == 2 + 1 + 2 + 1
-    assert parts[-1] == pytest.approx(1)

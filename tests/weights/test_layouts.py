@@ -42,7 +42,7 @@ def checkpoint(name):
     ours = {}
     state = {}
     for number, (key, shape) in enumerate(NETWORKS[name].items()):
-        place = guess.method.rename(key, guess.config)
+        place = guess.method.map_key(key, guess.config)
         value = ours.setdefault(place, number + 0.5) if place else -1.0
         state[key] = torch.tensor(value).expand(shape)
     ours.pop("", None)
@@ -194,9 +194,9 @@ def test_one_key_too_few_or_too_many_is_an_error(save, name):
     state, _ = checkpoint(name)
     (guess,) = OF[name]
     method = guess.method
-    places = [method.rename(key, guess.config) for key in state]
+    places = [method.map_key(key, guess.config) for key in state]
     key = next(k for k, p in reversed([*zip(state, places, strict=True)]) if places.count(p) == 1)
-    missing = method.rename(key, guess.config)
+    missing = method.map_key(key, guess.config)
     with pytest.raises(WeightsError, match="1 missing") as caught:
         load_weights(save({k: v for k, v in state.items() if k != key}), method)
     assert missing in caught.value.message

@@ -29,11 +29,11 @@ class Tiny:
         self.state = dict(state)
 
 
-def recognise(shapes):
+def infer_config(shapes):
     return CONFIG if shapes.get("layer.weight") == (2, 3) else None
 
 
-def rename(key, config):
+def map_key(key, config):
     return {"layer.weight": "mix.weight", "layer.bias": "mix.bias", "layer.mask": ""}.get(key, key)
 
 
@@ -48,8 +48,8 @@ METHOD = MethodInfo(
     default_weights=("tiny.test",),
     traits=lambda config, settings: Traits(Limits(), 0.0, {}),
     build=Tiny,
-    recognise=recognise,
-    rename=rename,
+    infer_config=infer_config,
+    map_key=map_key,
     settings=(Setting("gain", 1.0, "what the result is multiplied by"),),
 )
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from denoisekit.fitting.moments import Curve
 from denoisekit.methods import Batch
-from denoisekit.methods.pd import to_batch
 from denoisekit.methods.sdap import draw_order, sub_samples
-from denoisekit.nets.nonlocal_means import interpolated
+from denoisekit.nets.blind_spot import to_batch
+from denoisekit.nets.single import interpolated
 
 Loss = Callable[[Any, Batch], Tensor]
 

@@ -22,7 +22,7 @@ from denoisekit.fitting.teaching import middle
 from denoisekit.fitting.workshop import BOXES, Network, Workshop
 from denoisekit.methods import Stage, get_method
 from denoisekit.methods.recipe import cosine
-from denoisekit.nets.nonlocal_means import NonLocalMeans
+from denoisekit.nets.single import NonLocalMeans
 from denoisekit.ranges import Floats
 
 SHIFT = 24

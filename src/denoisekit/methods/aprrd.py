@@ -1,9 +1,10 @@
 """APR-RD: a student network, one pass; and the blind-spot teacher that it learned from. Local.
 
 Kim et al., "APR-RD: Complemental Two Steps for Self-Supervised Real Image
-Denoising", AAAI 2025. The teacher is trained on noisy images alone (adjacent pixel
-replacer), then distilled into a plain U-Net (recharged distillation); what they learn
-from is in `denoisekit.methods.aprrd_objective`.
+Denoising", AAAI 2025. The teacher is trained on noisy images alone: it learns from pairs that the
+*adjacent pixel replacer* makes of one image. Then it is distilled into a plain U-Net, which learns
+from six results of the teacher, *recharged* with noisy pixels. All is computed from draws that the
+caller passes, so a run can be repeated.
 """
 
 from __future__ import annotations
@@ -12,35 +13,50 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 from denoisekit.limits import Limits
-from denoisekit.methods import aprrd_objective as objective
-from denoisekit.methods.base import Config, MethodInfo, Settings, Traits, torch_dtype
+from denoisekit.methods.base import (
+    Config,
+    MethodInfo,
+    NetworkMethod,
+    Settings,
+    Traits,
+    torch_dtype,
+)
 from denoisekit.methods.recipe import AVERAGE, Batch, Stage, cosine, supervised
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from denoisekit.draws import Draws
-    from denoisekit.methods.base import State
     from denoisekit.nets.atbsn import ATBSN
 
-    Fast = Callable[..., torch.Tensor]
+_NEAR = tuple(product((-1, 0, 1), repeat=2))
+PAIRS = tuple((first, second) for first, second in product(_NEAR, _NEAR) if first != second)
+"""The 72 pairs of two distinct neighbours (a pixel is its own neighbour), as
+``((right, down), (right, down))``."""
+
+TRAINING_SHIFT = 5
+"""Shift of the teacher in training: a hole of nine pixels."""
+
+TARGET_SHIFTS = (0, 1, 2, 3, 4, 5)
+"""Shifts of the teacher whose results the student learns from."""
+
+CONSISTENCY_WEIGHT = 4.0
 
 
-class OnePass:
+class OnePass(NetworkMethod):
     """Student or teacher with its weights. Values on 0..1.
-
-    Attributes
-    ----------
-    net : torch.nn.Module
-        The network in the form that is trained.
 
     Parameters
     ----------
-    net, whole : torch.nn.Module
-        The network, and all that is done to denoise an image, in the plain form.
+    net : torch.nn.Module
+        The network.
+    plain : callable
+        All that is done to denoise an image, in the plain form.
     make_fast : callable
         Makes the form for inference, of a dtype.
     """
@@ -48,21 +64,12 @@ class OnePass:
     def __init__(
         self,
         net: torch.nn.Module,
-        whole: torch.nn.Module,
+        plain: Callable[[Tensor], Tensor],
         make_fast: Callable[[torch.dtype], torch.nn.Module],
     ) -> None:
-        self.net = net.eval()
-        self._whole = whole.eval()
-        self._make_fast = make_fast
-        self._fast: Fast | None = None
-
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the keys and shapes that `load` expects."""
-        return {key: tuple(value.shape) for key, value in self.net.state_dict().items()}
-
-    def load(self, state: State) -> None:
-        """Take the weights, strictly: every key, every shape."""
-        self.net.load_state_dict(dict(state), strict=True)
+        super().__init__(net)
+        self._plain, self._make_fast = plain, make_fast
+        self._fast: Callable[..., Tensor] | None = None
 
     def prepare(self, device: torch.device, precision: str) -> None:
         """Move to a device and precision; the weights must be loaded before."""
@@ -70,35 +77,29 @@ class OnePass:
 
     def denoise(
         self,
-        noisy: torch.Tensor,
+        noisy: Tensor,
         *,
-        draws: Draws,  # noqa: ARG002 - nothing is drawn
-        context: Any = None,  # noqa: ARG002 - nothing beyond the tile matters
+        draws: Draws,
+        context: Any = None,
         core: tuple[int, int, int, int] | None = None,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Denoise (N, C, H, W) float32, H and W multiples of 32, in one pass."""
         import torch
 
         with torch.inference_mode():
-            denoised: torch.Tensor
             if self._fast is None:
-                denoised = self._whole(noisy)
-            elif core is None:
-                denoised = self._fast(noisy)
-            else:
-                denoised = self._fast(noisy, core)
-        return denoised
+                return self._plain(noisy)
+            return self._fast(noisy) if core is None else self._fast(noisy, core)
 
 
-def _build(config: Config, settings: Settings) -> OnePass:  # noqa: ARG001 - no settings
+def _build(config: Config, settings: Settings) -> OnePass:
     if config["net"] == "bsn":
-        from denoisekit.nets.atbsn import ATBSN, PaddedATBSN
-        from denoisekit.nets.atbsn_blocks import BlockATBSN
+        from denoisekit.nets.atbsn import ATBSN, BlockATBSN, denoise_padded
 
         teacher = ATBSN(*_sizes(config))
-        return OnePass(teacher, PaddedATBSN(teacher), partial(BlockATBSN, teacher))
-    from denoisekit.nets.unet import UNet
-    from denoisekit.nets.unet_blocks import BlockUNet
+        plain = partial(denoise_padded, teacher)
+        return OnePass(teacher, lambda noisy: plain(noisy)[0], partial(BlockATBSN, teacher))
+    from denoisekit.nets.unet import BlockUNet, UNet
 
     student = UNet(config["variant"], *_sizes(config))
     return OnePass(student, student, partial(BlockUNet, student))
@@ -109,7 +110,7 @@ def _sizes(config: Config) -> tuple[int, int]:
     return config.get("channels", 3), config.get("width", 48)
 
 
-def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no settings
+def _traits(config: Config, settings: Settings) -> Traits:
     channels, width = _sizes(config)
     if config["net"] == "bsn":
         return Traits(
@@ -126,7 +127,7 @@ def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no 
     )
     return Traits(
         limits=Limits(multiple_of=32, align=32, halo=160),
-        halo_cost=0.05,  # HALO_COST of nets.unet_blocks, which imports torch
+        halo_cost=0.05,  # HALO_COST of nets.unet, which imports torch
         flop_per_pixel=_student_flop(config["variant"], channels, width),
         bytes_per_pixel=bytes_per_pixel,
         channels=channels,
@@ -153,37 +154,189 @@ def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
 _ADAM: Mapping[str, Any] = {"schedule": cosine, "multiple": 32}
 
 
-def _begin(net: Any, config: Config) -> None:
-    """Let the student begin as the identity, where its skips allow, the teacher as a mean."""
+def _initialise(net: Any, config: Config) -> None:
+    """Let the student start as the identity, where its skips allow, the teacher as a mean."""
     import torch
 
     channels, width = _sizes(config)
     if config["net"] != "bsn":  # a CPU then takes two thirds of the time in bf16
         net.to(memory_format=torch.channels_last)
     if config["net"] == "bsn" and 2 * width >= channels:
-        from denoisekit.nets.begin import as_mean_around
+        from denoisekit.nets.initialisation import as_mean_around
 
         as_mean_around(net, channels)
     elif config.get("variant") == "half":
         torch.nn.init.zeros_(net.up[0].weight)  # its result is added to the image
     elif config.get("variant") == "1.02M" and width >= channels:
-        from denoisekit.nets.begin import as_identity
+        from denoisekit.nets.initialisation import as_identity
 
         as_identity(net, channels)
 
 
-def _teacher_loss(net: Any, batch: Batch) -> torch.Tensor:
+def _teacher_loss(net: Any, batch: Batch) -> Tensor:
     number, _, height, width = batch.noisy.shape
-    pairs = objective.draw_pairs((number, height, width), batch.generator)
-    return objective.teacher_loss(net, batch.noisy, pairs)
+    pairs = draw_pairs((number, height, width), batch.generator)
+    return teacher_loss(net, batch.noisy, pairs)
 
 
-def _student_loss(net: Any, batch: Batch) -> torch.Tensor:
+def _student_loss(net: Any, batch: Batch) -> Tensor:
     number, _, height, width = batch.noisy.shape
-    targets = objective.distillation_targets(cast("ATBSN", batch.teacher), batch.noisy)
-    choice = objective.draw_targets((number, height, width), batch.generator)
-    targets = objective.recharged(targets, batch.noisy, choice)
-    return objective.student_loss(net(batch.noisy), targets)
+    targets = distillation_targets(cast("ATBSN", batch.teacher), batch.noisy)
+    choice = draw_targets((number, height, width), batch.generator)
+    targets = recharged(targets, batch.noisy, choice)
+    return student_loss(net(batch.noisy), targets)
+
+
+def draw_pairs(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Draw a pair of neighbours for every pixel.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Images, height and width.
+    generator : torch.Generator
+        Source of the draws; they are made on its device.
+
+    Returns
+    -------
+    Tensor
+        ``shape``, int64: indices into `PAIRS`.
+    """
+    import torch
+
+    return torch.randint(len(PAIRS), shape, generator=generator, device=generator.device)
+
+
+def draw_targets(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Draw for every pixel which target gets the noisy value; like `draw_pairs`."""
+    import torch
+
+    return torch.randint(len(TARGET_SHIFTS), shape, generator=generator, device=generator.device)
+
+
+def replaced(images: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace every pixel by one of its neighbours, in two ways.
+
+    Parameters
+    ----------
+    images : Tensor
+        (N, C, H, W). At the edges a neighbour outside is the nearest pixel inside.
+    pairs : Tensor
+        (N, H, W), indices into `PAIRS`; all channels of a pixel move together.
+
+    Returns
+    -------
+    tuple of two Tensor
+        Like ``images``; they never show the same neighbour, but at the edges.
+    """
+    import torch
+
+    height, width = images.shape[2:]
+    steps = torch.tensor(PAIRS, device=images.device)[pairs.to(images.device, torch.int64)]
+    rows = torch.arange(height, device=images.device)[:, None]
+    columns = torch.arange(width, device=images.device)
+    flat = images.flatten(2)
+
+    def taken(which: int) -> Tensor:
+        right, down = steps[..., which, 0], steps[..., which, 1]
+        places = (rows + down).clamp(0, height - 1) * width + (columns + right).clamp(0, width - 1)
+        return flat.gather(2, places.flatten(1)[:, None].expand_as(flat)).view_as(images)
+
+    return taken(0), taken(1)
+
+
+def teacher_loss(net: ATBSN, noisy: Tensor, pairs: Tensor) -> Tensor:
+    """Return the loss of the teacher for a batch.
+
+    One replaced image is denoised and compared with the other. They show different
+    pixels, so even a perfect result differs from it: by as much as the two replaced
+    versions of the image denoised as it is, which the second term takes off.
+
+    Parameters
+    ----------
+    net : ATBSN
+        In training; gradients flow through both of its results.
+    noisy : Tensor
+        (N, C, H, W) on 0..1, H and W multiples of 32.
+    pairs : Tensor
+        What `draw_pairs` gave for the batch.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    first, second = replaced(noisy, pairs)
+    first_denoised, second_denoised = replaced(net(noisy, TRAINING_SHIFT), pairs)
+    difference = net(first, TRAINING_SHIFT) - second
+    expected = first_denoised - second_denoised
+    likeness: Tensor = difference.abs().mean()
+    consistency: Tensor = (difference - expected).abs().mean()
+    return likeness + CONSISTENCY_WEIGHT * consistency
+
+
+def distillation_targets(net: ATBSN, noisy: Tensor) -> Tensor:
+    """Return what the teacher makes of a batch, for each of `TARGET_SHIFTS`.
+
+    Parameters
+    ----------
+    net : ATBSN
+        The trained teacher; no gradient is kept.
+    noisy : Tensor
+        (N, C, H, W) on 0..1, H and W multiples of 32.
+
+    Returns
+    -------
+    Tensor
+        (6, N, C, H, W).
+    """
+    import torch
+
+    from denoisekit.nets.atbsn import denoise_padded
+
+    with torch.no_grad():
+        return torch.stack(denoise_padded(net, noisy, TARGET_SHIFTS))
+
+
+def recharged(targets: Tensor, noisy: Tensor, choice: Tensor) -> Tensor:
+    """Put the noisy value of every pixel back into one of the targets.
+
+    Parameters
+    ----------
+    targets : Tensor
+        (T, N, C, H, W); left as it is.
+    noisy : Tensor
+        (N, C, H, W).
+    choice : Tensor
+        (N, H, W), 0 to T - 1: which target a pixel goes to.
+
+    Returns
+    -------
+    Tensor
+        Like ``targets``.
+    """
+    import torch
+
+    which = torch.arange(len(targets), device=targets.device).view(-1, 1, 1, 1, 1)
+    return torch.where(choice.to(targets.device)[None, :, None] == which, noisy[None], targets)
+
+
+def student_loss(denoised: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of the student: its mean distance to every target, summed.
+
+    Parameters
+    ----------
+    denoised : Tensor
+        (N, C, H, W), the student's result.
+    targets : Tensor
+        (T, N, C, H, W), recharged.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    return (denoised[None] - targets).abs().mean((1, 2, 3, 4)).sum()
 
 
 def _student_flop(variant: str, channels: int, width: int) -> float:
@@ -213,7 +366,7 @@ def _coarse_products(width: int, levels: int = 5) -> float:
     return (down + up) * width * width
 
 
-def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
+def _infer_config(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
     """Return the configuration of an official checkpoint, by its keys."""
     if "dec1_2.conv.weight" in shapes:
         first, told = "enc1.conv.weight", {"net": "unet", "variant": "1.02M"}
@@ -227,6 +380,13 @@ def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
     return None
 
 
+_OFFICIAL = {
+    r"unet\.intro\.conv": "intro",
+    r"unet\.enc6\.conv1\.conv": "bottom",
+    r"unet\.enc(\d)\.conv1\.conv": "down.{}",
+    r"unet\.dec(\d)\.conv2\.conv": "up.{}",
+}
+
 _LAYERS: Mapping[str, Mapping[str, str]] = {
     "1.02M": {
         r"enc6\.conv": "bottom",
@@ -235,19 +395,10 @@ _LAYERS: Mapping[str, Mapping[str, str]] = {
         r"dec(\d)_1(?:\.conv)?": "up.{}",
     },
     "half": {},
-    "1.00M": {
-        r"unet\.intro\.conv": "intro",
-        r"unet\.enc6\.conv1\.conv": "bottom",
-        r"unet\.enc(\d)\.conv1\.conv": "down.{}",
-        r"unet\.dec(\d)\.conv1\.conv": "join.{}.conv",
-        r"unet\.dec(\d)\.conv2\.conv": "up.{}",
-    },
+    "1.00M": {**_OFFICIAL, r"unet\.dec(\d)\.conv1\.conv": "join.{}.conv"},
     "bsn": {
-        r"unet\.intro\.conv": "intro",
-        r"unet\.enc6\.conv1\.conv": "bottom",
-        r"unet\.enc(\d)\.conv1\.conv": "down.{}",
+        **_OFFICIAL,
         r"unet\.dec(\d)\.conv1\.conv": "join.{}",
-        r"unet\.dec(\d)\.conv2\.conv": "up.{}",
         r"nin_A": "merge.0",
         r"nin_B": "merge.1",
         r"nin_C": "merge.2",
@@ -256,7 +407,7 @@ _LAYERS: Mapping[str, Mapping[str, str]] = {
 """Layers of the official networks, which count levels from 1, and ours, from 0."""
 
 
-def _rename(key: str, config: Config) -> str:
+def _map_key(key: str, config: Config) -> str:
     """Give our key for a key of the official checkpoint; unknown keys stay as they are."""
     layer, _, kind = key.rpartition(".")
     for pattern, ours in _LAYERS[config.get("variant", "bsn")].items():
@@ -279,8 +430,8 @@ INFO = MethodInfo(
     default_weights=("aprrd.sidd", "aprrd.camera"),
     traits=_traits,
     build=_build,
-    recognise=_recognise,
-    rename=_rename,
+    infer_config=_infer_config,
+    map_key=_map_key,
     recipe=_recipe,
-    begin=_begin,
+    initialise=_initialise,
 )

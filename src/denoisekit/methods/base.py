@@ -141,11 +141,11 @@ class MethodInfo:
         ``traits(config, settings)`` gives the facts of the network of that configuration.
     build : callable
         ``build(config, settings)`` makes that network, weights not loaded.
-    recognise : callable
-        ``recognise({key: shape})`` returns the configuration of the official
+    infer_config : callable
+        ``infer_config({key: shape})`` returns the configuration of the official
         checkpoint with these keys, or None.
-    rename : callable
-        ``rename(key, config)`` gives our key for a key of the official checkpoint; an
+    map_key : callable
+        ``map_key(key, config)`` gives our key for a key of the official checkpoint; an
         empty one for what we compute ourselves.
     settings : tuple of Setting
         Its own knobs.
@@ -155,9 +155,9 @@ class MethodInfo:
         ``recipe(config, paired)`` returns the stages of training the network of a
         configuration, on pairs of noisy and clean pictures or on noisy ones alone; none
         where there is no such way. With a recipe, `build` returns a `TrainableMethod`.
-    begin : callable or None
-        ``begin(net, config)`` changes the random weights that training of the network of a
-        configuration begins with.
+    initialise : callable or None
+        ``initialise(net, config)`` changes the random weights that training of the network of a
+        configuration starts with.
     """
 
     id: str
@@ -170,12 +170,12 @@ class MethodInfo:
     default_weights: tuple[str, ...]
     traits: Callable[[Config, Settings], Traits]
     build: Callable[[Config, Settings], LoadedMethod]
-    recognise: Callable[[Mapping[str, tuple[int, ...]]], Config | None]
-    rename: Callable[[str, Config], str]
+    infer_config: Callable[[Mapping[str, tuple[int, ...]]], Config | None]
+    map_key: Callable[[str, Config], str]
     settings: tuple[Setting, ...] = ()
     without_weights: str = ""
     recipe: Callable[[Config, bool], tuple[Stage, ...]] | None = None
-    begin: Callable[[Any, Config], None] | None = None
+    initialise: Callable[[Any, Config], None] | None = None
 
     def choose(self, given: Mapping[str, object] = MappingProxyType({})) -> Settings:
         """Return all settings: those given, and the defaults of the others.
@@ -228,7 +228,7 @@ class LoadedMethod(Protocol):
         draws: Draws,
         context: Any = None,
     ) -> torch.Tensor:
-        """Denoise.
+        """Denoise. Called by several threads at once, so it must not change the method.
 
         Parameters
         ----------
@@ -246,6 +246,27 @@ class LoadedMethod(Protocol):
             Same shape, float32, not clamped. The input is left as it was.
         """
         ...
+
+
+class NetworkMethod:
+    """The weights of a method's network: what the methods of this package share.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        The network in its plain form.
+    """
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        self.net: Any = net.eval()
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the keys and shapes that `load` expects."""
+        return {key: tuple(value.shape) for key, value in self.net.state_dict().items()}
+
+    def load(self, state: State) -> None:
+        """Take the weights, strictly: every key, every shape."""
+        self.net.load_state_dict(dict(state), strict=True)
 
 
 class TrainableMethod(LoadedMethod, Protocol):

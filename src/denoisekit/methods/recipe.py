@@ -79,7 +79,7 @@ class Stage:
     patch: int
     rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Callable[[float], float] = lambda progress: 1.0  # noqa: ARG005 - constant
+    schedule: Callable[[float], float] = lambda progress: 1.0
     average: float = 0.0
     multiple: int = 1
 

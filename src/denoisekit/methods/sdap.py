@@ -7,85 +7,44 @@ other's targets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from denoisekit.limits import Limits
 from denoisekit.methods import blind_spot
 from denoisekit.methods.base import Config, MethodInfo, Setting, Settings, Traits
-from denoisekit.methods.recipe import AVERAGE, Batch, Stage, cosine, distance
+from denoisekit.methods.blind_spot import PD, BlindSpotMethod
+from denoisekit.methods.recipe import Batch, Stage, distance
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
     from denoisekit.draws import Draws
-    from denoisekit.methods.base import State
-    from denoisekit.nets.blind_spot_fast import FastBlindSpot
-
-PD = 2
-"""Pixel-shuffle down-sampling of the first pass."""
+    from denoisekit.methods.blind_spot import Pass
 
 CELL = 5
 """Side of the cells that sub-samples are drawn from in training."""
 
 
-class Sdap:
-    """The network with its weights. Values on 0..1."""
-
-    def __init__(self, config: Config, settings: Settings) -> None:
-        from denoisekit.nets.blind_spot import BlindSpotNet
-
-        self.net = BlindSpotNet(config["channels"], config["width"], config["blocks"]).eval()
-        self._enhance = bool(settings["enhance"])
-        self._fast: FastBlindSpot | None = None
-
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the keys and shapes that `load` expects."""
-        return {key: tuple(value.shape) for key, value in self.net.state_dict().items()}
-
-    def load(self, state: State) -> None:
-        """Take the weights, strictly: every key, every shape."""
-        self.net.load_state_dict(dict(state), strict=True)
-
-    def prepare(self, device: torch.device, precision: str) -> None:
-        """Move to a device and precision; the weights must be loaded before."""
-        self._fast = blind_spot.prepared(self.net, device, precision)
-
-    def denoise(
-        self,
-        noisy: Tensor,
-        *,
-        draws: Draws,  # noqa: ARG002 - nothing is drawn
-        context: Any = None,  # noqa: ARG002 - nothing beyond the tile matters
-        on_part: Callable[[float], None] | None = None,
-    ) -> Tensor:
-        """Denoise (1, C, H, W) float32, H and W even."""
-        import torch
-
-        from denoisekit.methods.pd import from_batch, to_batch
-
-        passes = 2 if self._enhance else 1
-        with torch.inference_mode():
-            phases = self._pass(to_batch(noisy, PD), blind_spot.share(on_part, 0, passes))
-            denoised = from_batch(phases, PD)
-            if self._enhance:
-                denoised = self._pass(denoised, blind_spot.share(on_part, 1, passes))
-        return denoised
-
-    def _pass(self, noisy: Tensor, on_part: Callable[[float], None] | None) -> Tensor:
-        denoised: Tensor = self._fast(noisy, on_part) if self._fast else self.net(noisy)
-        return denoised
+def _build(config: Config, settings: Settings) -> BlindSpotMethod:
+    return BlindSpotMethod(config, partial(_denoise, settings))
 
 
-def draw_order(
-    shape: tuple[int, int, int, int], generator: torch.Generator, cell: int = CELL
-) -> Tensor:
+def _denoise(settings: Settings, network: Pass, noisy: Tensor, draws: Draws) -> Tensor:
+    from denoisekit.nets.blind_spot import from_batch, to_batch
+
+    denoised = from_batch(network(to_batch(noisy, PD)), PD)
+    return network(denoised) if settings["enhance"] else denoised
+
+
+def draw_order(shape: Sequence[int], generator: torch.Generator, cell: int = CELL) -> Tensor:
     """Draw a permutation of the pixels of every cell.
 
     Parameters
     ----------
-    shape : (int, int, int, int)
+    shape : sequence of int
         Of the noisy batch, (N, C, H, W), H and W multiples of ``cell``.
     generator : torch.Generator
         On the device of the batch.
@@ -157,20 +116,7 @@ def training_loss(net: nn.Module, noisy: Tensor, order: Tensor) -> Tensor:
 def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
     """Return the two stages of the paper, or one on pairs."""
     if paired:
-        # Schedule, batch and patch are ours: the paper has no such training.
-        return (
-            Stage(
-                "supervised",
-                config,
-                _paired_loss,
-                steps=80_000,
-                batch=16,
-                patch=128,
-                schedule=cosine,
-                average=AVERAGE,
-                multiple=PD,
-            ),
-        )
+        return (blind_spot.paired_stage(config, _paired_loss, steps=80_000, batch=16, patch=128),)
     return (
         Stage("small", config, _loss, 24_000, 16, 160, multiple=CELL),
         Stage("large", config, _loss, 16_000, 16, 250, rate=1e-5, multiple=CELL),
@@ -178,15 +124,12 @@ def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
 
 
 def _loss(net: nn.Module, batch: Batch) -> Tensor:
-    noisy = batch.noisy
-    number, channels, height, width = noisy.shape
-    order = draw_order((number, channels, height, width), batch.generator)
-    return training_loss(net, noisy, order)
+    return training_loss(net, batch.noisy, draw_order(batch.noisy.shape, batch.generator))
 
 
 def _paired_loss(net: nn.Module, batch: Batch) -> Tensor:
     """Compare what both passes return with the clean pictures."""
-    from denoisekit.methods.pd import from_batch, to_batch
+    from denoisekit.nets.blind_spot import from_batch, to_batch
 
     first = from_batch(net(to_batch(batch.noisy, PD)), PD)
     return distance(first, batch) + distance(net(first.detach()), batch)
@@ -207,9 +150,9 @@ def _traits(config: Config, settings: Settings) -> Traits:
     )
 
 
-def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
+def _infer_config(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
     """Return the configuration of an official checkpoint, by its keys."""
-    config = blind_spot.recognise(shapes)
+    config = blind_spot.infer_config(shapes)
     return config if config is not None and set(config["blocks"]) == {"single"} else None
 
 
@@ -226,12 +169,12 @@ INFO = MethodInfo(
     config={"net": "blind_spot", "channels": 3, "width": 128, "blocks": ["single"] * 9},
     default_weights=("sdap.sidd", "sdap.camera"),
     traits=_traits,
-    build=Sdap,
-    recognise=_recognise,
-    rename=blind_spot.rename,
+    build=_build,
+    infer_config=_infer_config,
+    map_key=blind_spot.map_key,
     settings=(
         Setting("enhance", True, "run the network once more on the result at full resolution"),
     ),
     recipe=_recipe,
-    begin=blind_spot.begin,
+    initialise=blind_spot.initialise,
 )

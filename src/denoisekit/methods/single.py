@@ -9,7 +9,7 @@ Non-local means may follow, which go by the result.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from denoisekit.limits import Limits
 from denoisekit.methods.base import (
     Config,
     MethodInfo,
+    NetworkMethod,
     Settings,
     Traits,
     torch_dtype,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from denoisekit.draws import Draws
-    from denoisekit.methods.base import State
 
 
 PYRAMID = "pyramid"
@@ -42,37 +42,26 @@ SIMILAR_PRODUCTS = 2e3
 """Of non-local means, for a pixel of a channel: as long as these take, not as many."""
 
 
-class Single:
+class Single(NetworkMethod):
     """The network with its weights. Values on 0..1.
 
-    Attributes
-    ----------
-    net : Mean
-        The network, or several; and one that sees the image where those see its phases.
+    Its ``net`` is one network or several, averaged; and one that sees the image where those see
+    its phases.
     """
 
-    def __init__(self, config: Config, settings: Settings) -> None:  # noqa: ARG002 - none
+    def __init__(self, config: Config, settings: Settings) -> None:
         import torch
 
-        from denoisekit.nets.nonlocal_means import NonLocalMeans
-        from denoisekit.nets.plain import Mean, Pyramid
+        from denoisekit.nets.single import Mean, NonLocalMeans, Pyramid
 
         members = [_member(config) for _ in range(config["members"])]
         bent = bool(config.get("bent", False))
         full = Pyramid(config["channels"], config["full"], bent) if config["full"] else None
         levels = config["levels"]
         similar = NonLocalMeans(config["channels"], levels) if levels else None
-        self.net = Mean(members, full, similar).eval()
+        super().__init__(Mean(members, full, similar))
         self._pd = int(config["pd"])
         self._dtype = torch.float32
-
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the keys and shapes that `load` expects."""
-        return {key: tuple(value.shape) for key, value in self.net.state_dict().items()}
-
-    def load(self, state: State) -> None:
-        """Take the weights, strictly: every key, every shape."""
-        self.net.load_state_dict(dict(state), strict=True)
 
     def prepare(self, device: torch.device, precision: str) -> None:
         """Move to a device and precision; the weights must be loaded before."""
@@ -84,33 +73,26 @@ class Single:
         self.net.members.to(self._dtype)
         if self.net.full is not None:
             self.net.full.to(self._dtype)
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net.to(memory_format=torch.channels_last)
         self.net.requires_grad_(False)
 
-    def denoise(
-        self,
-        noisy: Tensor,
-        *,
-        draws: Draws,  # noqa: ARG002 - nothing is drawn
-        context: Any = None,  # noqa: ARG002 - nothing beyond the tile matters
-        on_part: Callable[[float], None] | None = None,  # noqa: ARG002 - calls are short
-    ) -> Tensor:
+    def denoise(self, noisy: Tensor, *, draws: Draws, context: Any = None) -> Tensor:
         """Denoise (1, C, H, W) float32, H and W multiples of the down-sampling."""
         import torch
 
-        from denoisekit.methods.pd import from_batch, to_batch
+        from denoisekit.nets.blind_spot import from_batch, to_batch
 
         with torch.inference_mode():
             image = noisy.to(self._dtype)
-            found = from_batch(self.net(to_batch(image, self._pd)), self._pd)
+            denoised = from_batch(self.net(to_batch(image, self._pd)), self._pd)
             if self.net.full is not None:
-                found = (found + self.net.full(image)) / 2
-            found = found.float()
-            return found if self.net.similar is None else self.net.similar(noisy, found)
+                denoised = (denoised + self.net.full(image)) / 2
+            denoised = denoised.float()
+            return denoised if self.net.similar is None else self.net.similar(noisy, denoised)
 
 
 def _member(config: Config) -> torch.nn.Module:
-    from denoisekit.nets.plain import Plain, Pyramid
+    from denoisekit.nets.single import Plain, Pyramid
 
     bent = bool(config.get("bent", False))  # files of an earlier day do not say
     if config["net"] == PYRAMID:
@@ -118,7 +100,7 @@ def _member(config: Config) -> torch.nn.Module:
     return Plain(config["channels"], config["width"], config["depth"], config["residual"], bent)
 
 
-def _traits(config: Config, settings: Settings) -> Traits:  # noqa: ARG001 - no settings
+def _traits(config: Config, settings: Settings) -> Traits:
     channels, width, full = config["channels"], config["width"], config["full"]
     depth, pd = config["depth"], config["pd"]
     if config["net"] == PYRAMID:
@@ -158,7 +140,7 @@ def _pyramid_products(channels: int, width: int) -> float:
     return 9 * (2 * channels * width + (4 + 5 / 4 + 2 / 16) * width**2)
 
 
-def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
+def _infer_config(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
     """Return the configuration that keys show; what leaves no trace in them as published."""
     members = {key.split(".")[1] for key in shapes if key.startswith("members.")}
     pyramid = shapes.get("members.0.fine.0.weight", ())
@@ -196,7 +178,7 @@ INFO = MethodInfo(
     default_weights=(),
     traits=_traits,
     build=Single,
-    recognise=_recognise,
-    rename=lambda key, config: key,  # noqa: ARG005 - there is no other code
+    infer_config=_infer_config,
+    map_key=lambda key, config: key,
     without_weights="make them with denoisekit fit-single IMAGE --save-weights FILE",
 )

@@ -8,27 +8,24 @@ detail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 from denoisekit.limits import Limits
 from denoisekit.methods import blind_spot
 from denoisekit.methods.base import Config, MethodInfo, Setting, Settings, Traits
-from denoisekit.methods.recipe import AVERAGE, Batch, Stage, cosine, distance, drops
+from denoisekit.methods.blind_spot import PD, BlindSpotMethod
+from denoisekit.methods.recipe import Batch, Stage, distance, drops
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from denoisekit.draws import Draws
-    from denoisekit.methods.base import State
-    from denoisekit.nets.blind_spot_fast import FastBlindSpot
-
-PD = 2
-"""Pixel-shuffle down-sampling of the first pass."""
+    from denoisekit.methods.blind_spot import Pass
 
 PD_TRAINING = 5
-"""The same in training."""
+"""Pixel-shuffle down-sampling in training."""
 
 PAD = 2
 """Zeros around each phase; reflected pixels around the image in the refinement."""
@@ -46,62 +43,27 @@ BLEND = 16
 """Width over which neighbouring calls are mixed."""
 
 
-class SsBsn:
-    """The network with its weights. Values on 0..255."""
+def _build(config: Config, settings: Settings) -> BlindSpotMethod:
+    return BlindSpotMethod(config, partial(_denoise, settings))
 
-    def __init__(self, config: Config, settings: Settings) -> None:
-        from denoisekit.nets.blind_spot import BlindSpotNet
 
-        self.net = BlindSpotNet(
-            config["channels"], config["width"], config["blocks"], config["grid"]
-        ).eval()
-        self._rounds = int(settings["refine_rounds"])
-        self._replace = float(settings["replace_p"])
-        self._fast: FastBlindSpot | None = None
+def _denoise(settings: Settings, network: Pass, noisy: Tensor, draws: Draws) -> Tensor:
+    """Denoise by phases, then refine results in which some pixels are replaced by noisy ones."""
+    import torch
 
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the keys and shapes that `load` expects."""
-        return {key: tuple(value.shape) for key, value in self.net.state_dict().items()}
+    from denoisekit.nets.blind_spot import from_mosaic, to_mosaic
 
-    def load(self, state: State) -> None:
-        """Take the weights, strictly: every key, every shape."""
-        self.net.load_state_dict(dict(state), strict=True)
-
-    def prepare(self, device: torch.device, precision: str) -> None:
-        """Move to a device and precision; the weights must be loaded before."""
-        self._fast = blind_spot.prepared(self.net, device, precision)
-
-    def denoise(
-        self,
-        noisy: Tensor,
-        *,
-        draws: Draws,
-        context: Any = None,  # noqa: ARG002 - each call has its own attention
-        on_part: Callable[[float], None] | None = None,
-    ) -> Tensor:
-        """Denoise (1, C, H, W) float32 on 0..255, H and W even."""
-        import torch
-
-        from denoisekit.methods.pd import from_mosaic, to_mosaic
-
-        passes = 1 + self._rounds
-        _, channels, height, width = noisy.shape
-        with torch.inference_mode():
-            mosaic = self._pass(to_mosaic(noisy, PD, PAD), blind_spot.share(on_part, 0, passes))
-            first = from_mosaic(mosaic, PD, PAD)
-            if not self._rounds:
-                return first
-            total = torch.zeros_like(first)
-            for step in range(self._rounds):
-                drawn = torch.from_numpy(draws.uniform(step, (channels, height, width)))
-                mixed = torch.where(drawn.to(noisy.device) < self._replace, noisy, first)
-                told = blind_spot.share(on_part, 1 + step, passes)
-                total += self._pass(_reflected(mixed, PAD), told)[:, :, PAD:-PAD, PAD:-PAD]
-            return total / self._rounds
-
-    def _pass(self, noisy: Tensor, on_part: Callable[[float], None] | None) -> Tensor:
-        denoised: Tensor = self._fast(noisy, on_part) if self._fast else self.net(noisy)
-        return denoised
+    rounds = int(settings["refine_rounds"])
+    _, channels, height, width = noisy.shape
+    first = from_mosaic(network(to_mosaic(noisy, PD, PAD)), PD, PAD)
+    if not rounds:
+        return first
+    total = torch.zeros_like(first)
+    for step in range(rounds):
+        drawn = torch.from_numpy(draws.uniform(step, (channels, height, width)))
+        mixed = torch.where(drawn.to(noisy.device) < settings["replace_p"], noisy, first)
+        total += network(_reflected(mixed, PAD))[:, :, PAD:-PAD, PAD:-PAD]
+    return total / rounds
 
 
 def _reflected(image: Tensor, pad: int) -> Tensor:
@@ -131,7 +93,7 @@ def training_loss(net: nn.Module, noisy: Tensor) -> Tensor:
     torch.Tensor
         Scalar.
     """
-    from denoisekit.methods.pd import from_mosaic, to_mosaic
+    from denoisekit.nets.blind_spot import from_mosaic, to_mosaic
 
     denoised = from_mosaic(net(to_mosaic(noisy, PD_TRAINING, PAD)), PD_TRAINING, PAD)
     loss: Tensor = (denoised - noisy).abs().mean()
@@ -141,20 +103,8 @@ def training_loss(net: nn.Module, noisy: Tensor) -> Tensor:
 def _recipe(config: Config, paired: bool) -> tuple[Stage, ...]:
     """Return the stage of the paper, or one on pairs."""
     if paired:
-        # The paper has no such training: its patch, rounded, and its rate.
-        return (
-            Stage(
-                "supervised",
-                config,
-                _paired_loss,
-                steps=120_000,
-                batch=4,
-                patch=120,
-                schedule=cosine,
-                average=AVERAGE,
-                multiple=PD,
-            ),
-        )
+        # The patch of the paper, rounded.
+        return (blind_spot.paired_stage(config, _paired_loss, steps=120_000, batch=4, patch=120),)
     late = drops(0.1, 0.8)
     return (Stage("noisy", config, _loss, 122_700, 4, 120, schedule=late, multiple=PD_TRAINING),)
 
@@ -167,7 +117,7 @@ def _paired_loss(net: nn.Module, batch: Batch) -> Tensor:
     """Compare the first pass and a round of refinement with the clean pictures."""
     import torch
 
-    from denoisekit.methods.pd import from_mosaic, to_mosaic
+    from denoisekit.nets.blind_spot import from_mosaic, to_mosaic
 
     noisy, draw = batch.noisy, batch.generator
     first = from_mosaic(net(to_mosaic(noisy, PD, PAD)), PD, PAD)
@@ -193,18 +143,18 @@ def _traits(config: Config, settings: Settings) -> Traits:
     )
 
 
-def _recognise(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
+def _infer_config(shapes: Mapping[str, tuple[int, ...]]) -> Config | None:
     """Return the configuration of an official checkpoint, by its keys."""
     inner = {key.removeprefix("bsn."): shape for key, shape in shapes.items()}
-    config = blind_spot.recognise(inner)
+    config = blind_spot.infer_config(inner)
     if config is None or "attention" not in config["blocks"]:
         return None
     # The sub-grids leave no trace in the weights: those of the paper.
     return {**config, "grid": 2}
 
 
-def _rename(key: str, config: Config) -> str:
-    return blind_spot.rename(key.removeprefix("bsn."), config)
+def _map_key(key: str, config: Config) -> str:
+    return blind_spot.map_key(key.removeprefix("bsn."), config)
 
 
 INFO = MethodInfo(
@@ -226,9 +176,9 @@ INFO = MethodInfo(
     },
     default_weights=("ssbsn.sidd", "ssbsn.camera"),
     traits=_traits,
-    build=SsBsn,
-    recognise=_recognise,
-    rename=_rename,
+    build=_build,
+    infer_config=_infer_config,
+    map_key=_map_key,
     settings=(
         Setting("refine_rounds", 8, "rounds of random-replacing refinement; 0: none", 0, 64),
         Setting(
@@ -236,5 +186,5 @@ INFO = MethodInfo(
         ),
     ),
     recipe=_recipe,
-    begin=blind_spot.begin,
+    initialise=blind_spot.initialise,
 )

@@ -10,6 +10,18 @@ Source: Kim et al., "APR-RD: Complemental Two Steps for Self-Supervised Real Ima
 Denoising", AAAI 2025; the network is the student of Chen et al., "Exploring
 Asymmetric Tunable Blind-Spots for Self-supervised Denoising in Real-World
 Scenarios" (AT-BSN), CVPR 2024.
+
+`UNet` is trained. `BlockUNet` is fast and small at inference; it computes the same, equal to
+rounding, but
+
+- works through the large levels block by block, so their features live for the
+  size of a block only and stay in the processor's cache;
+- computes the first level's features again on the way up instead of keeping them:
+  they cost 1 % of the arithmetic and would take most of the memory;
+- splits each convolution of (upsampled features, skip features) into a sum. A 3x3
+  kernel on a nearest-upsampled image meets every pixel twice along each axis, so
+  each of the four output phases is a 2x2 convolution of the small image with summed
+  weights: 16 products where the plain form takes 36.
 """
 
 from __future__ import annotations
@@ -20,10 +32,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from denoisekit.nets.convolution import Box, blocks, conv_like, cut, empty, phase_kernel, valid
+
 Variant = Literal["1.02M", "1.00M", "half"]
 
 LEVELS = 5
 SLOPE = 0.1
+
+Core = tuple[int, int, int, int]
+"""Top, left, bottom and right, the latter two exclusive."""
+
+BLOCK = 256
+"""Side of a block in pixels of its level: its features fit in a few megabytes."""
+
+HALO_COST = 0.05
+"""Share of the arithmetic that a pixel outside the core takes: mostly the way down."""
 
 
 class UNet(nn.Module):
@@ -111,3 +134,150 @@ class _Join(nn.Module):
         upsampled = F.interpolate(x, scale_factor=2.0, mode="nearest")
         joined: Tensor = self.conv(torch.cat([upsampled, skip], 1))
         return joined
+
+
+class BlockUNet(nn.Module):
+    """`UNet` for inference, working block by block.
+
+    Parameters
+    ----------
+    unet : UNet
+        The network with its weights; left as it is.
+    dtype : torch.dtype
+        Precision of all layers but the last. That one stays float32: its output is
+        the image, and bf16 has fewer levels than an 8-bit file.
+
+    Notes
+    -----
+    Input (N, channels, H, W) float32, H and W multiples of 32; output the same.
+    """
+
+    def __init__(self, unet: UNet, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.pooled_skips = unet.pooled_skips
+        self.unshuffle, self.levels = unet.unshuffle, unet.levels
+        self.intro = None if unet.intro is None else valid(unet.intro, dtype)
+        self.down = nn.ModuleList(valid(conv, dtype) for conv in unet.down)
+        self.bottom = valid(unet.bottom, dtype)
+        self.join = nn.ModuleList(
+            _SplitJoin(join.get_submodule("conv"), below, dtype)
+            for join, below in zip(unet.join, unet.below, strict=True)
+        )
+        self.up = nn.ModuleList(
+            valid(conv, dtype if level else torch.float32) for level, conv in enumerate(unet.up)
+        )
+        self.eval().requires_grad_(False)
+
+    def forward(self, noisy: Tensor, core: Core | None = None) -> Tensor:
+        """Denoise (N, channels, H, W); return the core alone, where one is named.
+
+        The way up is then gone at each level as far as the core sees: an output pixel sees a
+        hundred pixels to each side through the small levels, and a few through the large ones.
+        """
+        kept = Box(*(core or (0, 0, *noisy.shape[2:])))
+        image = noisy if self.unshuffle == 1 else F.pixel_unshuffle(noisy, self.unshuffle)
+        image = image.to(self.dtype, memory_format=torch.channels_last)
+        skips = [image]
+        x = image
+        for level in range(self.levels):
+            x, features = self._encode(level, x)
+            skips.append(x if self.pooled_skips else features)
+        x = F.leaky_relu_(self.bottom(F.pad(x, (1, 1, 1, 1))), SLOPE)
+        skips = skips[: self.levels] if self.pooled_skips else [image, *skips[2:]]
+        needed = [kept if self.unshuffle == 1 else kept.even().half()]
+        for skip in skips[:-1]:
+            needed.append(_seen_below(needed[-1], *skip.shape[2:]))
+        origin = (0, 0)
+        for level in reversed(range(self.levels)):
+            x = self._decode(level, x, origin, skips.pop(), needed[level])
+            origin = needed[level].top, needed[level].left
+        if self.unshuffle == 1:
+            return x
+        first = 2 * origin[0], 2 * origin[1]
+        return cut(noisy, kept) + cut(F.pixel_shuffle(x, self.unshuffle), kept, first)
+
+    def _first(self, image: Tensor, box: Box) -> Tensor:
+        """Full-resolution features before the first pool, of a box inside the image."""
+        if self.intro is None:
+            return F.leaky_relu_(self.down[0](cut(image, box.grow(1))), SLOPE)
+        inner = box.grow(1).clip(*image.shape[2:])
+        x = F.leaky_relu_(self.intro(cut(image, inner.grow(1))), SLOPE)
+        return F.leaky_relu_(self.down[0](cut(x, box.grow(1), (inner.top, inner.left))), SLOPE)
+
+    def _encode(self, level: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a level's pooled features and, where the way up wants them, all of them."""
+        height, width = x.shape[2:]
+        channels = self.bottom.in_channels
+        keep = level > 0 and not self.pooled_skips
+        pooled = empty(x, channels, height // 2, width // 2)
+        features = empty(x, channels, height, width) if keep else x
+        for box in blocks(height, width, BLOCK):
+            if level == 0:
+                y = self._first(x, box)
+            else:
+                y = F.leaky_relu_(self.down[level](cut(x, box.grow(1))), SLOPE)
+            if keep:
+                features[:, :, box.top : box.bottom, box.left : box.right] = y
+            small = box.half()
+            pooled[:, :, small.top : small.bottom, small.left : small.right] = F.max_pool2d(y, 2)
+        return pooled, features
+
+    def _decode(
+        self, level: int, x: Tensor, origin: tuple[int, int], skip: Tensor, needed: Box
+    ) -> Tensor:
+        """Join a box of a level's skip features with the level below, two convolutions.
+
+        ``x`` is a part of the level below that begins at ``origin``.
+        """
+        height, width = skip.shape[2:]
+        last = self.up[level]
+        weight = last.get_parameter("weight")
+        size = needed.bottom - needed.top, needed.right - needed.left
+        result = empty(skip, weight.shape[0], *size, weight.dtype)
+        for block in blocks(*size, BLOCK):
+            box = block.moved(needed.top, needed.left)
+            # Even borders, so that the box halves; one pixel more than the next layer needs.
+            inner = box.grow(1).even().clip(height, width)
+            around = inner.grow(1)
+            if level == 0 and not self.pooled_skips:
+                known = around.clip(height, width)
+                features = cut(self._first(skip, known), around, (known.top, known.left))
+            else:
+                features = cut(skip, around)
+            y = self.join[level](cut(x, inner.half().grow(1), origin), features)
+            y = F.leaky_relu_(y, SLOPE).to(weight.dtype)
+            y = last(cut(y, box.grow(1), (inner.top, inner.left)))
+            if level or self.pooled_skips:
+                y = F.leaky_relu_(y, SLOPE)
+            result[:, :, block.top : block.bottom, block.left : block.right] = y
+        return result
+
+
+def _seen_below(box: Box, height: int, width: int) -> Box:
+    """Return the box of the level below that a box of this level is made of."""
+    inner = box.grow(1).even().clip(height, width)
+    return inner.half().grow(1).clip(height // 2, width // 2)
+
+
+class _SplitJoin(nn.Module):
+    """Convolution of (upsampled small features, skip features); both come one pixel larger."""
+
+    def __init__(self, conv: nn.Module, below: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        weight, bias = conv.get_parameter("weight").detach(), conv.get_parameter("bias").detach()
+        self.skip = conv_like(weight[:, below:], bias, dtype)
+        self.phases = nn.ModuleList(
+            conv_like(phase_kernel(phase_kernel(weight[:, :below], row, 2), column, 3), None, dtype)
+            for row in (0, 1)
+            for column in (0, 1)
+        )
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        y: Tensor = self.skip(skip)
+        height, width = x.shape[2] - 1, x.shape[3] - 1
+        for index, conv in enumerate(self.phases):
+            row, column = divmod(index, 2)
+            part = conv(x[:, :, row : row + height, column : column + width])
+            y[:, :, row::2, column::2] += part
+        return y

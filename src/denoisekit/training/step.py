@@ -229,8 +229,8 @@ def fresh(method: MethodInfo, config: Mapping[str, Any], seed: int) -> nn.Module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         loaded = cast("TrainableMethod", method.build(config, method.choose()))
-    if method.begin is not None:
-        method.begin(loaded.net, config)
+    if method.initialise is not None:
+        method.initialise(loaded.net, config)
     return loaded.net
 
 

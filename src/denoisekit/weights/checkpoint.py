@@ -296,7 +296,7 @@ def guesses(shapes: Shapes, methods: Iterable[MethodInfo] | None = None) -> tupl
     found = []
     for method in all_methods() if methods is None else methods:
         try:
-            config = method.recognise(shapes)
+            config = method.infer_config(shapes)
         except Exception:  # noqa: BLE001 - a file that a method stumbles over is none of its own
             continue
         if config is not None:
@@ -464,7 +464,7 @@ def _map_keys(
     mapped: State = {}
     for key, value in state.items():
         with _no_such_network(method, config, name):
-            ours = method.rename(key, config)
+            ours = method.map_key(key, config)
         if not ours:  # a buffer that we compute
             continue
         # A module registered twice is saved twice; the same values are no conflict.
