@@ -104,9 +104,9 @@ def _recognised(path: Path, head: bytes) -> Format:
     if not head:
         raise InputError(f"{path}: is empty", "copy or download it again")
     kind = foreign.kind_of(path, head, first=True)
-    known = None if kind else next((known for known in FORMATS if known.sniff(head)), None)
-    if known:
-        return known
+    for known in FORMATS:
+        if kind is None and known.recognises(head):
+            return known
     kind = kind or foreign.kind_of(path, head, first=False)
     if kind:
         raise foreign.refusal(path, kind)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from denoisekit.errors import InputError, UsageError
-from denoisekit.formats.base import HeldReader, Source, metadata_with
+from denoisekit.formats.base import HeldReader, Source
 from denoisekit.image import ImageInfo, Metadata, Pixels
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def open_animation(
         np.dtype(np.uint8),
         "rgb",
         alpha,
-        metadata=metadata_with(
-            {**metadata.container, "frames": tuple(milliseconds)},
+        metadata=Metadata(
+            container={**metadata.container, "frames": tuple(milliseconds)},
             icc=metadata.icc,
             exif=metadata.exif,
             xmp=metadata.xmp,

@@ -7,7 +7,6 @@ layout, with opacity without loss.
 from __future__ import annotations
 
 import os
-from functools import partial
 
 import numpy as np
 
@@ -16,15 +15,14 @@ from denoisekit.formats import exif as exif_block
 from denoisekit.formats import isobmff
 from denoisekit.formats.base import (
     Format,
-    HeldReader,
     Source,
     check_picture,
     encoded,
-    metadata_with,
+    held,
     picture_info,
 )
 from denoisekit.formats.foreign import FRAMES
-from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 
 _QUALITY = 95
 _SPEED = 8
@@ -33,7 +31,7 @@ _MATRICES = (0, 1, 5, 6, 9)
 _BT601 = 6
 
 
-def _sniff(head: bytes) -> bool:
+def _looks(head: bytes) -> bool:
     brands = head[8 : max(16, int.from_bytes(head[:4], "big"))]
     return head[4:8] == b"ftyp" and (b"avif" in brands or b"avis" in brands)
 
@@ -47,8 +45,6 @@ def _open(source: Source, axes: str | None) -> Reader:
     found = isobmff.parse(data)
     samples = (1 if found.layout == "400" else 3) + found.alpha
     dtype = "uint8" if found.depth == 8 else "uint16"
-    source.check_axes(axes, "YX" if samples == 1 else "YXS")
-    source.check_fits(found.height, found.width, 12 + samples * np.dtype(dtype).itemsize)
     source.check_tail(found.payload)
     notes = [f"{what} inside this AVIF is not kept" for what in found.others]
     exif = exif_block.strip_prefix(found.exif, notes)
@@ -65,19 +61,16 @@ def _open(source: Source, axes: str | None) -> Reader:
     }
     # Other formats know the orientation from EXIF alone.
     told = exif_block.with_orientation(exif, found.orientation)
-    info = picture_info(
-        "avif",
-        found.height,
-        found.width,
-        samples,
-        dtype,
-        alpha=found.alpha,
-        bits=found.depth,
-        metadata=metadata_with(container, icc=found.icc, exif=told, xmp=found.xmp),
-        warnings=notes,
-    )
-    return HeldReader(
-        source, info, lambda _: imagecodecs.avif_decode(data, numthreads=os.cpu_count())
+    metadata = Metadata(container=container, icc=found.icc, exif=told, xmp=found.xmp)
+    size = found.height, found.width
+    info = picture_info("avif", *size, samples, dtype, metadata, notes, bits=found.depth)
+
+    return held(
+        source,
+        axes,
+        info,
+        12 + samples * info.dtype.itemsize,
+        lambda _: imagecodecs.avif_decode(data, numthreads=os.cpu_count()),
     )
 
 
@@ -126,19 +119,9 @@ def _compressed(pixels: Pixels, info: ImageInfo, quality: int, layout: str) -> i
     return isobmff.parse(bytes(data))
 
 
-AVIF = Format(
-    id="avif",
-    title="AVIF",
-    suffixes=(".avif",),
-    sniff=_sniff,
-    open=_open,
-    create=encoded(_encode),
-    check=partial(
-        check_picture,
-        format_id="avif",
-        title="AVIF",
-        depths={"uint8": (8,), "uint16": (10, 12)},
-        longest=65535,
-        holds=("icc", "exif", "xmp"),
-    ),
-)
+def _check(info: ImageInfo) -> ImageInfo:
+    depths, holds = {"uint8": (8,), "uint16": (10, 12)}, ("icc", "exif", "xmp")
+    return check_picture(info, "avif", "AVIF", depths, longest=65535, holds=holds)
+
+
+AVIF = Format("avif", "AVIF", (".avif",), (), _open, encoded(_encode), _check, looks=_looks)

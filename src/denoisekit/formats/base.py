@@ -7,12 +7,11 @@ has been held against the memory that is free.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -73,14 +72,6 @@ class Source:
         found = self.path.stat()
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def check_axes(self, asked: str | None, found: str) -> None:
-        """Refuse axes other than those a picture has."""
-        if asked is not None and asked.upper() != found:
-            raise UsageError(
-                f"{self.path}: axes {asked!r} do not fit: the file holds one picture, {found}",
-                "leave out the axes option for photo formats",
-            )
-
     def check_fits(self, height: int, width: int, bytes_per_pixel: int) -> None:
         """Refuse, before anything is decoded, what cannot fit in the memory that is free."""
         import psutil
@@ -129,9 +120,9 @@ class Format:
         Short name (``"png"``) and the name people know.
     suffixes : tuple of str
         File name endings, lower case with the dot; the first is the usual one.
-    sniff : callable
-        ``sniff(head)`` tells from a file's first 512 bytes whether it is of this
-        format. The content decides, never the name.
+    marks : tuple of bytes
+        Beginnings of its files; () where ``looks`` says it alone. The content decides, never
+        the name.
     open : callable
         ``open(source, axes)`` returns a `Reader`; ``axes`` overrides what the file
         says (None: believe the file). Raises InputError. The caller closes the source.
@@ -142,6 +133,9 @@ class Format:
         ``check(info)`` returns the `ImageInfo` of what this format would store for
         that description (metadata of another format's container dropped …), and
         raises OutputError with a hint where it would lose bits, planes or channels.
+    looks : callable, optional
+        ``looks(head)`` tells from a file's first 512 bytes whether it is of this format, where
+        its beginning fits.
     streams : bool
         Whether its writer keeps only the rows it was given last, and not a whole plane
         and then its encoded form.
@@ -150,11 +144,17 @@ class Format:
     id: str
     title: str
     suffixes: tuple[str, ...]
-    sniff: Callable[[bytes], bool]
+    marks: tuple[bytes, ...]
     open: Callable[[Source, str | None], Reader]
     create: Callable[[Path, ImageInfo], Writer]
     check: Callable[[ImageInfo], ImageInfo]
+    looks: Callable[[bytes], bool] | None = None
     streams: bool = False
+
+    def recognises(self, head: bytes) -> bool:
+        """Tell from a file's first 512 bytes whether it is of this format."""
+        fits = not self.marks or head.startswith(self.marks)
+        return fits and (self.looks is None or self.looks(head))
 
 
 class HeldReader:
@@ -207,6 +207,35 @@ class HeldReader:
     def close(self) -> None:
         """Let go of the picture."""
         self._kept = self._decode = None
+
+
+def held(
+    source: Source,
+    axes: str | None,
+    info: ImageInfo,
+    bytes_per_pixel: int,
+    decode: Callable[[int], Pixels],
+) -> HeldReader:
+    """Return a reader of one picture, its axes and its size checked.
+
+    Parameters
+    ----------
+    source, axes
+        As `Format.open` gets them.
+    info : ImageInfo
+        What the header says.
+    bytes_per_pixel : int
+        Memory that decoding takes, the result included.
+    decode : callable
+        Returns the pixels of plane 0.
+    """
+    if axes is not None and axes.upper() != info.axes:
+        raise UsageError(
+            f"{source.path}: axes {axes!r} do not fit: the file holds one picture, {info.axes}",
+            "leave out the axes option for photo formats",
+        )
+    source.check_fits(info.height, info.width, bytes_per_pixel)
+    return HeldReader(source, info, decode)
 
 
 class HeldWriter:
@@ -264,16 +293,17 @@ def picture_info(
     width: int,
     samples: int,
     dtype: str,
-    *,
-    alpha: bool = False,
-    bits: int | None = None,
     metadata: Metadata | None = None,
-    warnings: tuple[str, ...] | list[str] = (),
+    warnings: Sequence[str] = (),
+    *,
+    alpha: bool | None = None,
+    bits: int | None = None,
 ) -> ImageInfo:
-    """Describe one picture of ``samples`` samples, alpha included.
+    """Describe one picture of ``samples`` samples, alpha included: the last of 2 and of 4.
 
     ``bits`` that are all of the dtype's say nothing.
     """
+    alpha = samples in (2, 4) if alpha is None else alpha
     colours, kind = samples - alpha, np.dtype(dtype)
     return ImageInfo(
         format=format_id,
@@ -286,11 +316,6 @@ def picture_info(
         metadata=metadata or Metadata(),
         warnings=tuple(warnings),
     )
-
-
-def metadata_with(container: Mapping[str, Any], **fields: Any) -> Metadata:
-    """Return metadata with a container that cannot be changed."""
-    return Metadata(container=MappingProxyType(dict(container)), **fields)
 
 
 def check_picture(
@@ -328,6 +353,8 @@ def check_picture(
     OutputError
         Bits, planes or channels would be lost.
     """
+    if info.format == format_id and info.metadata.container.get("frames"):
+        return info  # an animation that stays one
     full, to_tiff = info.dtype.itemsize * 8, "write TIFF: --format tiff"
     bits, allowed = info.bits or full, depths.get(info.dtype.name, ())
     # 12 bits kept in uint16 are still whole in 16 stored bits; only their number is not told.

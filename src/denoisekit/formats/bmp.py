@@ -18,11 +18,10 @@ from denoisekit.formats.base import (
     PALETTE,
     RECOPY,
     Format,
-    HeldReader,
     Source,
     check_picture,
+    held,
     image_pixels,
-    metadata_with,
     picture_info,
 )
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
@@ -44,7 +43,6 @@ def _open(source: Source, axes: str | None) -> Reader:
     bands = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4}.get(mode)
     if bands is None:
         raise InputError(f"{source.path}: BMP of kind {mode} is not supported", "convert it to PNG")
-    source.check_axes(axes, "YX" if bands == 1 else "YXS")
     source.check_fits(height, width, 4 + bands)
     (depth,) = struct.unpack_from("<H", head, 24 if head[14] == 12 else 28)
     packed = head[14] != 12 and struct.unpack_from("<I", head, 30)[0] in (1, 2)
@@ -62,12 +60,14 @@ def _open(source: Source, axes: str | None) -> Reader:
     metadata = _metadata(source, head, notes)
     notes += [PALETTE] * (mode == "P") + [BILEVEL] * (mode == "1")
     notes += ["5 bits a colour; written with 8"] * (depth == 16)
-    info = picture_info(
-        "bmp", height, width, bands, "uint8", alpha=bands == 4, metadata=metadata, warnings=notes
-    )
+    info = picture_info("bmp", height, width, bands, "uint8", metadata, notes)
     plain = {"P": "RGB", "1": "L"}.get(mode)
-    return HeldReader(
-        source, info, lambda _: image_pixels(image.convert(plain) if plain else image)
+    return held(
+        source,
+        axes,
+        info,
+        4 + bands,
+        lambda _: image_pixels(image.convert(plain) if plain else image),
     )
 
 
@@ -115,7 +115,7 @@ def _metadata(source: Source, head: bytes, notes: list[str]) -> Metadata:
     elif size == 124 and head[70:74] == _LINKED:
         notes.append("the colour profile in another file is not kept")
     dpi = (across * METRE, down * METRE) if across > 0 and down > 0 else None
-    return metadata_with({"density": (across, down)}, icc=icc, dpi=dpi)
+    return Metadata(container={"density": (across, down)}, icc=icc, dpi=dpi)
 
 
 def _check(info: ImageInfo) -> ImageInfo:
@@ -186,12 +186,13 @@ def _head(info: ImageInfo, stride: int) -> bytes:
 
 
 BMP = Format(
-    id="bmp",
-    title="BMP",
-    suffixes=(".bmp", ".dib"),
-    sniff=lambda head: head[:2] == b"BM" and head[14:18] in _HEADERS,
-    open=_open,
-    create=BmpWriter,
-    check=_check,
+    "bmp",
+    "BMP",
+    (".bmp", ".dib"),
+    (b"BM",),
+    _open,
+    BmpWriter,
+    _check,
     streams=True,
+    looks=lambda head: head[14:18] in _HEADERS,
 )

@@ -190,9 +190,9 @@ def kind_of(path: Path, head: bytes, *, first: bool) -> Kind | None:
     """
     suffix = path.suffix.lower()
     for kind in KINDS:
-        fits = any(head.startswith(mark, at) for at, mark in kind.marks)
-        if kind.first == first and fits and (suffix in kind.suffixes or not kind.named):
-            return kind
+        for at, mark in kind.marks if kind.first == first else ():
+            if head.startswith(mark, at) and (suffix in kind.suffixes or not kind.named):
+                return kind
     return None if first else kind_named(path)
 
 

@@ -51,31 +51,24 @@ def reading(path: Path, source: Source | None = None) -> Iterator[None]:
     With ``source``, a file that differs afterwards from when it was opened is an InputError
     too: this explains whatever else is wrong.
     """
+    changed = InputError(
+        f"{path}: was changed while it was read", "run it again when the file is complete"
+    )
     try:
         yield
     except Exception as fault:
-        error = _changed(path, source) or _read_error(path, fault)
-        if error is fault:
+        if source is not None and source.changed():
+            raise changed from fault
+        if isinstance(fault, InputError) and fault.hint is None:
+            fault.hint = _DAMAGED_HINT
+        if isinstance(fault, DenoisekitError):
             raise
-        raise error from fault
-    changed = _changed(path, source)
-    if changed:
+        raise _read_error(path, fault) from fault
+    if source is not None and source.changed():
         raise changed
 
 
-def _changed(path: Path, source: Source | None) -> InputError | None:
-    if source is None or not source.changed():
-        return None
-    return InputError(
-        f"{path}: was changed while it was read", "run it again when the file is complete"
-    )
-
-
-def _read_error(path: Path, fault: Exception) -> DenoisekitError:
-    if isinstance(fault, DenoisekitError):
-        if isinstance(fault, InputError) and fault.hint is None:
-            fault.hint = _DAMAGED_HINT
-        return fault
+def _read_error(path: Path, fault: Exception) -> InputError:
     if isinstance(fault, OSError):
         message, hint = _READ_FAULTS.get(fault.errno or 0, (_one_line(fault), _DAMAGED_HINT))
     elif isinstance(fault, MemoryError):
@@ -121,16 +114,11 @@ class GuardedReader:
             # Shorter than it says: no program could use it.
             info = replace(info, metadata=replace(info.metadata, icc=None))
             notes = ("the damaged ICC profile is not kept", *notes)
-        self._info = replace(info, warnings=(*info.warnings, *notes)) if notes else info
-
-    @property
-    def info(self) -> ImageInfo:
-        """What the file holds."""
-        return self._info
+        self.info = replace(info, warnings=(*info.warnings, *notes)) if notes else info
 
     def read_rows(self, plane: int, top: int, bottom: int) -> Pixels:
         """Return rows of a plane; see `denoisekit.image.Reader`."""
-        info = self._info
+        info = self.info
         if not (0 <= plane < info.planes and 0 <= top < bottom <= info.height):
             raise ValueError(f"rows {top}:{bottom} of plane {plane} are outside {info.shape}")
         with reading(self._source.path, self._source):

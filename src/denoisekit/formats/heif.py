@@ -18,14 +18,13 @@ from denoisekit.formats import exif as exif_block
 from denoisekit.formats import isobmff
 from denoisekit.formats.base import (
     Format,
-    HeldReader,
     Source,
     check_picture,
     encoded,
-    metadata_with,
+    held,
     picture_info,
 )
-from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 
 _INSTALL = "it can be read and written after pip install 'denoisekit[heif]'"
 SUFFIXES = (".heic", ".heif", ".hif")
@@ -60,8 +59,6 @@ def _open(source: Source, axes: str | None) -> Reader:
             f"{source.path}: HEIC of kind {picture.mode} is not supported", "convert it to PNG"
         )
     width, height = picture.size
-    source.check_axes(axes, "YX" if samples == 1 else "YXS")
-    source.check_fits(height, width, 12 + 2 * samples * (1 if bits == 8 else 2))
     notes = [f"{what} inside this HEIC is not kept" for what in dict.fromkeys(found.others)]
     code, chroma = found.colour_code, picture.info.get("chroma")
     container = {
@@ -73,18 +70,11 @@ def _open(source: Source, axes: str | None) -> Reader:
     # The container's orientation counts; other formats know that of EXIF alone.
     exif = exif_block.strip_prefix(found.exif, notes)
     exif = exif_block.with_orientation(exif, found.orientation)
-    info = picture_info(
-        "heif",
-        height,
-        width,
-        samples,
-        "uint8" if bits == 8 else "uint16",
-        alpha=samples in (2, 4),
-        bits=bits,
-        metadata=metadata_with(container, icc=found.icc, exif=exif, xmp=found.xmp),
-        warnings=notes,
-    )
-    return HeldReader(source, info, lambda _: _decode(unturned, samples))
+    metadata = Metadata(container=container, icc=found.icc, exif=exif, xmp=found.xmp)
+    dtype = "uint8" if bits == 8 else "uint16"
+    info = picture_info("heif", height, width, samples, dtype, metadata, notes, bits=bits)
+    memory = 12 + 2 * samples * info.dtype.itemsize
+    return held(source, axes, info, memory, lambda _: _decode(unturned, samples))
 
 
 def _picture(data: bytearray) -> Any:
@@ -138,11 +128,12 @@ def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
 
 
 HEIF = Format(
-    id="heif",
-    title="HEIC",
-    suffixes=SUFFIXES,
-    sniff=lambda head: head[4:8] == b"ftyp" and head[8:12] in _BRANDS,
-    open=_open,
-    create=encoded(_encode),
-    check=_check,
+    "heif",
+    "HEIC",
+    SUFFIXES,
+    (),
+    _open,
+    encoded(_encode),
+    _check,
+    looks=lambda head: head[4:8] == b"ftyp" and head[8:12] in _BRANDS,
 )

@@ -25,15 +25,14 @@ from denoisekit.formats import jpeg_segments as js
 from denoisekit.formats.base import (
     RECOPY,
     Format,
-    HeldReader,
     Source,
     check_picture,
     encoded,
+    held,
     image_pixels,
-    metadata_with,
     picture_info,
 )
-from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 
 _LONGEST = 65500  # libjpeg's limit, a little below the format's own
 _SUBSAMPLING = {((1, 1), (1, 1)): 0, ((2, 1), (1, 1)): 1, ((2, 2), (1, 1)): 2}
@@ -64,11 +63,6 @@ def _open(source: Source, axes: str | None) -> Reader:
         )
     if samples not in (1, 3, 4):
         raise InputError(f"{source.path}: a JPEG of {samples} components is not supported")
-    source.check_axes(axes, "YX" if samples == 1 else "YXS")
-    # The picture and its copy; in passes, the coefficients are kept too.
-    source.check_fits(
-        frame.height, frame.width, 4 + 2 * samples + (2 * samples if frame.in_passes else 0)
-    )
     lacking = js.check_scans(data, found, frame)
     fields, container, notes = _extras(data, found, frame)
     if lacking:
@@ -87,17 +81,12 @@ def _open(source: Source, axes: str | None) -> Reader:
         container["behind"] = (behind, index, found[-1].end)
         if names:
             container["tied"] = (tuple(names), without_claims(fields["xmp"]))
-    info = picture_info(
-        "jpeg",
-        frame.height,
-        frame.width,
-        samples,
-        "uint8",
-        metadata=metadata_with(container, **fields),
-        warnings=notes,
-    )
+    size, metadata = (frame.height, frame.width), Metadata(container=container, **fields)
+    info = picture_info("jpeg", *size, samples, "uint8", metadata, notes, alpha=False)
     stripped = js.without_extras(data, found)
-    return HeldReader(source, info, lambda _: _decode(source, stripped, found, frame))
+    # The picture and its copy; in passes, the coefficients are kept too.
+    memory = 4 + 2 * samples + (2 * samples if frame.in_passes else 0)
+    return held(source, axes, info, memory, lambda _: _decode(source, stripped, found, frame))
 
 
 def _decode(source: Source, data: bytes, found: list[js.Segment], frame: js.Frame) -> Pixels:
@@ -311,12 +300,5 @@ def _finer(tables: Sequence[Sequence[int]], chroma: bool) -> list[list[int]] | N
     ]
 
 
-JPEG = Format(
-    id="jpeg",
-    title="JPEG",
-    suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
-    sniff=lambda head: head[:3] == b"\xff\xd8\xff",
-    open=_open,
-    create=encoded(_encode),
-    check=_check,
-)
+_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+JPEG = Format("jpeg", "JPEG", _SUFFIXES, (b"\xff\xd8\xff",), _open, encoded(_encode), _check)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,10 @@ from denoisekit.errors import InputError
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats.base import (
     Format,
-    HeldReader,
     Source,
     check_picture,
     encoded,
-    metadata_with,
+    held,
     picture_info,
 )
 from denoisekit.formats.isobmff import Box, box, boxes
@@ -61,10 +59,6 @@ def _open(source: Source, axes: str | None) -> Reader:
         )
     segments = list(_segments(data, start))
     _check_complete(data, segments[-1][1] if segments else start + 2, end)
-    source.check_axes(axes, "YX" if samples == 1 else "YXS")
-    # The decoder keeps 32 bits a sample beside the result.
-    size = 1 if depth < 8 else 2
-    source.check_fits(height, width, samples * (4 + size))
     style = [a for a, b in segments if data[a + 1] == 0x52 and b >= a + 14]
     container: dict[str, Any] = {
         "raw": not parts,
@@ -72,18 +66,18 @@ def _open(source: Source, axes: str | None) -> Reader:
         "comments": tuple(data[a:b] for a, b in segments if data[a + 1] == _COMMENT),
     }
     notes: list[str] = []
-    info = picture_info(
-        "jpeg2000",
-        height,
-        width,
-        samples,
-        f"uint{8 * size}",
-        alpha=samples in (2, 4),
-        bits=depth + 1,
-        metadata=_metadata(source, data, parts, container, notes),
-        warnings=notes,
+    metadata, size = _metadata(source, data, parts, container, notes), (height, width)
+    dtype = "uint8" if depth < 8 else "uint16"
+    info = picture_info("jpeg2000", *size, samples, dtype, metadata, notes, bits=depth + 1)
+
+    # The decoder keeps 32 bits a sample beside the result.
+    return held(
+        source,
+        axes,
+        info,
+        samples * (4 + info.dtype.itemsize),
+        lambda _: imagecodecs.jpeg2k_decode(data),
     )
-    return HeldReader(source, info, lambda _: imagecodecs.jpeg2k_decode(data))
 
 
 def _segments(data: bytes, start: int) -> Iterator[tuple[int, int]]:
@@ -124,7 +118,7 @@ def _metadata(
         elif part.kind not in (b"jP  ", b"ftyp", b"jp2c"):
             name = part.kind.decode("ascii", "backslashreplace")
             notes.append(f"the JPEG 2000 box {name} is not kept")
-    return metadata_with({**container, "boxes": tuple(others)}, **fields)
+    return Metadata(container={**container, "boxes": tuple(others)}, **fields)
 
 
 def _header_fields(source: Source, head: bytes, container: dict[str, Any]) -> dict[str, Any]:
@@ -227,18 +221,12 @@ def _header(body: bytes, info: ImageInfo) -> bytes:
     return b"".join(out)
 
 
+def _check(info: ImageInfo) -> ImageInfo:
+    depths = {"uint8": tuple(range(1, 9)), "uint16": tuple(range(9, 17))}
+    return check_picture(info, "jpeg2000", "JPEG 2000", depths, longest=2**31)
+
+
+_SUFFIXES = (".jp2", ".j2k", ".j2c", ".jpc", ".jpx")
 JPEG2000 = Format(
-    id="jpeg2000",
-    title="JPEG 2000",
-    suffixes=(".jp2", ".j2k", ".j2c", ".jpc", ".jpx"),
-    sniff=lambda head: head.startswith((_SIGNATURE, _STREAM)),
-    open=_open,
-    create=encoded(_encode),
-    check=partial(
-        check_picture,
-        format_id="jpeg2000",
-        title="JPEG 2000",
-        depths={"uint8": tuple(range(1, 9)), "uint16": tuple(range(9, 17))},
-        longest=2**31,
-    ),
+    "jpeg2000", "JPEG 2000", _SUFFIXES, (_SIGNATURE, _STREAM), _open, encoded(_encode), _check
 )

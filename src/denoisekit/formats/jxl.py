@@ -18,16 +18,15 @@ from denoisekit.errors import InputError, OutputError
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats.base import (
     Format,
-    HeldReader,
     Source,
     check_picture,
     encoded,
-    metadata_with,
+    held,
     picture_info,
 )
 from denoisekit.formats.foreign import FRAMES
 from denoisekit.formats.isobmff import box, boxes
-from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 
 _SIGNATURE = bytes.fromhex("0000000c4a584c200d0a870a")
 _FTYP = box(b"ftyp", b"jxl \0\0\0\0jxl ")
@@ -60,8 +59,6 @@ def _open(source: Source, axes: str | None) -> Reader:
     small = "uint8" if head.depth == 8 else "uint16"
     dtype = np.dtype(f"float{head.depth}" if head.floating else small)
     samples = (1 if head.gray else 3) + len(head.extra)
-    source.check_axes(axes, "YX" if samples == 1 else "YXS")
-    source.check_fits(head.height, head.width, samples * (4 + dtype.itemsize))
     if head.icc:
         notes.append(
             "the ICC profile of this JPEG XL cannot be read and is not kept: "
@@ -75,18 +72,17 @@ def _open(source: Source, axes: str | None) -> Reader:
     }
     # Other formats know the orientation from EXIF alone.
     told = exif_block.with_orientation(exif, head.orientation)
-    info = picture_info(
-        "jxl",
-        head.height,
-        head.width,
-        samples,
-        dtype.name,
-        alpha=bool(head.extra),
-        bits=None if head.floating else head.depth,
-        metadata=metadata_with(container, exif=told, xmp=xmp),
-        warnings=notes,
+    metadata, size = Metadata(container=container, exif=told, xmp=xmp), (head.height, head.width)
+    bits = None if head.floating else head.depth
+    info = picture_info("jxl", *size, samples, dtype.name, metadata, notes, bits=bits)
+
+    return held(
+        source,
+        axes,
+        info,
+        samples * (4 + dtype.itemsize),
+        lambda _: imagecodecs.jpegxl_decode(data, keeporientation=True),
     )
-    return HeldReader(source, info, lambda _: imagecodecs.jpegxl_decode(data, keeporientation=True))
 
 
 def _parts(data: bytes, notes: list[str]) -> tuple[bytes, bytes | None, bytes | None]:
@@ -348,11 +344,5 @@ def rewrite(stream: bytes, orientation: int, colour: tuple[int, int] | None) -> 
 
 
 JXL = Format(
-    id="jxl",
-    title="JPEG XL",
-    suffixes=(".jxl",),
-    sniff=lambda head: head.startswith((_SIGNATURE, b"\xff\x0a")),
-    open=_open,
-    create=encoded(_encode),
-    check=_check,
+    "jxl", "JPEG XL", (".jxl",), (_SIGNATURE, b"\xff\x0a"), _open, encoded(_encode), _check
 )

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,10 @@ from denoisekit.formats.base import (
     METRE,
     PALETTE,
     Format,
-    HeldReader,
     HeldWriter,
     Source,
     check_picture,
-    metadata_with,
+    held,
     picture_info,
 )
 from denoisekit.formats.foreign import FRAMES
@@ -57,25 +57,17 @@ _BAND = 2**20
 class _Header:
     """What decides what the pixels are; where the compressed ones lie (start, length)."""
 
-    width: int
-    height: int
-    depth: int
-    colour_type: int
+    width: int = 0
+    height: int = 0
+    depth: int = 0
+    colour_type: int = 0
     palette: bytes = b""
     transparency: bytes | None = None
     pixels: list[tuple[int, int]] = field(default_factory=list)
-
-    @property
-    def gray_palette(self) -> bool:
-        """Whether a palette holds grays alone: such a picture stays gray."""
-        colours = self.palette
-        return self.colour_type == 3 and colours[0::3] == colours[1::3] == colours[2::3]
-
-    @property
-    def samples(self) -> int:
-        """Samples of a pixel as decoded, opacity included."""
-        colours = 1 if self.gray_palette else _SAMPLES[self.colour_type]
-        return colours + (self.transparency is not None)
+    samples: int = 0
+    """Of a pixel as decoded, opacity included."""
+    gray_palette: bool = False
+    """The palette holds grays alone: such a picture stays gray."""
 
 
 def _chunks(source: Source) -> Iterator[tuple[bytes, int, int]]:
@@ -102,22 +94,12 @@ def _open(source: Source, axes: str | None) -> Reader:
         if kind == b"IDAT":
             break
     head, others, notes = _sorted(source, chunks)
-    _check_header(source, head)
-    source.check_axes(axes, "YX" if head.samples == 1 else "YXS")
-    source.check_fits(head.height, head.width, 2 * head.samples * (2 if head.depth == 16 else 1))
     few_bits = head.colour_type == 0 and head.depth in (2, 4) and head.transparency is None
-    info = picture_info(
-        "png",
-        head.height,
-        head.width,
-        head.samples,
-        "uint16" if head.depth == 16 else "uint8",
-        alpha=head.samples in (2, 4),
-        bits=head.depth if few_bits else None,
-        metadata=_metadata(head, others, notes),
-        warnings=notes,
-    )
-    return HeldReader(source, info, lambda _: _decode(source, head, info.bits))
+    bits, dtype = (head.depth if few_bits else None), "uint16" if head.depth == 16 else "uint8"
+    metadata, size = _metadata(head, others, notes), (head.height, head.width)
+    info = picture_info("png", *size, head.samples, dtype, metadata, notes, bits=bits)
+    memory = 2 * head.samples * info.dtype.itemsize
+    return held(source, axes, info, memory, lambda _: _decode(source, head, bits))
 
 
 def _open_animation(
@@ -142,7 +124,7 @@ def _open_animation(
     notes = ["an animated PNG; written with full colours and opacity, text is not kept"]
     icc = _profile(bodies[b"iCCP"])[1] if b"iCCP" in bodies else None
     exif = exif_block.strip_prefix(bodies.get(b"eXIf"), notes)
-    metadata = metadata_with({"loop": plays}, icc=icc, exif=exif)
+    metadata = Metadata(container={"loop": plays}, icc=icc, exif=exif)
     size = width, height
     return open_animation(source, axes, PngImageFile, "png", size, times, True, metadata, notes)
 
@@ -151,56 +133,54 @@ def _sorted(
     source: Source, chunks: list[tuple[bytes, int, int]]
 ) -> tuple[_Header, list[tuple[bytes, bytes]], list[str]]:
     """Return what decides the pixels, the chunks to keep, and notes on those that are not."""
-    head, others, notes = _Header(0, 0, 0, 0), [], []
+    path, head, others, notes = source.path, _Header(), [], []
+    packed = 0
     for kind, start, length in chunks:
         if kind in _ANIMATION:
-            raise InputError(f"{source.path}: animated PNG is not supported", FRAMES)
+            raise InputError(f"{path}: animated PNG is not supported", FRAMES)
         if kind == b"IDAT":
             head.pixels.append((start, length))
+            packed += length
             continue
         body = source.read(start, length)
         sound = zlib.crc32(kind + body) == int.from_bytes(source.file.read(4), "big")
         name, optional = kind.decode("ascii", "backslashreplace"), bool(kind[0] & 0x20)
         if not sound and (kind in _PIXEL or not optional):
-            raise InputError(f"{source.path}: damaged: the checksum of {kind!r} is wrong")
+            raise InputError(f"{path}: damaged: the checksum of {kind!r} is wrong")
         if kind == b"IHDR":
             *facts, packing, filters, interlaced = struct.unpack(">IIBBBBB", body)
             head = _Header(*facts)
             if packing or filters or interlaced > 1:
                 methods = [packing, filters, interlaced]
-                raise InputError(f"{source.path}: damaged: unknown PNG methods {methods}")
+                raise InputError(f"{path}: damaged: unknown PNG methods {methods}")
         elif kind == b"PLTE":
             head.palette = body
         elif kind == b"tRNS":
             head.transparency = body
         elif kind != b"IEND" and not optional:
-            raise InputError(
-                f"{source.path}: needs the PNG extension {kind!r}, which is not supported"
-            )
+            raise InputError(f"{path}: needs the PNG extension {kind!r}, which is not supported")
         elif not sound:
             notes.append(f"the damaged PNG chunk {name} is not kept")
         elif kind in _LASTING or kind[3] & 0x20:  # lower case: safe to copy when pixels change
             others.append((kind, body))
         elif kind not in _MEANINGLESS and kind != b"IEND":
             notes.append(f"the PNG chunk {name} speaks of the old pixels and is not kept")
-    return head, others, notes
-
-
-def _check_header(source: Source, head: _Header) -> None:
-    path = source.path
+    colours, clear = head.palette, head.transparency is not None
     if head.depth not in _DEPTHS.get(head.colour_type, ()):
         raise InputError(f"{path}: damaged: no PNG has {head.depth} bits of this colour type")
-    if head.colour_type in (4, 6) and head.transparency is not None:
+    if head.colour_type in (4, 6) and clear:
         raise InputError(f"{path}: damaged: two kinds of transparency")
-    if head.colour_type == 3 and not head.palette:
+    if head.colour_type == 3 and not colours:
         raise InputError(f"{path}: damaged: the palette is missing")
     channels = 1 if head.colour_type == 3 else _SAMPLES[head.colour_type]
     raw = head.height * (head.width * channels * head.depth // 8)
-    # No deflate stream expands further.
-    if raw > _MOST_DEFLATED * sum(length for _, length in head.pixels):
+    if raw > _MOST_DEFLATED * packed:  # no deflate stream expands further
         raise InputError(
             f"{path}: damaged: too little data for {head.width} x {head.height} pixels", _RECOPY
         )
+    head.gray_palette = head.colour_type == 3 and colours[::3] == colours[1::3] == colours[2::3]
+    head.samples = (1 if head.gray_palette else _SAMPLES[head.colour_type]) + clear
+    return head, others, notes
 
 
 def _decode(source: Source, head: _Header, bits: int | None) -> Pixels:
@@ -244,7 +224,7 @@ def _metadata(head: _Header, others: list[tuple[bytes, bytes]], notes: list[str]
             fields["dpi"] = (across * METRE, down * METRE)
         elif (adapted := _adapted(kind, body, head)) is not None:
             chunks.append((kind, adapted))
-    return metadata_with({**container, "chunks": tuple(chunks)}, **fields)
+    return Metadata(container={**container, "chunks": tuple(chunks)}, **fields)
 
 
 def _adapted(kind: bytes, body: bytes, head: _Header) -> bytes | None:
@@ -297,8 +277,6 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _check(info: ImageInfo) -> ImageInfo:
-    if info.format == "png" and info.metadata.container.get("frames"):
-        return info
     return check_picture(info, "png", "PNG", {"uint8": (2, 4, 8), "uint16": (16,)})
 
 
@@ -326,14 +304,14 @@ class PngWriter:
             chunks.append((b"iCCP", name + b"\0\0" + zlib.compress(meta.icc, 9)))
         chunks += container.get("chunks", ())
         if meta.dpi:
-            across, down = (max(1, round(d / METRE)) for d in meta.dpi)
+            across, down = max(1, round(meta.dpi[0] / METRE)), max(1, round(meta.dpi[1] / METRE))
             chunks.append((b"pHYs", struct.pack(">IIB", across, down, 1)))
         if meta.exif:
             chunks.append((b"eXIf", meta.exif))
         if meta.xmp:  # not compressed, as the XMP standard asks
             chunks.append((b"iTXt", _XMP_KEY + b"\0\0\0\0\0" + meta.xmp))
         self._file = path.open("wb")
-        self._file.write(_SIGNATURE + b"".join(_chunk(*chunk) for chunk in chunks))
+        self._file.write(_SIGNATURE + b"".join(starmap(_chunk, chunks)))
 
     def write_rows(self, plane: int, top: int, rows: Pixels) -> None:
         """Write the next rows; see `denoisekit.image.Writer`."""
@@ -351,16 +329,12 @@ class PngWriter:
                 out[:, 0], out[:, 1:] = 4, lines - _paeth(lines, above, self._step)
             self._above = lines[-1:].copy()
             self._packer = self._packer or _best_packer(out)
-            self._put(self._packer.compress(out.data))
-
-    def _put(self, data: bytes) -> None:
-        if data:
-            self._file.write(_chunk(b"IDAT", data))
+            if data := self._packer.compress(out.data):
+                self._file.write(_chunk(b"IDAT", data))
 
     def finish(self) -> None:
         """Write what is left."""
-        self._put(self._packer.flush())
-        self._file.write(_chunk(b"IEND", b""))
+        self._file.write(_chunk(b"IDAT", self._packer.flush()) + _chunk(b"IEND", b""))
         self._file.close()
 
     def close(self) -> None:
@@ -409,13 +383,4 @@ def _best_packer(first: Pixels) -> Any:
     return zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
 
 
-PNG = Format(
-    id="png",
-    title="PNG",
-    suffixes=(".png",),
-    sniff=lambda head: head.startswith(_SIGNATURE),
-    open=_open,
-    create=_create,
-    check=_check,
-    streams=True,
-)
+PNG = Format("png", "PNG", (".png",), (_SIGNATURE,), _open, _create, _check, streams=True)

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from denoisekit.errors import InputError, OutputError, UsageError
-from denoisekit.formats.base import RECOPY, Format, Source, carried, metadata_with
-from denoisekit.image import Colour, ImageInfo, Pixels, Reader
+from denoisekit.formats.base import RECOPY, Format, Source, carried
+from denoisekit.image import Colour, ImageInfo, Metadata, Pixels, Reader
 
 _DTYPES = {"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"}
 
@@ -98,7 +98,7 @@ def describe_array(array: npt.NDArray[Any], axes: str | None, name: str) -> Imag
         dtype=array.dtype.newbyteorder("="),
         colour=colour,
         alpha=samples == 4,
-        metadata=metadata_with(container),
+        metadata=Metadata(container=container),
         warnings=doubts,
     )
 
@@ -261,12 +261,12 @@ class NpyWriter:
 
 
 NPY = Format(
-    id="npy",
-    title="NumPy .npy",
-    suffixes=(".npy",),
-    sniff=lambda head: head[:6] == b"\x93NUMPY" and head[6:7] in (b"\1", b"\2", b"\3"),
-    open=_open,
-    create=NpyWriter,
-    check=_check,
+    "npy",
+    "NumPy .npy",
+    (".npy",),
+    (b"\x93NUMPY\1", b"\x93NUMPY\2", b"\x93NUMPY\3"),
+    _open,
+    NpyWriter,
+    _check,
     streams=True,
 )

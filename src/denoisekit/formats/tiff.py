@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from denoisekit.errors import OutputError
-from denoisekit.formats.base import Format, Source, metadata_with, untied
+from denoisekit.formats.base import Format, Source, untied
 from denoisekit.formats.tiff_layout import Layout, new_layout, reshaped
 from denoisekit.image import ImageInfo, Reader, Writer
 
@@ -53,8 +53,7 @@ def _check(info: ImageInfo) -> ImageInfo:
         warnings.append(coding.warning)
     meta, tied = untied(info.metadata)
     warnings += [f"TIFF has no place for {name}" for name in tied]
-    fields = {"icc": meta.icc, "exif": meta.exif, "xmp": meta.xmp, "dpi": meta.dpi}
-    metadata = metadata_with({"tiff": fitting}, **fields)
+    metadata = replace(meta, container={"tiff": fitting})
     return replace(info, format="tiff", metadata=metadata, warnings=tuple(warnings))
 
 
@@ -65,13 +64,7 @@ def _layout_for(info: ImageInfo) -> Layout:
     return layout if layout.fits(info) else reshaped(layout, info)
 
 
+_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 TIFF = Format(
-    id="tiff",
-    title="TIFF",
-    suffixes=(".tif", ".tiff", ".btf", ".tf8"),
-    sniff=lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    open=_open,
-    create=_create,
-    check=_check,
+    "tiff", "TIFF", _SUFFIXES, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _open, _create, _check
 )
-"""Its writer holds a strip or row of tiles, but an estimate of memory counts a plane."""

@@ -9,19 +9,19 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats.animation import encode_animation, open_animation
 from denoisekit.formats.base import (
     Format,
-    HeldReader,
     Source,
     check_picture,
     encoded,
-    metadata_with,
+    held,
     picture_info,
 )
-from denoisekit.image import ImageInfo, Pixels, Reader
+from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 
 _KNOWN = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP "}
 
@@ -48,7 +48,7 @@ def _open(source: Source, axes: str | None) -> Reader:
     found = dict(reversed(chunks))  # of several, the first one counts
     notes: list[str] = []
     exif = exif_block.strip_prefix(found.get(b"EXIF"), notes)
-    fields = {"icc": found.get(b"ICCP"), "exif": exif, "xmp": found.get(b"XMP ")}
+    fields: dict[str, Any] = {"icc": found.get(b"ICCP"), "exif": exif, "xmp": found.get(b"XMP ")}
     if b"ANIM" in found or b"ANMF" in found:
         return _open_animation(source, axes, chunks, fields, notes)
     if b"VP8L" in found:
@@ -64,22 +64,21 @@ def _open(source: Source, axes: str | None) -> Reader:
             raise ValueError("no WebP picture inside")
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", head, 6))
         alpha = b"ALPH" in found
-    source.check_axes(axes, "YXS")
-    source.check_fits(height, width, 2 * (3 + alpha))
     for kind in found.keys() - _KNOWN:
         notes.append(f"the WebP chunk {kind.decode('ascii', 'backslashreplace')} is not kept")
-    metadata = metadata_with({"lossless": b"VP8L" in found}, **fields)
-    info = picture_info(
-        "webp", height, width, 3 + alpha, "uint8", alpha=alpha, metadata=metadata, warnings=notes
+    metadata = Metadata(container={"lossless": b"VP8L" in found}, **fields)
+    info = picture_info("webp", height, width, 3 + alpha, "uint8", metadata, notes)
+
+    return held(
+        source, axes, info, 2 * (3 + alpha), lambda _: imagecodecs.webp_decode(data, hasalpha=alpha)
     )
-    return HeldReader(source, info, lambda _: imagecodecs.webp_decode(data, hasalpha=alpha))
 
 
 def _open_animation(
     source: Source,
     axes: str | None,
     chunks: list[tuple[bytes, bytes]],
-    fields: dict[str, bytes | None],
+    fields: dict[str, Any],
     notes: list[str],
 ) -> Reader:
     from PIL.WebPImagePlugin import WebPImageFile
@@ -95,17 +94,9 @@ def _open_animation(
         "lossless": all(frame[16:20] not in (b"VP8 ", b"ALPH") for frame in frames),
     }
     times = [int.from_bytes(frame[12:15], "little") for frame in frames]
-    metadata = metadata_with(container, **fields)
+    metadata = Metadata(container=container, **fields)
     alpha = bool(flags & 0x10)
     return open_animation(source, axes, WebPImageFile, "webp", size, times, alpha, metadata, notes)
-
-
-def _check(info: ImageInfo) -> ImageInfo:
-    if info.format == "webp" and info.metadata.container.get("frames"):
-        return info
-    holds = ("icc", "exif", "xmp")
-    depths = {"uint8": (8,)}
-    return check_picture(info, "webp", "WebP", depths, gray=False, longest=16383, holds=holds)
 
 
 def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
@@ -135,12 +126,18 @@ def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
     return out.getvalue()
 
 
+def _check(info: ImageInfo) -> ImageInfo:
+    depths, holds = {"uint8": (8,)}, ("icc", "exif", "xmp")
+    return check_picture(info, "webp", "WebP", depths, gray=False, longest=16383, holds=holds)
+
+
 WEBP = Format(
-    id="webp",
-    title="WebP",
-    suffixes=(".webp",),
-    sniff=lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
-    open=_open,
-    create=encoded(_encode),
-    check=_check,
+    "webp",
+    "WebP",
+    (".webp",),
+    (b"RIFF",),
+    _open,
+    encoded(_encode),
+    _check,
+    looks=lambda head: head[8:12] == b"WEBP",
 )
