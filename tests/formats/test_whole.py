@@ -30,7 +30,7 @@ from samples import (
 
 from denoisekit.errors import InputError
 from denoisekit.formats import find_format
-from denoisekit.formats import jpeg_segments as js
+from denoisekit.formats import jpeg as js
 from denoisekit.formats.base import picture_info
 from denoisekit.image import Metadata
 

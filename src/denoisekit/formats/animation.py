@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from denoisekit.errors import InputError, UsageError
-from denoisekit.formats.base import HeldReader, Source
+from denoisekit.formats import base
 from denoisekit.image import ImageInfo, Metadata, Pixels
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def open_animation(
-    source: Source,
+    source: base.Source,
     axes: str | None,
     plugin: Callable[[BinaryIO], ImageFile.ImageFile],
     format_id: str,
@@ -30,7 +30,7 @@ def open_animation(
     alpha: bool,
     metadata: Metadata,
     notes: Sequence[str],
-) -> HeldReader:
+) -> base.HeldReader:
     """Return a reader of the frames.
 
     Parameters
@@ -89,7 +89,7 @@ def open_animation(
             raise ValueError("a frame does not match the header")
         return pixels
 
-    return HeldReader(source, info, frame)
+    return base.HeldReader(source, info, frame)
 
 
 def encode_animation(frames: Pixels, info: ImageInfo, kind: str, **options: Any) -> bytes:

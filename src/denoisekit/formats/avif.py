@@ -11,16 +11,8 @@ import os
 import numpy as np
 
 from denoisekit.errors import InputError
+from denoisekit.formats import base, isobmff
 from denoisekit.formats import exif as exif_block
-from denoisekit.formats import isobmff
-from denoisekit.formats.base import (
-    Format,
-    Source,
-    check_picture,
-    encoded,
-    held,
-    picture_info,
-)
 from denoisekit.formats.foreign import FRAMES
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 
@@ -36,7 +28,7 @@ def _looks(head: bytes) -> bool:
     return head[4:8] == b"ftyp" and (b"avif" in brands or b"avis" in brands)
 
 
-def _open(source: Source, axes: str | None) -> Reader:
+def _open(source: base.Source, axes: str | None) -> Reader:
     import imagecodecs
 
     data = source.read()
@@ -63,9 +55,9 @@ def _open(source: Source, axes: str | None) -> Reader:
     told = exif_block.with_orientation(exif, found.orientation)
     metadata = Metadata(container=container, icc=found.icc, exif=told, xmp=found.xmp)
     size = found.height, found.width
-    info = picture_info("avif", *size, samples, dtype, metadata, notes, bits=found.depth)
+    info = base.picture_info("avif", *size, samples, dtype, metadata, notes, bits=found.depth)
 
-    return held(
+    return base.held(
         source,
         axes,
         info,
@@ -121,7 +113,9 @@ def _compressed(pixels: Pixels, info: ImageInfo, quality: int, layout: str) -> i
 
 def _check(info: ImageInfo) -> ImageInfo:
     depths, holds = {"uint8": (8,), "uint16": (10, 12)}, ("icc", "exif", "xmp")
-    return check_picture(info, "avif", "AVIF", depths, longest=65535, holds=holds)
+    return base.check_picture(info, "avif", "AVIF", depths, longest=65535, holds=holds)
 
 
-AVIF = Format("avif", "AVIF", (".avif",), (), _open, encoded(_encode), _check, looks=_looks)
+AVIF = base.Format(
+    "avif", "AVIF", (".avif",), (), _open, base.encoded(_encode), _check, looks=_looks
+)

@@ -12,18 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from denoisekit.errors import InputError, OutputError
-from denoisekit.formats.base import (
-    BILEVEL,
-    METRE,
-    PALETTE,
-    RECOPY,
-    Format,
-    Source,
-    check_picture,
-    held,
-    image_pixels,
-    picture_info,
-)
+from denoisekit.formats import base
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 
 _HEADERS = [struct.pack("<I", n) for n in (12, 16, 40, 52, 56, 64, 108, 124)]
@@ -33,7 +22,7 @@ _SRGB = b"BGRs"
 _MASKS = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
 
 
-def _open(source: Source, axes: str | None) -> Reader:
+def _open(source: base.Source, axes: str | None) -> Reader:
     from PIL.BmpImagePlugin import BmpImageFile
 
     head = source.read(0, 14 + 124)
@@ -55,19 +44,19 @@ def _open(source: Source, axes: str | None) -> Reader:
     else:
         whole = start + needed <= source.size
     if not whole:
-        raise InputError(f"{source.path}: the file ends early", RECOPY)
+        raise InputError(f"{source.path}: the file ends early", base.RECOPY)
     notes: list[str] = []
     metadata = _metadata(source, head, notes)
-    notes += [PALETTE] * (mode == "P") + [BILEVEL] * (mode == "1")
+    notes += [base.PALETTE] * (mode == "P") + [base.BILEVEL] * (mode == "1")
     notes += ["5 bits a colour; written with 8"] * (depth == 16)
-    info = picture_info("bmp", height, width, bands, "uint8", metadata, notes)
+    info = base.picture_info("bmp", height, width, bands, "uint8", metadata, notes)
     plain = {"P": "RGB", "1": "L"}.get(mode)
-    return held(
+    return base.held(
         source,
         axes,
         info,
         4 + bands,
-        lambda _: image_pixels(image.convert(plain) if plain else image),
+        lambda _: base.image_pixels(image.convert(plain) if plain else image),
     )
 
 
@@ -100,7 +89,7 @@ def _runs_are_whole(data: bytes, height: int, width: int, depth: int) -> bool:
     return row >= height - 1
 
 
-def _metadata(source: Source, head: bytes, notes: list[str]) -> Metadata:
+def _metadata(source: base.Source, head: bytes, notes: list[str]) -> Metadata:
     (size,) = struct.unpack_from("<I", head, 14)
     if size < 40:
         return Metadata()
@@ -114,13 +103,13 @@ def _metadata(source: Source, head: bytes, notes: list[str]) -> Metadata:
             notes.append("the damaged ICC profile is not kept")
     elif size == 124 and head[70:74] == _LINKED:
         notes.append("the colour profile in another file is not kept")
-    dpi = (across * METRE, down * METRE) if across > 0 and down > 0 else None
+    dpi = (across * base.METRE, down * base.METRE) if across > 0 and down > 0 else None
     return Metadata(container={"density": (across, down)}, icc=icc, dpi=dpi)
 
 
 def _check(info: ImageInfo) -> ImageInfo:
     title = "BMP in gray" if info.colour == "gray" and info.alpha else "BMP"
-    kept = check_picture(
+    kept = base.check_picture(
         info,
         "bmp",
         title,
@@ -168,7 +157,7 @@ class BmpWriter:
 
 def _head(info: ImageInfo, stride: int) -> bytes:
     meta = info.metadata
-    density = tuple(round(d / METRE) for d in meta.dpi) if meta.dpi else None
+    density = tuple(round(d / base.METRE) for d in meta.dpi) if meta.dpi else None
     across, down = density or meta.container.get("density", (0, 0))
     palette = b"".join(bytes([v, v, v, 0]) for v in range(256)) if info.samples == 1 else b""
     long = info.alpha or meta.icc is not None
@@ -185,7 +174,7 @@ def _head(info: ImageInfo, stride: int) -> bytes:
     return b"BM" + struct.pack("<IHHI", total, 0, 0, start) + body + palette
 
 
-BMP = Format(
+BMP = base.Format(
     "bmp",
     "BMP",
     (".bmp", ".dib"),

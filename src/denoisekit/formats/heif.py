@@ -14,16 +14,8 @@ from typing import Any
 import numpy as np
 
 from denoisekit.errors import InputError, OutputError
+from denoisekit.formats import base, isobmff
 from denoisekit.formats import exif as exif_block
-from denoisekit.formats import isobmff
-from denoisekit.formats.base import (
-    Format,
-    Source,
-    check_picture,
-    encoded,
-    held,
-    picture_info,
-)
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 
 _INSTALL = "it can be read and written after pip install 'denoisekit[heif]'"
@@ -38,7 +30,7 @@ def missing() -> bool:
     return importlib.util.find_spec("pillow_heif") is None
 
 
-def _open(source: Source, axes: str | None) -> Reader:
+def _open(source: base.Source, axes: str | None) -> Reader:
     if missing():
         raise InputError(f"{source.path}: is a HEIC picture", _INSTALL)
     data = source.read()
@@ -72,9 +64,9 @@ def _open(source: Source, axes: str | None) -> Reader:
     exif = exif_block.with_orientation(exif, found.orientation)
     metadata = Metadata(container=container, icc=found.icc, exif=exif, xmp=found.xmp)
     dtype = "uint8" if bits == 8 else "uint16"
-    info = picture_info("heif", height, width, samples, dtype, metadata, notes, bits=bits)
+    info = base.picture_info("heif", height, width, samples, dtype, metadata, notes, bits=bits)
     memory = 12 + 2 * samples * info.dtype.itemsize
-    return held(source, axes, info, memory, lambda _: _decode(unturned, samples))
+    return base.held(source, axes, info, memory, lambda _: _decode(unturned, samples))
 
 
 def _picture(data: bytearray) -> Any:
@@ -97,7 +89,9 @@ def _check(info: ImageInfo) -> ImageInfo:
     if missing():
         raise OutputError("HEIC cannot be written here", _INSTALL)
     depths = {"uint8": (8,), "uint16": (10, 12)}
-    return check_picture(info, "heif", "HEIC", depths, longest=16384, holds=("icc", "exif", "xmp"))
+    return base.check_picture(
+        info, "heif", "HEIC", depths, longest=16384, holds=("icc", "exif", "xmp")
+    )
 
 
 def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
@@ -127,13 +121,13 @@ def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
     return out.getvalue()
 
 
-HEIF = Format(
+HEIF = base.Format(
     "heif",
     "HEIC",
     SUFFIXES,
     (),
     _open,
-    encoded(_encode),
+    base.encoded(_encode),
     _check,
     looks=lambda head: head[4:8] == b"ftyp" and head[8:12] in _BRANDS,
 )

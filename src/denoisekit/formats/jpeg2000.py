@@ -9,15 +9,8 @@ from typing import Any
 import numpy as np
 
 from denoisekit.errors import InputError
+from denoisekit.formats import base
 from denoisekit.formats import exif as exif_block
-from denoisekit.formats.base import (
-    Format,
-    Source,
-    check_picture,
-    encoded,
-    held,
-    picture_info,
-)
 from denoisekit.formats.isobmff import Box, box, boxes
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 
@@ -31,7 +24,7 @@ _COMMENT = 0x64
 _INCH = 39.3701  # to a metre, as the writers of this format count
 
 
-def _open(source: Source, axes: str | None) -> Reader:
+def _open(source: base.Source, axes: str | None) -> Reader:
     import imagecodecs
 
     data = source.read()
@@ -68,10 +61,10 @@ def _open(source: Source, axes: str | None) -> Reader:
     notes: list[str] = []
     metadata, size = _metadata(source, data, parts, container, notes), (height, width)
     dtype = "uint8" if depth < 8 else "uint16"
-    info = picture_info("jpeg2000", *size, samples, dtype, metadata, notes, bits=depth + 1)
+    info = base.picture_info("jpeg2000", *size, samples, dtype, metadata, notes, bits=depth + 1)
 
     # The decoder keeps 32 bits a sample beside the result.
-    return held(
+    return base.held(
         source,
         axes,
         info,
@@ -101,7 +94,7 @@ def _check_complete(data: bytes, at: int, end: int) -> None:
 
 
 def _metadata(
-    source: Source, data: bytes, parts: list[Box], container: dict[str, Any], notes: list[str]
+    source: base.Source, data: bytes, parts: list[Box], container: dict[str, Any], notes: list[str]
 ) -> Metadata:
     fields: dict[str, Any] = {}
     others = []
@@ -121,7 +114,7 @@ def _metadata(
     return Metadata(container={**container, "boxes": tuple(others)}, **fields)
 
 
-def _header_fields(source: Source, head: bytes, container: dict[str, Any]) -> dict[str, Any]:
+def _header_fields(source: base.Source, head: bytes, container: dict[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for part in boxes(head):
         body = head[part.start : part.end]
@@ -223,10 +216,10 @@ def _header(body: bytes, info: ImageInfo) -> bytes:
 
 def _check(info: ImageInfo) -> ImageInfo:
     depths = {"uint8": tuple(range(1, 9)), "uint16": tuple(range(9, 17))}
-    return check_picture(info, "jpeg2000", "JPEG 2000", depths, longest=2**31)
+    return base.check_picture(info, "jpeg2000", "JPEG 2000", depths, longest=2**31)
 
 
 _SUFFIXES = (".jp2", ".j2k", ".j2c", ".jpc", ".jpx")
-JPEG2000 = Format(
-    "jpeg2000", "JPEG 2000", _SUFFIXES, (_SIGNATURE, _STREAM), _open, encoded(_encode), _check
+JPEG2000 = base.Format(
+    "jpeg2000", "JPEG 2000", _SUFFIXES, (_SIGNATURE, _STREAM), _open, base.encoded(_encode), _check
 )

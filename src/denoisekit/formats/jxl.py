@@ -15,15 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from denoisekit.errors import InputError, OutputError
+from denoisekit.formats import base
 from denoisekit.formats import exif as exif_block
-from denoisekit.formats.base import (
-    Format,
-    Source,
-    check_picture,
-    encoded,
-    held,
-    picture_info,
-)
 from denoisekit.formats.foreign import FRAMES
 from denoisekit.formats.isobmff import box, boxes
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
@@ -36,7 +29,7 @@ _CUSTOM = ((19, 0), (19, 524288), (20, 1048576), (21, 2097152))
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 
-def _open(source: Source, axes: str | None) -> Reader:
+def _open(source: base.Source, axes: str | None) -> Reader:
     import imagecodecs
 
     data = source.read()
@@ -74,9 +67,9 @@ def _open(source: Source, axes: str | None) -> Reader:
     told = exif_block.with_orientation(exif, head.orientation)
     metadata, size = Metadata(container=container, exif=told, xmp=xmp), (head.height, head.width)
     bits = None if head.floating else head.depth
-    info = picture_info("jxl", *size, samples, dtype.name, metadata, notes, bits=bits)
+    info = base.picture_info("jxl", *size, samples, dtype.name, metadata, notes, bits=bits)
 
-    return held(
+    return base.held(
         source,
         axes,
         info,
@@ -124,7 +117,7 @@ def _check(info: ImageInfo) -> ImageInfo:
             "write PNG or TIFF: --format png",
         )
     depths = {"uint8": (8,), "uint16": tuple(range(9, 17)), "float16": (16,), "float32": (32,)}
-    return check_picture(info, "jxl", "JPEG XL", depths, longest=2**30, holds=("exif", "xmp"))
+    return base.check_picture(info, "jxl", "JPEG XL", depths, longest=2**30, holds=("exif", "xmp"))
 
 
 def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
@@ -343,6 +336,6 @@ def rewrite(stream: bytes, orientation: int, colour: tuple[int, int] | None) -> 
     return value.to_bytes(-(-length // 8), "little") + stream[head.end :]
 
 
-JXL = Format(
-    "jxl", "JPEG XL", (".jxl",), (_SIGNATURE, b"\xff\x0a"), _open, encoded(_encode), _check
+JXL = base.Format(
+    "jxl", "JPEG XL", (".jxl",), (_SIGNATURE, b"\xff\x0a"), _open, base.encoded(_encode), _check
 )

@@ -19,19 +19,9 @@ from typing import Any
 import numpy as np
 
 from denoisekit.errors import InputError
+from denoisekit.formats import base
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats.animation import encode_animation, open_animation
-from denoisekit.formats.base import (
-    BILEVEL,
-    METRE,
-    PALETTE,
-    Format,
-    HeldWriter,
-    Source,
-    check_picture,
-    held,
-    picture_info,
-)
 from denoisekit.formats.foreign import FRAMES
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader, Writer
 
@@ -70,7 +60,7 @@ class _Header:
     """The palette holds grays alone: such a picture stays gray."""
 
 
-def _chunks(source: Source) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(source: base.Source) -> Iterator[tuple[bytes, int, int]]:
     """Yield kind, start and length of every chunk's body; the last one is IEND."""
     at = len(_SIGNATURE)
     while True:
@@ -86,7 +76,7 @@ def _chunks(source: Source) -> Iterator[tuple[bytes, int, int]]:
         at += 12 + length
 
 
-def _open(source: Source, axes: str | None) -> Reader:
+def _open(source: base.Source, axes: str | None) -> Reader:
     chunks = list(_chunks(source))
     for kind, _, _ in chunks:
         if kind == b"acTL":
@@ -97,13 +87,13 @@ def _open(source: Source, axes: str | None) -> Reader:
     few_bits = head.colour_type == 0 and head.depth in (2, 4) and head.transparency is None
     bits, dtype = (head.depth if few_bits else None), "uint16" if head.depth == 16 else "uint8"
     metadata, size = _metadata(head, others, notes), (head.height, head.width)
-    info = picture_info("png", *size, head.samples, dtype, metadata, notes, bits=bits)
+    info = base.picture_info("png", *size, head.samples, dtype, metadata, notes, bits=bits)
     memory = 2 * head.samples * info.dtype.itemsize
-    return held(source, axes, info, memory, lambda _: _decode(source, head, bits))
+    return base.held(source, axes, info, memory, lambda _: _decode(source, head, bits))
 
 
 def _open_animation(
-    source: Source, axes: str | None, chunks: list[tuple[bytes, int, int]]
+    source: base.Source, axes: str | None, chunks: list[tuple[bytes, int, int]]
 ) -> Reader:
     from PIL.PngImagePlugin import PngImageFile
 
@@ -130,7 +120,7 @@ def _open_animation(
 
 
 def _sorted(
-    source: Source, chunks: list[tuple[bytes, int, int]]
+    source: base.Source, chunks: list[tuple[bytes, int, int]]
 ) -> tuple[_Header, list[tuple[bytes, bytes]], list[str]]:
     """Return what decides the pixels, the chunks to keep, and notes on those that are not."""
     path, head, others, notes = source.path, _Header(), [], []
@@ -183,7 +173,7 @@ def _sorted(
     return head, others, notes
 
 
-def _decode(source: Source, head: _Header, bits: int | None) -> Pixels:
+def _decode(source: base.Source, head: _Header, bits: int | None) -> Pixels:
     import imagecodecs
 
     parts = [_SIGNATURE, source.read(8, 25)]
@@ -204,9 +194,9 @@ def _decode(source: Source, head: _Header, bits: int | None) -> Pixels:
 
 def _metadata(head: _Header, others: list[tuple[bytes, bytes]], notes: list[str]) -> Metadata:
     if head.colour_type == 3:
-        notes.append(PALETTE)
+        notes.append(base.PALETTE)
     elif head.depth == 1:
-        notes.append(BILEVEL)
+        notes.append(base.BILEVEL)
     chunks: list[tuple[bytes, bytes]] = []
     container: dict[str, Any] = {}
     fields: dict[str, Any] = {}
@@ -221,7 +211,7 @@ def _metadata(head: _Header, others: list[tuple[bytes, bytes]], notes: list[str]
             fields["xmp"] = xmp
         elif kind == b"pHYs" and len(body) == 9 and body[8] == 1:
             across, down = struct.unpack_from(">II", body)
-            fields["dpi"] = (across * METRE, down * METRE)
+            fields["dpi"] = (across * base.METRE, down * base.METRE)
         elif (adapted := _adapted(kind, body, head)) is not None:
             chunks.append((kind, adapted))
     return Metadata(container={**container, "chunks": tuple(chunks)}, **fields)
@@ -277,12 +267,14 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _check(info: ImageInfo) -> ImageInfo:
-    return check_picture(info, "png", "PNG", {"uint8": (2, 4, 8), "uint16": (16,)})
+    return base.check_picture(info, "png", "PNG", {"uint8": (2, 4, 8), "uint16": (16,)})
 
 
 def _create(path: Path, info: ImageInfo) -> Writer:
     if info.metadata.container.get("frames"):
-        return HeldWriter(path, info, partial(encode_animation, kind="PNG", disposal=0, blend=0))
+        return base.HeldWriter(
+            path, info, partial(encode_animation, kind="PNG", disposal=0, blend=0)
+        )
     return PngWriter(path, info)
 
 
@@ -304,7 +296,10 @@ class PngWriter:
             chunks.append((b"iCCP", name + b"\0\0" + zlib.compress(meta.icc, 9)))
         chunks += container.get("chunks", ())
         if meta.dpi:
-            across, down = max(1, round(meta.dpi[0] / METRE)), max(1, round(meta.dpi[1] / METRE))
+            across, down = (
+                max(1, round(meta.dpi[0] / base.METRE)),
+                max(1, round(meta.dpi[1] / base.METRE)),
+            )
             chunks.append((b"pHYs", struct.pack(">IIB", across, down, 1)))
         if meta.exif:
             chunks.append((b"eXIf", meta.exif))
@@ -383,4 +378,4 @@ def _best_packer(first: Pixels) -> Any:
     return zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
 
 
-PNG = Format("png", "PNG", (".png",), (_SIGNATURE,), _open, _create, _check, streams=True)
+PNG = base.Format("png", "PNG", (".png",), (_SIGNATURE,), _open, _create, _check, streams=True)

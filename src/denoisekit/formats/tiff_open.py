@@ -14,7 +14,6 @@ import numpy.typing as npt
 from denoisekit.errors import InputError
 from denoisekit.formats.base import BILEVEL, Source
 from denoisekit.formats.foreign import RAW, refusal
-from denoisekit.formats.tiff_axes import Geometry, aligned, renamed
 from denoisekit.formats.tiff_layout import (
     COLORMAP,
     DESCRIPTION,
@@ -25,12 +24,23 @@ from denoisekit.formats.tiff_layout import (
     WRITTEN_ANEW,
     Kind,
     Layout,
+    OmeFacts,
+    is_ome,
     kept,
     metadata_of,
+    ome_alone,
+    ome_facts,
     reshaped,
 )
-from denoisekit.formats.tiff_ome import OmeFacts, is_ome, ome_alone, ome_facts
-from denoisekit.formats.tiff_read import RaggedReader, TiffReader, page_data, quiet
+from denoisekit.formats.tiff_read import (
+    Geometry,
+    RaggedReader,
+    TiffReader,
+    aligned,
+    page_data,
+    quiet,
+    renamed,
+)
 from denoisekit.formats.tiff_tags import (
     CHILDREN,
     Directory,

@@ -20,8 +20,13 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from denoisekit.formats.tiff_layout import DESCRIPTION, RESOLUTION, Layout, with_profile
-from denoisekit.formats.tiff_ome import ome_patched
+from denoisekit.formats.tiff_layout import (
+    DESCRIPTION,
+    RESOLUTION,
+    Layout,
+    ome_patched,
+    with_profile,
+)
 from denoisekit.formats.tiff_tags import (
     ASCII,
     LONG,

@@ -11,16 +11,9 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from denoisekit.formats import base
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats.animation import encode_animation, open_animation
-from denoisekit.formats.base import (
-    Format,
-    Source,
-    check_picture,
-    encoded,
-    held,
-    picture_info,
-)
 from denoisekit.image import ImageInfo, Metadata, Pixels, Reader
 
 _KNOWN = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP "}
@@ -40,7 +33,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 8 + length + length % 2
 
 
-def _open(source: Source, axes: str | None) -> Reader:
+def _open(source: base.Source, axes: str | None) -> Reader:
     import imagecodecs
 
     data = source.read()
@@ -67,15 +60,15 @@ def _open(source: Source, axes: str | None) -> Reader:
     for kind in found.keys() - _KNOWN:
         notes.append(f"the WebP chunk {kind.decode('ascii', 'backslashreplace')} is not kept")
     metadata = Metadata(container={"lossless": b"VP8L" in found}, **fields)
-    info = picture_info("webp", height, width, 3 + alpha, "uint8", metadata, notes)
+    info = base.picture_info("webp", height, width, 3 + alpha, "uint8", metadata, notes)
 
-    return held(
+    return base.held(
         source, axes, info, 2 * (3 + alpha), lambda _: imagecodecs.webp_decode(data, hasalpha=alpha)
     )
 
 
 def _open_animation(
-    source: Source,
+    source: base.Source,
     axes: str | None,
     chunks: list[tuple[bytes, bytes]],
     fields: dict[str, Any],
@@ -128,16 +121,16 @@ def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
 
 def _check(info: ImageInfo) -> ImageInfo:
     depths, holds = {"uint8": (8,)}, ("icc", "exif", "xmp")
-    return check_picture(info, "webp", "WebP", depths, gray=False, longest=16383, holds=holds)
+    return base.check_picture(info, "webp", "WebP", depths, gray=False, longest=16383, holds=holds)
 
 
-WEBP = Format(
+WEBP = base.Format(
     "webp",
     "WebP",
     (".webp",),
     (b"RIFF",),
     _open,
-    encoded(_encode),
+    base.encoded(_encode),
     _check,
     looks=lambda head: head[8:12] == b"WEBP",
 )
