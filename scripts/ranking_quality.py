@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from denoisekit.bench.images import paired_images
-from denoisekit.compare import Comparison, Part, Settings, choices_named, middle_crop
+from denoisekit.compare import Comparison, Part, choices_named, middle_crop
 from denoisekit.formats.raw_array import ArrayReader
 from denoisekit.metrics import SRGB
 from denoisekit.pairs import find_files
@@ -48,7 +48,7 @@ def main() -> None:
         noisy, clean = images.read(item)
         assert clean is not None
         part = Part(ArrayReader(noisy, "YXS"), middle_crop(noisy.shape[1], noisy.shape[0]), (0,))
-        comparison = Comparison(Path(item.name), part, Range(0.0, 1.0), Settings())
+        comparison = Comparison(Path(item.name), part, Range(0.0, 1.0))
         list(comparison.run(choices))
         comparison.rank()
         results = {one.choice.id: one for one in comparison.results}

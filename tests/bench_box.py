@@ -10,7 +10,7 @@ import box_method
 from denoisekit import methods
 from denoisekit.bench.candidates import Candidate, gather
 from denoisekit.bench.images import paired_images
-from denoisekit.bench.run import Place, run
+from denoisekit.bench.run import run
 from denoisekit.metrics import SRGB
 from denoisekit.pairs import File
 
@@ -45,7 +45,7 @@ def killed(folder, weights, out):
     """Run slowly, until killed."""
     methods.METHODS = (box_method.METHOD,)
     chosen = [_slow(candidate) for candidate in candidates(weights)]
-    run(material(folder), chosen, SRGB, Place(out), workers=1)
+    run(material(folder), chosen, SRGB, out, workers=1)
 
 
 def _slow(candidate):

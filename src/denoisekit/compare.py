@@ -237,27 +237,6 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How to run.
-
-    Attributes
-    ----------
-    seconds : float or None
-        Until all are done, about; the first is run whatever it takes. None: all are run.
-    device, precision, range : str
-        As in `denoisekit.options.Options`.
-    axes : str or None
-        As the user says them; None: as the file does.
-    """
-
-    seconds: float | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    range: str = "auto"
-    axes: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """What one of them did.
 
@@ -308,8 +287,12 @@ class Comparison:
         Of it.
     scale : Range
         File values of black and white, those of the whole image.
-    settings : Settings
-        How to run.
+    seconds : float, optional
+        Until all are done, about; the first is run whatever it takes. Without, all are run.
+    device, precision, range : str
+        As in `denoisekit.options.Options`.
+    axes : str, optional
+        As the user says them.
 
     Attributes
     ----------
@@ -328,15 +311,27 @@ class Comparison:
         The part is too small to rank by.
     """
 
-    def __init__(self, image: Path, part: Part, scale: Range, settings: Settings) -> None:
+    def __init__(
+        self,
+        image: Path,
+        part: Part,
+        scale: Range,
+        *,
+        seconds: float | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        range: str = "auto",
+        axes: str | None = None,
+    ) -> None:
         crop = part.crop
         if min(crop.width, crop.height) < SMALLEST:
             raise UsageError(
                 f"a part of {crop.width}x{crop.height} pixels is too small to judge by",
                 f"it must be at least {SMALLEST} pixels high and wide",
             )
-        self.image, self.part, self.scale, self.settings = image, part, scale, settings
-        rows = [part.read_rows(plane, 0, crop.height) for plane in range(len(part.planes))]
+        self.image, self.part, self.scale, self.seconds = image, part, scale, seconds
+        self.device, self.precision, self.range, self.axes = device, precision, range, axes
+        rows = [part.read_rows(index, 0, crop.height) for index, _ in enumerate(part.planes)]
         self.noisy = self._on_unit(np.stack(rows))
         self.results: list[Result] = []
         self.skipped: list[Skipped] = []
@@ -369,7 +364,7 @@ class Comparison:
         DenoisekitError
             One that was asked for cannot be run.
         """
-        began, rate, limit = clock(), 0.0, self.settings.seconds
+        began, rate, limit = clock(), 0.0, self.seconds
         pixels = self.part.crop.width * self.part.crop.height * len(self.part.planes)
         for choice in choices:
             left = math.inf
@@ -396,7 +391,7 @@ class Comparison:
 
     def _run(self, choice: Choice, left: float) -> Result | Skipped:
         """Denoise, unless that would take longer than the time that is left."""
-        settings, info = self.settings, self.part.info
+        info = self.part.info
         if choice.weights is None:
             baseline = find_by_id("baseline", choice.method, BASELINES)
 
@@ -413,12 +408,12 @@ class Comparison:
                 method=choice.method,
                 weights=choice.weights,
                 strength=None,
-                range=settings.range,
-                device=settings.device,
-                precision=settings.precision,
+                range=self.range,
+                device=self.device,
+                precision=self.precision,
             )
             denoiser = load(options, allow_download=False)
-            if denoiser.options.range == settings.range:
+            if denoiser.options.range == self.range:
                 # Weights fitted to one image bring their own; else that of the whole image.
                 text = f"{self.scale.low!r},{self.scale.high!r}"
                 denoiser.options = replace(denoiser.options, range=text)
@@ -478,7 +473,7 @@ class Comparison:
             return ""
         words = ["denoisekit", "denoise", str(self.image), "--weights", choice.weights]
         for name in ("range", "axes", "precision", "device"):
-            value = getattr(self.settings, name)
+            value = getattr(self, name)
             words += [f"--{name}", value] if value not in (None, "auto") else []
         return " ".join(map(_quoted, words))
 

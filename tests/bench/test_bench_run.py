@@ -16,7 +16,7 @@ from bench_box import candidates, killed, material, write_pairs
 from denoisekit.bench.candidates import Candidate, gather
 from denoisekit.bench.images import paired_images
 from denoisekit.bench.results import read_results
-from denoisekit.bench.run import ROWS, Place, run
+from denoisekit.bench.run import ROWS, run
 from denoisekit.errors import DenoisekitError, InputError, UsageError
 from denoisekit.methods.base import Setting
 from denoisekit.metrics import SRGB, find_protocol, psnr
@@ -47,7 +47,7 @@ def timeless(results):
 
 def test_numbers_are_those_of_denoise_and_the_protocol(folder, weights, tmp_path):
     measure = replace(SRGB, border=4)  # the box is dark at the border
-    results = run(material(folder), candidates(weights), measure, Place(tmp_path / "out"))
+    results = run(material(folder), candidates(weights), measure, tmp_path / "out")
     assert read_results(tmp_path / "out") == results
     names = [candidate["id"] for candidate in results["candidates"]]
     assert names == ["noisy", "box.safetensors"]
@@ -81,28 +81,28 @@ def test_numbers_are_those_of_denoise_and_the_protocol(folder, weights, tmp_path
 
 
 def test_order_and_workers_change_nothing(folder, weights, tmp_path):
-    first = run(material(folder), candidates(weights), SRGB, Place(tmp_path / "a"), workers=1)
+    first = run(material(folder), candidates(weights), SRGB, tmp_path / "a", workers=1)
     turned = material(folder)
     turned.items = turned.items[::-1]
-    run(turned, candidates(weights), SRGB, Place(tmp_path / "b"), workers=4)
+    run(turned, candidates(weights), SRGB, tmp_path / "b", workers=4)
     # Rows are in another order now; asked for again, they are the first run's.
-    again = run(material(folder), candidates(weights), SRGB, Place(tmp_path / "b"))
+    again = run(material(folder), candidates(weights), SRGB, tmp_path / "b")
     assert timeless(again) == timeless(first)
 
 
 def test_what_is_measured_is_not_measured_again(folder, weights, tmp_path):
-    place = Place(tmp_path / "out")
+    place = tmp_path / "out"
     first = run(material(folder), candidates(weights), SRGB, place)
     box_method.CALLS.clear()
     assert run(material(folder), candidates(weights), SRGB, place) == first
     assert not box_method.CALLS
-    again = run(material(folder), candidates(weights), SRGB, replace(place, overwrite=True))
+    again = run(material(folder), candidates(weights), SRGB, place, overwrite=True)
     assert len(box_method.CALLS) == 6
     assert timeless(again) == timeless(first)
 
 
 def test_a_killed_run_goes_on_and_gives_the_same(folder, weights, tmp_path):
-    whole = run(material(folder), candidates(weights), SRGB, Place(tmp_path / "whole"))
+    whole = run(material(folder), candidates(weights), SRGB, tmp_path / "whole")
     out = tmp_path / "out"
     process = launch(killed, folder, weights, out, log=tmp_path / "log")
     rows = out / ROWS
@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on_and_gives_the_same(folder, weights, tmp_path):
     # As if it had died within a line.
     rows.write_text(kept + kept.splitlines()[1][:20])
     box_method.CALLS.clear()
-    assert timeless(run(material(folder), candidates(weights), SRGB, Place(out))) == timeless(whole)
+    assert timeless(run(material(folder), candidates(weights), SRGB, out)) == timeless(whole)
     done = sum('"candidate": "box' in line for line in kept.splitlines()[1:])
     assert len(box_method.CALLS) == 6 - done
     assert all(json.loads(line) for line in rows.read_text().splitlines())
@@ -126,22 +126,22 @@ def test_a_killed_run_goes_on_and_gives_the_same(folder, weights, tmp_path):
     "line", ["", "{", "[]", "3", "\x00", '{"candidate": "noisy"}', "[" * 100_000, "{}"]
 )
 def test_a_damaged_line_is_named(folder, weights, tmp_path, line):
-    place = Place(tmp_path / "out")
+    place = tmp_path / "out"
     run(material(folder), candidates(weights), SRGB, place)
-    rows = (place.folder / ROWS).read_text().splitlines()
-    (place.folder / ROWS).write_text("\n".join([*rows[:3], line, *rows[4:], ""]))
+    rows = (place / ROWS).read_text().splitlines()
+    (place / ROWS).write_text("\n".join([*rows[:3], line, *rows[4:], ""]))
     with pytest.raises(InputError, match=r"rows\.jsonl is damaged in line 4"):
         run(material(folder), candidates(weights), SRGB, place)
-    (place.folder / ROWS).write_text(f"{line}\n")
+    (place / ROWS).write_text(f"{line}\n")
     with pytest.raises(UsageError, match="another run"):
         run(material(folder), candidates(weights), SRGB, place)
 
 
 @pytest.mark.parametrize("change", ["protocol", "set", "candidates"])
 def test_another_run_is_not_mixed_in(folder, weights, tmp_path, change):
-    place = Place(tmp_path / "out")
+    place = tmp_path / "out"
     run(material(folder), candidates(weights), SRGB, place)
-    before = (place.folder / ROWS).read_text()
+    before = (place / ROWS).read_text()
     measure = find_protocol("sdap") if change == "protocol" else SRGB
     pictures = material(folder, range="0,200") if change == "set" else material(folder)
     chosen = candidates(weights, measure)
@@ -149,15 +149,15 @@ def test_another_run_is_not_mixed_in(folder, weights, tmp_path, change):
     with pytest.raises(UsageError, match=f"another run: other {change}") as caught:
         run(pictures, chosen, measure, place)
     assert "--overwrite" in caught.value.hint
-    assert (place.folder / ROWS).read_text() == before
+    assert (place / ROWS).read_text() == before
 
 
 def test_squares_are_denoised_on_their_own(folder, weights, tmp_path):
     cut = replace(SRGB, tile=16)
     box_method.CALLS.clear()
-    parts = run(material(folder), candidates(weights, cut), cut, Place(tmp_path / "a"))
+    parts = run(material(folder), candidates(weights, cut), cut, tmp_path / "a")
     assert len(box_method.CALLS) == 6 * 4
-    whole = run(material(folder), candidates(weights), SRGB, Place(tmp_path / "b"))
+    whole = run(material(folder), candidates(weights), SRGB, tmp_path / "b")
     assert parts["means"]["noisy"]["psnr"] == whole["means"]["noisy"]["psnr"]
     assert parts["rows"][-1]["psnr"] != whole["rows"][-1]["psnr"]
 
@@ -209,7 +209,7 @@ def test_noise_is_the_same_for_every_candidate(folder, weights, tmp_path):
     files = [item.clean.file for item in clean]
     made = paired_images("x", [], files, noise="gaussian:0.1", seed=3)
     spies = [Candidate(name, {"id": name}, spy) for name in "ab"]
-    results = run(made, spies, SRGB, Place(tmp_path / "out"), workers=1)
+    results = run(made, spies, SRGB, tmp_path / "out", workers=1)
     for one, other in zip(seen[::2], seen[1::2], strict=True):
         np.testing.assert_array_equal(one, other)
     assert results["set"]["noise"] == "gaussian:0.1"
@@ -223,7 +223,7 @@ def test_without_clean_pictures_there_are_no_numbers_but_times(folder, weights, 
         noisy,
         candidates(weights),
         SRGB,
-        Place(tmp_path / "out"),
+        tmp_path / "out",
         keep=lambda candidate, item, denoised: kept.append((candidate.id, item.name)),
     )
     assert not noisy.known
@@ -240,12 +240,12 @@ def test_a_failure_keeps_what_is_done(folder, weights, tmp_path):
 
     good = candidates(weights)
     for name, function in (("fails", fail), ("spoils", spoil)):
-        place = Place(tmp_path / name)
+        place = tmp_path / name
         bad = Candidate(name, {"id": name}, function)
         with pytest.raises(DenoisekitError, match=r"too dark|not numbers"):
             run(material(folder), [*good, bad], SRGB, place, workers=1)
-        assert (place.folder / ROWS).read_text().count("\n") >= 3
-        assert not (place.folder / "results.json").exists()
+        assert (place / ROWS).read_text().count("\n") >= 3
+        assert not (place / "results.json").exists()
 
 
 def test_what_is_asked_for_must_be_known_and_once(weights):
@@ -259,7 +259,7 @@ def test_what_is_asked_for_must_be_known_and_once(weights):
 
 def test_baselines_need_no_weights(folder, tmp_path):
     chosen = gather(["wavelet"], [], SRGB)
-    results = run(material(folder), chosen, SRGB, Place(tmp_path / "out"))
+    results = run(material(folder), chosen, SRGB, tmp_path / "out")
     assert results["means"]["wavelet"]["psnr"] > results["means"]["noisy"]["psnr"] + 1
     assert "Chang" in results["candidates"][1]["citation"]
     (_, cut) = gather(["wavelet"], [], replace(SRGB, tile=16))

@@ -16,7 +16,6 @@ from denoisekit.bench import speed
 from denoisekit.bench.candidates import NOISY, Candidate
 from denoisekit.bench.speed import (
     LONG,
-    Speed,
     describe_machine,
     energy_counters,
     joules_since,
@@ -69,14 +68,18 @@ def test_a_row_is_the_median_of_the_clock_and_the_operations_counted():
     rates = {}
     (row,) = measure_speed(chosen, CPU, [40], repeats=3, rates=rates, clock=clock_of(steps))
     assert not calls
-    assert (row.candidate, row.device, row.precision, row.size) == ("conv", "here", "fp32", 40)
-    assert row.seconds == (5.0, 1.0, 2.0)
-    assert row.flop == 2 * 40 * 40 * 3 * 5 * 9
+    assert (row["candidate"], row["device"], row["precision"], row["size"]) == (
+        "conv",
+        "here",
+        "fp32",
+        40,
+    )
+    assert row["seconds"] == [5.0, 1.0, 2.0]
+    assert row["flop"] == 2 * 40 * 40 * 3 * 5 * 9
     assert rates == {"fp32": pytest.approx(2 * 64**3 / 0.125)}
-    facts = row.facts()
-    assert facts["median_seconds"] == 2
-    assert facts["megapixels_per_second"] == pytest.approx(40 * 40 / 1e6 / 2)
-    assert facts["share_of_matrix_rate"] == pytest.approx(row.flop / 2 / rates["fp32"])
+    assert row["median_seconds"] == 2
+    assert row["megapixels_per_second"] == pytest.approx(40 * 40 / 1e6 / 2)
+    assert row["share_of_matrix_rate"] == pytest.approx(row["flop"] / 2 / rates["fp32"])
 
 
 def test_products_added_in_place_are_counted():
@@ -87,18 +90,18 @@ def test_products_added_in_place_are_counted():
         return noisy
 
     (row,) = measure_speed([Candidate("x", {"id": "x"}, run)], CPU, [16], repeats=1)
-    assert row.flop == 2 * 7 * 5 * 11 * (1 + 3 + 1)
+    assert row["flop"] == 2 * 7 * 5 * 11 * (1 + 3 + 1)
 
 
 def test_what_takes_long_is_repeated_less_often():
     chosen = [Candidate("x", {"id": "x"}, lambda noisy: noisy)]
     steps = [1.0, *[LONG] * 9]
     (row,) = measure_speed(chosen, CPU, [16], repeats=5, clock=clock_of([2.0, LONG, 3.0]))
-    assert row.seconds == (LONG,)
+    assert row["seconds"] == [LONG]
     (row,) = measure_speed(chosen, CPU, [16], repeats=5, clock=clock_of([2.0, *steps[:2], 3.0]))
-    assert row.seconds == (1.0, LONG)
-    assert row.flop == 0
-    assert row.facts()["share_of_matrix_rate"] is None
+    assert row["seconds"] == [1.0, LONG]
+    assert row["flop"] == 0
+    assert row["share_of_matrix_rate"] is None
 
 
 def test_what_is_quick_is_repeated_for_a_second(monkeypatch):
@@ -106,10 +109,10 @@ def test_what_is_quick_is_repeated_for_a_second(monkeypatch):
     chosen = [Candidate("x", {"id": "x"}, lambda noisy: noisy)]
     steps = [2.0, *[0.125] * 8, 3.0]
     (row,) = measure_speed(chosen, CPU, [16], repeats=2, clock=clock_of(steps))
-    assert row.seconds == (0.125,) * 8
+    assert row["seconds"] == [0.125] * 8
     steps = [2.0, *[1e-6] * speed.MOST, 3.0]
     (row,) = measure_speed(chosen, CPU, [16], repeats=2, clock=clock_of(steps))
-    assert len(row.seconds) == speed.MOST
+    assert len(row["seconds"]) == speed.MOST
 
 
 def test_sizes_come_in_order_and_each_is_told():
@@ -121,7 +124,7 @@ def test_sizes_come_in_order_and_each_is_told():
 
     chosen = [Candidate("x", {"id": "x"}, run)]
     rows = measure_speed(chosen, CPU, [32, 16], repeats=1, on_progress=told.append)
-    assert [row.size for row in rows] == [32, 16]
+    assert [row["size"] for row in rows] == [32, 16]
     assert told == [1, 2]
     assert set(seen) == {(32, 32, 3), (16, 16, 3)}
     for sizes, repeats in (([8], 1), ([32], 0), ([99999], 1)):
@@ -256,10 +259,3 @@ def test_what_makes_no_sense_is_said(command, arguments, words):
     assert code == 2
     assert out == ""
     assert words in err
-
-
-def test_a_share_of_the_limit_is_not_invented():
-    row = Speed("x", "", "", 1000, (2.0, 4.0), 5, 6.0, 0, 1e9)
-    assert row.facts()["share_of_matrix_rate"] is None
-    assert row.facts()["joules_per_megapixel"] == 6
-    assert row.facts()["megapixels_per_second"] == pytest.approx(1 / 3)

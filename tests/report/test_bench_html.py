@@ -14,11 +14,12 @@ import box_method
 from bench_box import candidates, material, write_pairs
 from denoisekit.bench.candidates import Candidate
 from denoisekit.bench.images import KeptImages
-from denoisekit.bench.page import Shown, bench_page, choose_images, keeper, most_detail, write_page
+from denoisekit.bench.page import bench_page, choose_images, keeper, most_detail, write_page
 from denoisekit.bench.results import Row
-from denoisekit.bench.run import Place, run
+from denoisekit.bench.run import run
 from denoisekit.cli import app as frame
 from denoisekit.metrics import SRGB
+from denoisekit.report import Exhibit
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_a_run_without_clean_pictures_has_no_page(weights, capsys):
 
 def test_what_a_killed_run_kept_is_not_denoised_again(weights):
     pictures = material(Path())
-    place = Place(Path("out"))
+    place = Path("out")
     chosen = candidates(weights)
 
     def stop(noisy):
@@ -211,8 +212,7 @@ def cells(html, start):
 
 
 def test_published_numbers_stand_beside_measured_ones():
-    flat = np.full((8, 8, 3), 0.5, np.float32)
-    shown = [Shown("x", flat, flat, {"promptsid.mine": flat})]
+    shown = [Exhibit("x", [np.full((8, 8, 3), 128, np.uint8)] * 3, [""] * 3)]
     html = bench_page(results(), shown, "how")
     own = cells(html, "Prompt-SID")
     assert own[:6] == ["Prompt-SID", "32.41", "0.883", "promptsid.mine", "inf", "1.000"]

@@ -21,7 +21,6 @@ from denoisekit.compare import (
     Crop,
     Part,
     Result,
-    Settings,
     Skipped,
     middle_crop,
     parse_crop,
@@ -201,7 +200,7 @@ def test_what_takes_too_long_is_left_out(weights, monkeypatch):
 
     def go(seconds, clock):
         loaded.clear()
-        comparison = Comparison(Path("x"), part, Range(0, 255), Settings(seconds))
+        comparison = Comparison(Path("x"), part, Range(0, 255), seconds=seconds)
         found = comparison.run(choices, clock)
         seen = []
         for one in found:

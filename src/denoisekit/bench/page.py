@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -131,29 +130,6 @@ def choose_images(rows: Sequence[Row], most: int) -> list[str]:
     return [name for name in names if name in chosen]
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """An image of a set, or a crop of it, and what the candidates made of it.
-
-    Attributes
-    ----------
-    name : str
-        As in the rows.
-    noisy, clean : numpy.ndarray
-        (H, W, C) on 0..1.
-    denoised : mapping of str to numpy.ndarray
-        The same, by the ids of candidates.
-    note : str
-        Which part of the image this is, in a line.
-    """
-
-    name: str
-    noisy: Floats
-    clean: Floats
-    denoised: Mapping[str, Floats]
-    note: str = ""
-
-
 def write_page(
     path: Path,
     images: Images,
@@ -188,7 +164,7 @@ def write_page(
         It cannot be written.
     """
     names = choose_images(rows_of(results), SHOWN)
-    shown = []
+    exhibits = []
     for item in images.items:
         if item.name not in names:
             continue
@@ -204,15 +180,17 @@ def write_page(
         if size != f"{width}x{height}":
             note = f"{size} pixels from x {columns.start}, y {rows.start} of {width}x{height}: "
             note += "the most detail."
-        denoised = {}
+        versions, notes = [noisy[crop], clean[crop]], [_decibels(results, NOISY, item.name), ""]
         for candidate in candidates:
             if candidate.id != NOISY:
                 found = kept.get(candidate.id, item.name)
-                found = candidate.run(noisy)[crop] if found is None else found
-                denoised[candidate.id] = found.astype(np.float32)
-        shown.append(Shown(item.name, noisy[crop], clean[crop], denoised, note))
-        on_progress(len(shown))
-    page = bench_page(results, shown, str(protocol), lossless=lossless)
+                versions.append(candidate.run(noisy)[crop] if found is None else found)
+                notes.append(_decibels(results, candidate.id, item.name))
+        scale, words = scale_of(clean[crop])
+        pixels = [eight_bits(version, scale) for version in versions]
+        exhibits.append(Exhibit(item.name, pixels, notes, f"{note}{words}".strip()))
+        on_progress(len(exhibits))
+    page = bench_page(results, exhibits, str(protocol), lossless=lossless)
     try:
         write_whole(path, page.encode())
     except OSError as error:
@@ -220,8 +198,13 @@ def write_page(
     kept.clear()
 
 
+def _decibels(results: dict[str, Any], candidate: str, picture: str) -> str:
+    rows = (row for row in results["rows"] if row["picture"] == picture)
+    return next(f"{_value(row, 'psnr'):.2f} dB" for row in rows if row["candidate"] == candidate)
+
+
 def bench_page(
-    results: dict[str, Any], shown: Sequence[Shown], protocol: str, *, lossless: bool = False
+    results: dict[str, Any], exhibits: Sequence[Exhibit], protocol: str, *, lossless: bool = False
 ) -> str:
     """Return the page of a run whose clean images are known.
 
@@ -229,8 +212,8 @@ def bench_page(
     ----------
     results : dict
         What ``results.json`` holds.
-    shown : sequence of Shown
-        Images to look at; at least one.
+    exhibits : sequence of Exhibit
+        Images to look at, at least one: noisy, clean, and of every other candidate.
     protocol : str
         How was measured, in words.
     lossless : bool
@@ -251,16 +234,6 @@ def bench_page(
     size = f"{told['pictures']} picture{'s' * (told['pictures'] != 1)}"
     size += f", a sample of {told['sample_of']}" if told.get("sample_of") else ""
     noise = f", {told['noise']} noise of seed {told['noise_seed']}" if told["noise"] else ""
-    exhibits = []
-    for one in shown:
-        scale, words = scale_of(one.clean)
-        versions = {NOISY: one.noisy, "clean": one.clean, **one.denoised}
-        reached = {
-            name: _value(numbers[name, one.name], "psnr") for name in layers if name != "clean"
-        }
-        notes = [f"{reached[layer]:.2f} dB" if layer in reached else "" for layer in layers]
-        pixels = [eight_bits(versions[layer], scale) for layer in layers]
-        exhibits.append(Exhibit(one.name, pixels, notes, f"{one.note}{words}".strip()))
     pairs = [
         ("protocol", protocol),
         ("set", f"{told['id']}, {size}, range {told['range']}"),
@@ -284,7 +257,7 @@ def bench_page(
         start=(0, layers.index(best)),
         clean=1,
         sections=[
-            *_tables(results, numbers, names, [one.name for one in shown], protocol),
+            *_tables(results, numbers, names, [one.name for one in exhibits], protocol),
             *_published(results),
             section("How this was measured", facts(pairs)),
         ],

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,28 +38,13 @@ ROWS = "rows.jsonl"
 Keep = Callable[[Candidate, Item, Floats], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a run keeps its rows and results.
-
-    Attributes
-    ----------
-    folder : pathlib.Path
-        Is made where it is absent.
-    overwrite : bool
-        Whether what another run left there is thrown away.
-    """
-
-    folder: Path
-    overwrite: bool = False
-
-
 def run(
     images: Images,
     candidates: Sequence[Candidate],
     protocol: Protocol,
-    place: Place,
+    folder: Path,
     *,
+    overwrite: bool = False,
     workers: int = 2,
     on_progress: Callable[[int], None] = lambda _: None,
     keep: Keep | None = None,
@@ -75,8 +59,10 @@ def run(
         Which denoisers.
     protocol : Protocol
         How.
-    place : Place
-        Where rows and results are kept.
+    folder : pathlib.Path
+        Where rows and results are kept; is made where it is absent.
+    overwrite : bool
+        Whether what another run left there is thrown away.
     workers : int
         Images that are read and measured side by side; one at a time is denoised.
     on_progress : callable
@@ -101,31 +87,10 @@ def run(
     if workers < 1:
         raise UsageError(f"{workers} workers make no sense", "it is 1 or more")
     facts = facts_of(images.facts, [c.facts for c in candidates], protocol.facts())
-    try:
-        with closing(_Rows(place, facts)) as rows:
-            _measure_all(images, candidates, protocol, rows, workers, on_progress, keep)
-        order = [(c.id, item.name) for c in candidates for item in images.items]
-        results = complete(facts, [rows.done[key] for key in order])
-        text = json.dumps(results, indent=1, allow_nan=False) + "\n"
-        write_whole(place.folder / RESULTS, text.encode())
-    except OSError as error:
-        raise OutputError(f"{place.folder}: {error.strerror or error}") from error
-    return results
-
-
-def _measure_all(
-    images: Images,
-    candidates: Sequence[Candidate],
-    protocol: Protocol,
-    rows: _Rows,
-    workers: int,
-    on_progress: Callable[[int], None],
-    keep: Keep | None,
-) -> None:
     denoising = threading.Lock()
     failed: list[DenoisekitError] = []
 
-    def measure(item: Item) -> None:
+    def measure(item: Item, rows: _Rows) -> None:
         missing = [c for c in candidates if (c.id, item.name) not in rows.done]
         if not missing:
             return
@@ -143,56 +108,65 @@ def _measure_all(
             numbers["megapixels"] = noisy.shape[0] * noisy.shape[1] / 1e6
             rows.add(Row(candidate.id, item.name, numbers, seconds))
 
-    def work(item: Item) -> None:
+    def work(item: Item, rows: _Rows) -> None:
         try:
-            measure(item)
+            measure(item, rows)
         except OSError:  # of the folder of results
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this image's own
             failed.append(as_error(error, item.name))
 
-    on_progress(len(rows.done))
-    with ThreadPoolExecutor(workers, "bench") as pool:
-        coming = [pool.submit(work, item) for item in images.items]
-        try:
-            for done in as_completed(coming):
-                done.result()
-                on_progress(len(rows.done))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    if failed:
-        told = max(failed, key=lambda error: isinstance(error, InternalError))
-        if len(images.items) == 1:
-            raise told
-        count = f"({len(failed)} of {len(images.items)} pictures failed; the others are kept)"
-        raise type(told)(f"{told.message} {count}", told.hint) from told.__cause__
+    try:
+        with closing(_Rows(folder, overwrite, facts)) as rows:
+            on_progress(len(rows.done))
+            with ThreadPoolExecutor(workers, "bench") as pool:
+                coming = [pool.submit(work, item, rows) for item in images.items]
+                try:
+                    for done in as_completed(coming):
+                        done.result()
+                        on_progress(len(rows.done))
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+        if failed:
+            told = max(failed, key=lambda error: isinstance(error, InternalError))
+            if len(images.items) == 1:
+                raise told
+            count = f"({len(failed)} of {len(images.items)} pictures failed; the others are kept)"
+            raise type(told)(f"{told.message} {count}", told.hint) from told.__cause__
+        order = [(c.id, item.name) for c in candidates for item in images.items]
+        results = complete(facts, [rows.done[key] for key in order])
+        text = json.dumps(results, indent=1, allow_nan=False) + "\n"
+        write_whole(folder / RESULTS, text.encode())
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror or error}") from error
+    return results
 
 
 class _Rows:
     """The rows of a run, each on disk as soon as it is there."""
 
-    def __init__(self, place: Place, facts: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, overwrite: bool, facts: dict[str, Any]) -> None:
         self.done: dict[tuple[str, str], Row] = {}
         self._lock = threading.Lock()
-        path = place.folder / ROWS
-        place.folder.mkdir(parents=True, exist_ok=True)
+        path = folder / ROWS
+        folder.mkdir(parents=True, exist_ok=True)
         self._claim = Claim(path)  # the rows of two runs would be mixed
         try:
-            self._read(path, place, facts)
+            self._read(path, overwrite, facts)
             self._file = path.open("a", encoding="utf-8")
         except BaseException:
             self._claim.close()
             raise
 
-    def _read(self, path: Path, place: Place, facts: dict[str, Any]) -> None:
+    def _read(self, path: Path, overwrite: bool, facts: dict[str, Any]) -> None:
         """Take the rows that are there; a killed run may have left part of a line."""
         head, lines = json.dumps(facts, allow_nan=False), []
-        if path.exists() and not place.overwrite:
+        if path.exists() and not overwrite:
             lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         if lines and lines[0] != head:
             raise UsageError(
-                f"{place.folder} holds results of another run{_difference(lines[0], facts)}",
+                f"{path.parent} holds results of another run{_difference(lines[0], facts)}",
                 "name another folder with --out, or throw them away with --overwrite",
             )
         for number, line in enumerate(lines[1:], 2):
@@ -205,7 +179,7 @@ class _Rows:
                 ) from None
             self.done[row.candidate, row.picture] = row
         if not lines:
-            (place.folder / RESULTS).unlink(missing_ok=True)
+            path.with_name(RESULTS).unlink(missing_ok=True)
         kept = "".join(f"{line}\n" for line in lines or [head])
         if not path.exists() or path.read_bytes() != kept.encode():
             path.write_text(kept, encoding="utf-8")

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -51,50 +50,6 @@ POWERCAP = Path("/sys/class/powercap")
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """How fast a candidate denoised colour images of one size.
-
-    Attributes
-    ----------
-    candidate, device, precision : str
-        Who, where, how; the last is empty where there is no network.
-    size : int
-        Side of the image, in pixels.
-    seconds : tuple of float
-        Of every repetition, after one that does not count.
-    memory : int
-        Bytes it took at most, beside those taken before.
-    joules : float or None
-        Of one repetition; None: not known.
-    flop : int
-        Floating-point operations of torch that were counted; 0: none.
-    rate : float
-        Operations a second of matrix products here.
-    """
-
-    candidate: str
-    device: str
-    precision: str
-    size: int
-    seconds: tuple[float, ...]
-    memory: int
-    joules: float | None
-    flop: int
-    rate: float
-
-    def facts(self) -> dict[str, Any]:
-        """Return it as JSON can say it, with what follows from it."""
-        median, megapixels = statistics.median(self.seconds), self.size**2 / 1e6
-        return {
-            **asdict(self),
-            "median_seconds": median,
-            "megapixels_per_second": megapixels / median,
-            "joules_per_megapixel": None if self.joules is None else self.joules / megapixels,
-            "share_of_matrix_rate": self.flop / median / self.rate if self.flop else None,
-        }
-
-
 def measure_speed(
     candidates: Sequence[Candidate],
     device: torch.device,
@@ -104,7 +59,7 @@ def measure_speed(
     rates: dict[str, float] | None = None,
     on_progress: Callable[[int], Any] = lambda _: None,
     clock: Clock = time.perf_counter,
-) -> list[Speed]:
+) -> list[dict[str, Any]]:
     """Measure every candidate on a random colour image of every size.
 
     Parameters
@@ -124,6 +79,15 @@ def measure_speed(
         Called with how many images are done.
     clock : callable
         Gives seconds.
+
+    Returns
+    -------
+    list of dict
+        A row for each candidate and size, as JSON can say it: ``candidate``, ``device``,
+        ``precision`` (empty where there is no network), ``size``, the ``seconds`` of every
+        repetition after one that does not count, ``memory`` in bytes beside those taken before,
+        ``joules`` of one repetition (None: not known), ``flop`` that were counted, the ``rate``
+        of matrix products, and what follows from these.
 
     Raises
     ------
@@ -153,7 +117,7 @@ def measure_speed(
 
     measure_rates()
     products = {torch.ops.aten.addmm_: _added_product, torch.ops.aten.baddbmm_: _added_product}
-    found: list[Speed] = []
+    found: list[dict[str, Any]] = []
     for candidate, size in ((candidate, size) for candidate in candidates for size in sizes):
         noisy = np.random.default_rng(0).random((size, size, 3), np.float32)
         memory = peak_memory(device, partial(candidate.run, noisy))
@@ -169,23 +133,30 @@ def measure_speed(
             candidate.run(noisy)
             seconds.append(clock() - began)
         joules = joules_since(before, energy_counters(device))
-        where, precision = (candidate.facts.get(name, "") for name in ("device", "precision"))
+        median, megapixels = statistics.median(seconds), size**2 / 1e6
         found.append(
-            Speed(
-                candidate.id,
-                where,
-                precision,
-                size,
-                tuple(seconds),
-                memory,
-                None if joules is None else joules / len(seconds),
-                int(counter.get_total_flops()),
-                1.0,
-            )
+            {
+                "candidate": candidate.id,
+                "device": candidate.facts.get("device", ""),
+                "precision": candidate.facts.get("precision", ""),
+                "size": size,
+                "seconds": seconds,
+                "memory": memory,
+                "joules": None if joules is None else joules / len(seconds),
+                "flop": counter.get_total_flops(),
+                "median_seconds": median,
+                "megapixels_per_second": megapixels / median,
+            }
         )
         on_progress(len(found))
     measure_rates()  # the better is not slowed down by what else the machine did
-    return [replace(speed, rate=rates[speed.precision or "fp32"]) for speed in found]
+    for row in found:
+        row["rate"] = rate = rates[row["precision"] or "fp32"]
+        joules, megapixels = row["joules"], row["size"] ** 2 / 1e6
+        row["joules_per_megapixel"] = None if joules is None else joules / megapixels
+        share = row["flop"] / row["median_seconds"] / rate
+        row["share_of_matrix_rate"] = share if row["flop"] else None
+    return found
 
 
 def _added_product(_sum: Any, one: Sequence[int], other: Sequence[int], **_: Any) -> int:

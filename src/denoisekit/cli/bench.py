@@ -127,7 +127,7 @@ def run_set(
     from denoisekit.bench.datasets import find_dataset
     from denoisekit.bench.images import KeptImages
     from denoisekit.bench.results import RESULTS
-    from denoisekit.bench.run import ROWS, Place, run
+    from denoisekit.bench.run import ROWS, run
     from denoisekit.metrics import SRGB, find_protocol
     from denoisekit.options import DEFAULT_METHOD
 
@@ -146,14 +146,14 @@ def run_set(
         device=device,
         precision=precision,
     )
-    place = Place(out or Path(f"bench_{images.facts['id']}"), overwrite)
-    kept = KeptImages(place.folder / "denoised")
-    path = place.folder / PAGE
-    there = path.exists() and (place.folder / RESULTS).exists() and not (overwrite or lossless)
+    folder = out or Path(f"bench_{images.facts['id']}")
+    kept = KeptImages(folder / "denoised")
+    path = folder / PAGE
+    there = path.exists() and (folder / RESULTS).exists() and not (overwrite or lossless)
     shown = images.known and not no_html and not there
     if shown:
-        kept = KeptImages(place.folder / "pictures", page.MOST_BYTES)
-        if overwrite or not (place.folder / ROWS).exists():
+        kept = KeptImages(folder / "pictures", page.MOST_BYTES)
+        if overwrite or not (folder / ROWS).exists():
             kept.clear()
     keep = None
     if shown:
@@ -165,7 +165,14 @@ def run_set(
     try:
         with render.progress(title, total, "rows", quiet=silent) as bar:
             results = run(
-                images, chosen, measure, place, workers=workers, on_progress=bar.update, keep=keep
+                images,
+                chosen,
+                measure,
+                folder,
+                overwrite=overwrite,
+                workers=workers,
+                on_progress=bar.update,
+                keep=keep,
             )
         if shown:
             count = min(page.SHOWN, len(images.items))
@@ -185,12 +192,12 @@ def run_set(
     if as_json:
         render.json_line(results)
     else:
-        _show(results, chosen, measure, place.folder)
+        _show(results, chosen, measure, folder)
     if name in ("sidd-benchmark", "dnd"):
         for candidate in chosen[1:]:
-            folder = place.folder / "submit" / _file_name(candidate.id)
+            place = folder / "submit" / _file_name(candidate.id)
             speed = results["means"][candidate.id]["seconds_per_megapixel"]
-            for written in submission.pack(images, kept, candidate.id, folder, speed):
+            for written in submission.pack(images, kept, candidate.id, place, speed):
                 render.err(f"to submit: {written}")
 
 
@@ -345,7 +352,7 @@ def speed(
 ) -> None:
     """Measure speed, memory and energy on random pictures, against the machine's matrix rate."""
     from denoisekit.bench.candidates import gather
-    from denoisekit.bench.speed import Speed, describe_machine, measure_speed
+    from denoisekit.bench.speed import describe_machine, measure_speed
     from denoisekit.engine.device import resolve_device
     from denoisekit.metrics import SRGB
 
@@ -358,7 +365,7 @@ def speed(
     names = split(methods or [])
     if not names and not weights:
         raise UsageError("nothing is named to measure", "denoisekit bench speed --methods aprrd")
-    found: list[Speed] = []
+    found: list[dict[str, Any]] = []
     rates: dict[str, float] = {}
     for index, kind in enumerate(split([precision])):
         # What has no network has no precision either: once is enough.
@@ -370,12 +377,11 @@ def speed(
                 chosen, where, sides, repeats=repeats, rates=rates, on_progress=bar.update
             )
     machine = describe_machine(where)
-    told = [row.facts() for row in found]
     if as_json:
-        render.json_line({"machine": machine, "matrix_rates": rates, "rows": told})
+        render.json_line({"machine": machine, "matrix_rates": rates, "rows": found})
         return
     rows = []
-    for row in told:
+    for row in found:
         joules, share, flop = (
             row[name] for name in ("joules_per_megapixel", "share_of_matrix_rate", "flop")
         )
@@ -478,8 +484,10 @@ def _facts(info: Dataset, folder: Path) -> dict[str, Any]:
 
     noisy, clean = info.find(info.folder(folder))
     states = check_files(info.id, [*noisy, *clean])
+    facts = asdict(info)
+    del facts["published"]
     return {
-        **asdict(info),
+        **facts,
         "sources": [source.urls for source in info.sources],
         "files": len(noisy) + len(clean),
         "sha256": checksums(info.id),

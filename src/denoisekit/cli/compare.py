@@ -76,7 +76,6 @@ def compare(
         Comparison,
         Part,
         Result,
-        Settings,
         choices_here,
         choices_named,
         middle_crop,
@@ -100,7 +99,6 @@ def compare(
     choices = named or choices_here()
     if not choices:
         raise UsageError("no weights are here to compare", "see denoisekit weights list")
-    settings = Settings(None if named else seconds, device, precision, range, axes)
     reader = open_image(image, axes)
     claim = claim_output(page, overwrite=overwrite)
     try:
@@ -115,10 +113,18 @@ def compare(
         planes = tuple(dict.fromkeys(plane)) if plane else spread_planes(info.planes)
         part = Part(reader, where, planes)
         scale = find_signal(parse_range(range), reader).scale
-        comparison = Comparison(image, part, scale, settings)
+        comparison = Comparison(
+            image,
+            part,
+            scale,
+            seconds=None if named else seconds,
+            device=device,
+            precision=precision,
+            range=range,
+            axes=axes,
+        )
         if str(part) and not silent:
-            options = "--crop and --plane" if info.planes > 1 else "--crop"
-            render.err(f"comparing {part}; see {options}")
+            render.err(f"comparing {part}; see --crop" + " and --plane" * (info.planes > 1))
         with render.progress(image.name, len(choices), "results", silent) as bar:
             for done, found in enumerate(comparison.run(choices), 1):
                 if not isinstance(found, Result):
