@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
-import box_method
-from denoisekit import methods
-from denoisekit.bench.candidates import Candidate, gather
+from denoisekit.bench.candidates import gather
 from denoisekit.bench.images import paired_images
-from denoisekit.bench.run import run
 from denoisekit.metrics import SRGB
 from denoisekit.pairs import File
 
@@ -39,18 +34,3 @@ def material(folder, **options):
 def candidates(weights, measure=SRGB):
     """Return the noisy picture and the box, whose weights are in this file."""
     return gather([], [str(weights)], measure, device="cpu")
-
-
-def killed(folder, weights, out):
-    """Run slowly, until killed."""
-    methods.METHODS = (box_method.METHOD,)
-    chosen = [_slow(candidate) for candidate in candidates(weights)]
-    run(material(folder), chosen, SRGB, out, workers=1)
-
-
-def _slow(candidate):
-    def late(noisy):
-        time.sleep(0.05)
-        return candidate.run(noisy)
-
-    return Candidate(candidate.id, candidate.facts, late)

@@ -243,19 +243,15 @@ def test_the_command_tells_all_in_a_table_and_in_json(command, monkeypatch, tmp_
     assert "energy: RAPL" in out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
+def test_what_makes_no_sense_is_said(command):
+    for arguments, words in (
         ((), "nothing is named"),
         (("--methods", "tv", "--sizes", "big"), "'big' is not a size"),
         (("--methods", "tv", "--sizes", "4"), "4 pixels"),
         (("--methods", "bux"), "box"),
         (("--weights", "box.safetensors", "--precision", "fp8"), "fp8"),
         (("--methods", "tv", "--repeats", "0"), "repetitions"),
-    ],
-)
-def test_what_makes_no_sense_is_said(command, arguments, words):
-    code, out, err = command(*arguments)
-    assert code == 2
-    assert out == ""
-    assert words in err
+    ):
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, "")
+        assert words in err
