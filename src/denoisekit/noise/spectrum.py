@@ -67,63 +67,80 @@ def _axes(device: torch.device) -> torch.Tensor:
     return unit
 
 
-def blocks(pixels: torch.Tensor) -> torch.Tensor:
-    """Cut into overlapping blocks.
+def forward(pixels: torch.Tensor) -> torch.Tensor:
+    """Return the windowed cosine transforms of overlapping blocks.
 
     Parameters
     ----------
     pixels : torch.Tensor
-        (C, h, w); what is left over at the right and bottom belongs to no block.
+        (h, w) of one channel; what is left over at the right and bottom belongs to no block.
 
     Returns
     -------
     torch.Tensor
-        (C, rows, columns, `SIDE`²), a view where it can be.
+        (`SIDE`, rows, `SIDE`, columns): coefficients across, rows of blocks, coefficients down,
+        columns of blocks. So everything is done on long rows.
     """
-    cut = pixels.unfold(1, SIDE, STEP).unfold(2, SIDE, STEP)
-    return cut.reshape(*cut.shape[:3], SIDE * SIDE)
-
-
-def forward(cut: torch.Tensor) -> torch.Tensor:
-    """Return the cosine coefficients of windowed blocks, same shape."""
-    return cut @ _transform(cut.device).T
+    basis = _basis(pixels.device)
+    width = pixels.shape[1] // STEP
+    cells = pixels[:, : width * STEP].reshape(-1, width, STEP).permute(2, 0, 1).flatten(1)
+    left, right = (
+        (half @ cells).view(SIDE, -1, width) for half in (basis[:, :STEP], basis[:, STEP:])
+    )
+    across = left[..., :-1] + right[..., 1:]
+    down: torch.Tensor = basis @ across.unfold(1, SIDE, STEP).transpose(2, 3)
+    return down
 
 
 def backward(coefficients: torch.Tensor) -> torch.Tensor:
-    """Join blocks of coefficients: (C, rows, columns, `SIDE`²) to (C, h, w).
+    """Join what `forward` returned to (h, w).
 
     Only pixels that four blocks cover are returned: h is (rows - 1) * `STEP`.
     """
-    channels, rows, columns, _ = coefficients.shape
-    parts = coefficients @ _transform(coefficients.device)
-    size = (rows + 1) * STEP, (columns + 1) * STEP
-    stacked = parts.reshape(channels, rows * columns, -1).transpose(1, 2)
-    whole = functional.fold(stacked, size, SIDE, stride=STEP)[:, 0]
-    return whole[:, STEP:-STEP, STEP:-STEP]
+    basis = _basis(coefficients.device)
+    down = basis.T @ coefficients
+    joined = (down[:, 1:, :STEP] + down[:, :-1, STEP:]).flatten(1, 2)
+    across = (basis.T @ joined.flatten(1)).view(joined.shape)
+    cells = across[:STEP, :, 1:] + across[STEP:, :, :-1]
+    return cells.permute(1, 2, 0).flatten(1)
 
 
 @cache
-def _transform(device: torch.device) -> torch.Tensor:
-    """Return (coefficient, pixel): the cosines of a block with its window."""
+def _basis(device: torch.device) -> torch.Tensor:
+    """Return (coefficient, pixel): the cosines of a block with its window, along one axis."""
     pixel = torch.arange(SIDE, dtype=torch.float64) + 0.5
     waves = torch.cos(math.pi / SIDE * torch.arange(SIDE)[:, None] * pixel)
     waves *= math.sqrt(2 / SIDE)
     waves[0] /= math.sqrt(2)
     windowed: torch.Tensor = waves * torch.sin(math.pi / SIDE * pixel)
-    return torch.kron(windowed, windowed).float().to(device)
+    return windowed.float().to(device)
 
 
-def among_blocks(values: torch.Tensor) -> torch.Tensor:
-    """Average over the 3x3 neighbours of each block: (C, r, c, …) to (C, r - 2, c - 2, …)."""
-    down = values[:, :-2] + values[:, 1:-1] + values[:, 2:]
-    return (down[:, :, :-2] + down[:, :, 1:-1] + down[:, :, 2:]) / 9
+def block_means(pixels: torch.Tensor) -> torch.Tensor:
+    """Return the mean of every block of (h, w): (rows, columns)."""
+    return functional.avg_pool2d(functional.avg_pool2d(pixels[None], STEP), 2, 1)[0]
 
 
-def among_frequencies(values: torch.Tensor) -> torch.Tensor:
-    """Average over the 3x3 neighbouring coefficients of each; (…, `SIDE`²), same shape."""
-    square = values.reshape(-1, 1, SIDE, SIDE)
-    mean = functional.avg_pool2d(square, 3, 1, 1, count_include_pad=False)
-    return mean.reshape(values.shape)
+def sum_neighbours(values: torch.Tensor) -> torch.Tensor:
+    """Add up 3x3 blocks of what is shaped as `forward` returns; two blocks less along both axes."""
+    down = values[:, :-2] + values[:, 1:-1]
+    down += values[:, 2:]
+    across = down[..., :-2] + down[..., 1:-1]
+    across += down[..., 2:]
+    return across
+
+
+def smooth_coefficients(values: torch.Tensor) -> torch.Tensor:
+    """Average over the 3x3 coefficients around each of what `forward` returns; same shape."""
+    mean = _neighbour_mean(values.device)
+    return (mean @ (mean @ values).flatten(1)).view(values.shape)
+
+
+@cache
+def _neighbour_mean(device: torch.device) -> torch.Tensor:
+    """Return the matrix that averages each coefficient with those beside it."""
+    near = torch.ones(SIDE, SIDE).tril(1).triu(-1)
+    return (near / near.sum(1, keepdim=True)).to(device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +161,8 @@ class NoiseSpectrum:
     brightness: tuple[float, ...]
     variance: torch.Tensor
 
-    def at(self, brightness: torch.Tensor) -> torch.Tensor:
-        """Return the variance of every coefficient of blocks of some brightness.
+    def level(self, brightness: torch.Tensor) -> torch.Tensor:
+        """Return the mean variance of a coefficient in blocks of some brightness.
 
         Parameters
         ----------
@@ -155,7 +172,7 @@ class NoiseSpectrum:
         Returns
         -------
         torch.Tensor
-            (C, rows, columns, `SIDE`²), above 0.
+            (C, rows, columns).
         """
         level = self.variance[:, :1, None].expand(-1, *brightness.shape)
         steps = zip(self.brightness, self.brightness[1:], strict=False)
@@ -163,7 +180,7 @@ class NoiseSpectrum:
             share = ((brightness - low) / max(high - low, NOTHING)).clamp(0, 1)
             rise = self.variance[:, index + 1] - self.variance[:, index]
             level = level + rise[:, None, None] * share
-        return level[..., None] * self.shape[:, None, None] + NOTHING
+        return level
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +205,6 @@ class Sample:
     clipped: torch.Tensor
 
 
-def brightness_of(cut: torch.Tensor) -> torch.Tensor:
-    """Return the (rows, columns) brightness of `blocks` of an opponent picture."""
-    brightness: torch.Tensor = cut[0].mean(-1) / len(cut) ** 0.5
-    return brightness
-
-
 def sample(noisy: torch.Tensor, denoised: torch.Tensor) -> Sample:
     """Take the blocks of a box that have neighbours on all sides.
 
@@ -202,19 +213,13 @@ def sample(noisy: torch.Tensor, denoised: torch.Tensor) -> Sample:
     noisy, denoised : torch.Tensor
         (C, h, w) colours on 0..1, at least 32 pixels high and wide.
     """
-    removed = forward(blocks(opponent(noisy - denoised)))
-    inside = removed[:, 1:-1, 1:-1].square()
-    energy = among_blocks(removed.square().sum((0, 3))[None])[0]
+    power = torch.stack([forward(one) for one in opponent(noisy - denoised)]).square()
+    energy = sum_neighbours(power.sum((0, 1, 3))[None, :, None]) / 9
     # Not beyond: where nothing was cut off, values may lie there.
     extreme = ((noisy == 0) | (noisy == 1)).float()
-    clipped = blocks(extreme)[:, 1:-1, 1:-1].mean((0, 3))
-    brightness = brightness_of(blocks(opponent(denoised)))[1:-1, 1:-1]
-    return Sample(
-        inside.reshape(len(inside), -1, inside.shape[-1]),
-        energy.flatten(),
-        brightness.flatten(),
-        clipped.flatten(),
-    )
+    clipped, brightness = (block_means(part.mean(0))[1:-1, 1:-1] for part in (extreme, denoised))
+    inside = power[:, :, 1:-1, :, 1:-1].permute(0, 2, 4, 3, 1).flatten(1, 2).flatten(2)
+    return Sample(inside, energy.flatten(), brightness.flatten(), clipped.flatten())
 
 
 def measure(samples: Sequence[Sample]) -> NoiseSpectrum:
