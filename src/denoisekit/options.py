@@ -423,6 +423,9 @@ class Options:
         shown="auto",
     )
     max_memory: int | None = option(None, MAX_MEMORY, read=_bytes, typed=str)
+    threads: int | None = option(
+        None, "Processors to use; default: $DENOISEKIT_THREADS, or all that may be used."
+    )
     range: str = option("auto", f"{RANGE}.", read=_range)
     hot_pixels: HotPixels = option(
         "auto",
@@ -447,6 +450,8 @@ class Options:
             raise UsageError(
                 f"a tile of {self.tile} pixels makes no sense", "0 means the whole image"
             )
+        if self.threads is not None and not 1 <= self.threads <= 4096:
+            raise UsageError(f"{self.threads} threads make no sense", "give 1 or more")
         _check_seed(self.seed)
         get_method(self.method).choose(self.settings)
         _check_range(self.range)

@@ -21,6 +21,7 @@ from denoisekit.engine.run import Report, Run
 from denoisekit.engine.signal import Signal, find_signal
 from denoisekit.engine.tiling import Plan, plan_tiles
 from denoisekit.engine.view import ROWS
+from denoisekit.engine.workers import Workers
 from denoisekit.image import ImageInfo, Reader
 from denoisekit.interop import Array, denoise_array
 from denoisekit.methods import LoadedMethod, MethodInfo, get_method
@@ -70,8 +71,8 @@ class Denoiser:
         self.precision = choose_precision(self.device, options.precision)
         self.settings = info.choose(options.settings)
         self.traits = info.traits(weights.config, self.settings)
-        devices = all_devices(self.device)
-        self.network = Network(info.scale, self.traits, self._prepared, devices, self.precision)
+        workers = Workers(all_devices(self.device), options.threads)
+        self.network = Network(info.scale, self.traits, self._prepared, workers, self.precision)
 
     def _prepared(self, device: torch.device, precision: str) -> LoadedMethod:
         method = self.info.build(self.weights.config, self.settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -60,15 +60,10 @@ class Network:
         What is known of the network.
     prepare : callable
         ``prepare(device, precision)`` returns the method loaded, on the device.
-    devices : sequence of torch.device
-        Where it runs; several share the tiles of an image.
+    workers : Workers
+        Who compute, and where.
     precision : str
         Of the network.
-
-    Attributes
-    ----------
-    workers : Workers
-        Who compute.
     """
 
     def __init__(
@@ -76,13 +71,15 @@ class Network:
         scale: float,
         traits: Traits,
         prepare: Callable[[torch.device, str], LoadedMethod],
-        devices: Sequence[torch.device],
+        workers: Workers,
         precision: str,
     ) -> None:
         self.scale, self.traits, self.precision = scale, traits, precision
-        self.workers = Workers(devices)
-        self._first, self._prepare = devices[0], prepare
-        self._methods = {(device, precision): prepare(device, precision) for device in devices}
+        self.workers, self._prepare = workers, prepare
+        self._first = workers.devices[0]
+        self._methods = {
+            (device, precision): prepare(device, precision) for device in set(workers.devices)
+        }
         self._preparing = threading.Lock()
         self._too_large: int | None = None
 
@@ -195,12 +192,18 @@ class Network:
         self, precision: str, piece: Piece, context: Any, warn: Callable[[str], object]
     ) -> Floats:
         """Run the network, on parts of the tile where the whole does not fit in memory."""
+        import torch
+
         _, height, width = piece.noisy.shape
         if self._too_large is None or height * width < self._too_large:
-            denoised = self._attempt(precision, piece, context)
+            try:
+                return self._forward(precision, piece, context)
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
             # Only here, with the failed attempt's error gone, is its memory free again.
-            if denoised is not None:
-                return denoised
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             self._too_large = height * width
         warn("out of memory: went on with smaller tiles")
         plan = smaller_plan(height, width, self.traits.limits)
@@ -224,19 +227,6 @@ class Network:
         keep = piece.keep
         kept = denoised[keep.top : keep.bottom, keep.left : keep.right]
         return np.ascontiguousarray(rearrange(kept, "h w c -> c h w"))
-
-    def _attempt(self, precision: str, piece: Piece, context: Any) -> Floats | None:
-        """Run the network on the whole tile; None: not enough memory."""
-        import torch
-
-        try:
-            return self._forward(precision, piece, context)
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return None
 
     def _forward(self, precision: str, piece: Piece, context: Any) -> Floats:
         keep = piece.keep

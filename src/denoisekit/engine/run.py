@@ -12,6 +12,7 @@ import numpy as np
 from einops import repeat
 
 from denoisekit.draws import Draws
+from denoisekit.engine.network import Network
 from denoisekit.engine.signal import Signal, channel_of
 from denoisekit.engine.tiling import (
     ROWS_AT_ONCE,
@@ -20,6 +21,7 @@ from denoisekit.engine.tiling import (
     Plan,
     cut_tiles,
     join_tiles,
+    plan_tiles,
     self_ensemble,
 )
 from denoisekit.engine.view import View
@@ -222,21 +224,13 @@ class Run:
         return self._fitted(piece)
 
     def _fitted(self, piece: Piece) -> Floats:
-        """Fit the image's channels to the network's.
-
-        Colour goes through as it is. Any other channel goes through on its own: it is
-        repeated for the network's channels, and their results are averaged.
-        """
-        denoiser, warn = self.denoiser, self.warnings.append
-        offset = np.array(denoiser.offset, np.float32)[:, None, None] if denoiser.offset else 0
-        if denoiser.direct(self.info):
-            return denoiser.network(piece, piece.contexts[0], warn) + offset
-        parts = []
-        for channel, context in zip(piece.noisy, piece.contexts, strict=True):
-            repeated = repeat(channel, "h w -> c h w", c=denoiser.traits.channels)
-            result = denoiser.network(replace(piece, noisy=repeated), context, warn)
-            parts.append((result + offset).mean(0))
-        return np.stack(parts)
+        denoiser = self.denoiser
+        direct = denoiser.direct(self.info)
+        denoised = through(denoiser.network, piece, direct=direct, warn=self.warnings.append)
+        if not denoiser.offset:
+            return denoised
+        offset = np.array(denoiser.offset, np.float32)
+        return denoised + (offset[:, None, None] if direct else offset.mean())
 
     def _restoring(self, channel: int) -> Restoring:
         """Return what is given back: patterns, and texture by the noise that the meter sees."""
@@ -255,10 +249,10 @@ class Run:
             return what
         if own and signal.measured:  # no clean photograph's texture is at stake
             return what
-        meter, axes = _meter(str(denoiser.device)), "YXS" if what.colour else "YXC"
+        meter = denoiser.network if own else _meter(str(denoiser.device))
         compute = denoiser.network.workers.map
         crops = list(self._crops(channel, *(OWN_BOXES if own else METER_BOXES)))
-        cleaned = compute(lambda noisy: np.asarray(meter(noisy, axes=axes)), crops)
+        cleaned = compute(partial(_cleaned, meter, colour=what.colour), crops)
         pairs = list(zip(crops, cleaned, strict=True))
         noises = denoiser.network.workers.run(
             lambda: measure_noise(pairs, denoiser.device, colour=what.colour)
@@ -267,7 +261,7 @@ class Run:
         if own:
             return what
         middles = [tuple(map(_middle, pair)) for pair in pairs[:AGREEMENT_BOXES]]
-        mine = compute(lambda pair: restored_crop(denoiser, pair[0], axes, what), middles)
+        mine = compute(lambda pair: _restored(denoiser, pair[0], what), middles)
         removed = [noisy - own for (noisy, _), own in zip(middles, mine, strict=True)]
         noise = [noisy - clean for noisy, clean in middles]
         return replace(what, agreed=agreement(removed, noise))
@@ -305,12 +299,39 @@ class Run:
             yield f"{told}: the picture is as it was"
 
 
-def restored_crop(denoiser: Denoiser, noisy: Floats, axes: str, what: Restoring) -> Floats:
+def through(
+    network: Network, piece: Piece, *, direct: bool, warn: Callable[[str], object] = lambda _: None
+) -> Floats:
+    """Fit a tile's channels to a network's.
+
+    Colour goes through as it is (``direct``). Any other channel goes through on its own: it is
+    repeated for the network's channels, and their results are averaged.
+    """
+    contexts = piece.contexts or [None] * len(piece.noisy)
+    if direct:
+        return network(piece, contexts[0], warn)
+    parts = []
+    for channel, context in zip(piece.noisy, contexts, strict=True):
+        repeated = repeat(channel, "h w -> c h w", c=network.traits.channels)
+        parts.append(network(replace(piece, noisy=repeated), context, warn).mean(0))
+    return np.stack(parts)
+
+
+def _cleaned(meter: Network, crop: Floats, *, colour: bool) -> Floats:
+    """Return what the measuring network makes of a crop (h, w, C) on 0..1."""
+    height, width, _ = crop.shape
+    plan = plan_tiles(height, width, meter.traits.limits, (height, width))
+    (piece,) = cut_tiles(lambda top, bottom: crop[top:bottom], plan, Draws())
+    denoised = through(meter, piece, direct=colour and meter.traits.channels == crop.shape[2])
+    return np.ascontiguousarray(denoised.transpose(1, 2, 0))
+
+
+def _restored(denoiser: Denoiser, noisy: Floats, what: Restoring) -> Floats:
     """Return what becomes of a crop (h, w, C) on 0..1 where that is given back."""
     from denoisekit.engine.restoration import Restored, restore
 
     plain = denoiser.on_unit(strength=1.0)
-    bands = [(0, np.asarray(plain(noisy, axes=axes)))]
+    bands = [(0, np.asarray(plain(noisy, axes="YXS" if what.colour else "YXC")))]
 
     def rows(top: int, bottom: int) -> Floats:
         return noisy[top:bottom]
@@ -320,12 +341,12 @@ def restored_crop(denoiser: Denoiser, noisy: Floats, axes: str, what: Restoring)
 
 
 @cache
-def _meter(device: str) -> Denoiser:
+def _meter(device: str) -> Network:
     """Return what takes away hardly anything but noise, to measure that."""
     from denoisekit.engine.denoiser import load
 
-    options = Options(weights=METER, strength=1.0, device=device, range="0,1", tile=0)
-    return load(options, allow_download=False)
+    options = Options(weights=METER, strength=1.0, device=device)
+    return load(options, allow_download=False).network
 
 
 def _middle(crop: Floats) -> Floats:

@@ -95,6 +95,13 @@ class Workers:
         stream of their own, so that one copies while the other computes.
     count : int, optional
         Of workers for processors; default: `count_processors`.
+
+    Attributes
+    ----------
+    count : int
+        Of workers.
+    devices : list of torch.device
+        One a worker.
     """
 
     def __init__(self, devices: Sequence[torch.device], count: int | None = None) -> None:
@@ -102,7 +109,7 @@ class Workers:
             self.count = max(len(devices), count or count_processors())
         else:
             self.count = 2 * len(devices)
-        self._devices = list(islice(cycle(devices), self.count))
+        self.devices = list(islice(cycle(devices), self.count))
         self._pool: ThreadPoolExecutor | None = None
         self._process = 0
         self._making = threading.Lock()
@@ -161,7 +168,7 @@ class Workers:
         import torch
 
         pool = ThreadPoolExecutor(self.count, "denoise")
-        left, together = iter(self._devices), threading.Barrier(self.count)
+        left, together = iter(self.devices), threading.Barrier(self.count)
         before = torch.get_num_threads()
         for started in [pool.submit(_begin, left, together) for _ in range(self.count)]:
             started.result()
