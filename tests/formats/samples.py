@@ -5,11 +5,15 @@ Nothing here uses the readers and writers under test, except to name formats.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import io
 import struct
 import zlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -151,3 +155,31 @@ def copied(folder: Path, data: bytes) -> tuple[Path, ImageInfo, np.ndarray]:
     info, array = read(source)
     write(target, info, array)
     return target, info, array
+
+
+def every(names: str | tuple[str, ...], cases: Iterable[Any], ids: object = None) -> Any:
+    """Run a test on every case, as `pytest.mark.parametrize` does, but as one test.
+
+    Hundreds of cases of a few milliseconds would otherwise take seconds to be counted. A
+    failure names its case; all cases of a test share its folder.
+    """
+    names, cases = ((names,) if isinstance(names, str) else names), list(cases)
+
+    def decorate(test: Any) -> Any:
+        @functools.wraps(test)
+        def run(**given: Any) -> None:
+            for case in cases:
+                values = (case,) if len(names) == 1 else case
+                own = dict(zip(names, values, strict=True))
+                try:
+                    test(**given, **own)
+                except BaseException as error:
+                    error.add_note(f"with {own}"[:300])
+                    raise
+
+        signature = inspect.signature(test)
+        kept = [p for name, p in signature.parameters.items() if name not in names]
+        run.__signature__ = signature.replace(parameters=kept)  # what pytest has to give
+        return run
+
+    return decorate

@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from samples import pillow, png_chunk, read
+from samples import every, pillow, png_chunk, read
 
 from denoisekit.errors import InputError
 from denoisekit.formats import open_image
@@ -22,7 +22,7 @@ import damaged_files
 FLAT = np.full((512, 640, 3), 90, np.uint8)
 
 
-@pytest.mark.parametrize(
+@every(
     "data",
     [
         pillow(FLAT, "WEBP", lossless=True),
@@ -99,8 +99,8 @@ def tiff(width: int, height: int) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("make", [webp, png, jpeg, jp2, avif, tiff])
-@pytest.mark.parametrize("size", [(16000, 16000), (65000, 9000), (9000, 16383)])
+@every("make", [webp, png, jpeg, jp2, avif, tiff])
+@every("size", [(16000, 16000), (65000, 9000), (9000, 16383)])
 def test_a_small_file_cannot_claim_much(tmp_path, make, size):
     if make is webp:
         size = min(size[0], 16384), size[1]

@@ -19,6 +19,7 @@ from samples import (
     XMP,
     box,
     copied,
+    every,
     exif,
     heic,
     icc,
@@ -318,9 +319,9 @@ def with_icc_flag(data: bytes) -> bytes:
     return jxl_header.rewrite(data, 1, (0b0010, 4))
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@every("orientation", range(1, 9))
+@every("order", ["<", ">"])
+@every("kind", ["PNG", "JPEG", "WEBP"])
 def test_orientation_in_exif(tmp_path, kind, order, orientation):
     block = exif(orientation, order)
     given = b"Exif\0\0" + block
@@ -335,7 +336,7 @@ def test_orientation_in_exif(tmp_path, kind, order, orientation):
         assert image.getexif()[0x0112] == orientation
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@every("orientation", range(1, 9))
 def test_orientation_of_avif(tmp_path, orientation):
     data = pillow(pixels(3), "AVIF", exif=exif(orientation), quality=100, subsampling="4:4:4")
     with Image.open(io.BytesIO(data)) as image:
@@ -363,7 +364,7 @@ TURNS = {
 }
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@every("orientation", range(1, 9))
 def test_orientation_of_jpeg_xl(tmp_path, orientation):
     from denoisekit.formats import jxl as jxl_header
 
@@ -380,7 +381,7 @@ def test_orientation_of_jpeg_xl(tmp_path, orientation):
         assert image.getexif().get(0x0112, 1) == orientation
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@every("orientation", range(1, 9))
 def test_orientation_of_jpeg_2000(tmp_path, orientation):
     block = exif(orientation)
     after = box(b"uuid", b"JpgTiffExif->JP2", block)

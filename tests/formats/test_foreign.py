@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
-from samples import pillow, pixels, read
+from samples import every, pillow, pixels, read
 
 from denoisekit.batch.naming import find_sources, left_out
 from denoisekit.errors import InputError
@@ -14,7 +14,7 @@ from denoisekit.formats import FORMATS, foreign, open_image
 MARKED = [(kind, mark) for kind in foreign.KINDS for mark in kind.marks]
 
 
-@pytest.mark.parametrize(("kind", "mark"), MARKED, ids=lambda v: getattr(v, "one", None))
+@every(("kind", "mark"), MARKED, ids=lambda v: getattr(v, "one", None))
 def test_every_mark_is_known_by_content(tmp_path, kind, mark):
     at, bytes_ = mark
     path = tmp_path / ("a" + (kind.suffixes[0] if kind.named else ".png"))
@@ -29,7 +29,7 @@ def test_every_mark_is_known_by_content(tmp_path, kind, mark):
         assert caught.value.hint == kind.hint
 
 
-@pytest.mark.parametrize(
+@every(
     ("name", "words", "hint"),
     [
         ("a.tga", "Targa", "convert"),
@@ -65,7 +65,7 @@ def test_a_zarr_store_is_named_and_counted_once(tmp_path):
     assert lines[0].startswith("1 × Zarr files (.zarr)")
 
 
-@pytest.mark.parametrize("suffix", ["nef", "arw", "dng", "pef", "srw", "3fr", "erf", "nrw"])
+@every("suffix", ["nef", "arw", "dng", "pef", "srw", "3fr", "erf", "nrw"])
 def test_a_raw_photo_that_looks_like_a_tiff_is_named_by_its_name(tmp_path, suffix):
     path = tmp_path / f"a.{suffix.upper()}"
     tifffile.imwrite(path, pixels(3), photometric="rgb")

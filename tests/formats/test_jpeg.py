@@ -9,7 +9,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
-from samples import XMP, copied, exif, icc, jpeg_with, pillow, pixels, read
+from samples import XMP, copied, every, exif, icc, jpeg_with, pillow, pixels, read
 
 from denoisekit.errors import InputError
 
@@ -25,8 +25,8 @@ def used_tables(image: Image.Image) -> list[list[int]]:
     return [image.quantization[c[3]] for c in image.layer]
 
 
-@pytest.mark.parametrize("quality", [40, 75, 92, 100])
-@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@every("quality", [40, 75, 92, 100])
+@every("subsampling", [0, 1, 2])
 def test_subsampling_is_kept_and_tables_are_kept_or_finer(tmp_path, quality, subsampling):
     data = pillow(pixels(3), "JPEG", quality=quality, subsampling=subsampling)
     target, _, seen = copied(tmp_path, data)
@@ -44,7 +44,7 @@ def test_three_tables_stay_three(tmp_path):
     assert [found[n] for n in range(3)] == tables
 
 
-@pytest.mark.parametrize("layout", ["440", "411"])
+@every("layout", ["440", "411"])
 def test_unusual_subsampling_becomes_finer(tmp_path, layout):
     data = imagecodecs.jpeg8_encode(pixels(3), level=90, subsampling=layout)
     target, _, seen = copied(tmp_path, data)
@@ -54,7 +54,7 @@ def test_unusual_subsampling_becomes_finer(tmp_path, layout):
     assert np.abs(read(target)[1].astype(int) - seen).mean() < 2
 
 
-@pytest.mark.parametrize("progressive", [False, True])
+@every("progressive", [False, True])
 def test_progressive_is_kept(tmp_path, progressive):
     target, _, _ = copied(tmp_path, pillow(pixels(3), "JPEG", progressive=progressive))
     assert opened(target).info.get("progressive", 0) == progressive
@@ -106,7 +106,7 @@ SEGMENTS = [
 ]
 
 
-@pytest.mark.parametrize("segment", SEGMENTS, ids=["iptc", "comment", "long-xmp", "private"])
+@every("segment", SEGMENTS, ids=["iptc", "comment", "long-xmp", "private"])
 def test_segment_is_kept(tmp_path, segment):
     target, info, _ = copied(tmp_path, jpeg_with(pillow(pixels(3), "JPEG"), segment))
     assert info.warnings == ()
@@ -121,7 +121,7 @@ def test_profile_larger_than_a_segment(tmp_path):
     assert opened(target).info["icc_profile"] == profile
 
 
-@pytest.mark.parametrize("density", [(0, 1, 2), (1, 300, 72), (2, 118, 118)])
+@every("density", [(0, 1, 2), (1, 300, 72), (2, 118, 118)])
 def test_density_is_kept_in_its_own_unit(tmp_path, density):
     data = bytearray(pillow(pixels(3), "JPEG"))
     data[13:18] = struct.pack(">BHH", *density)
@@ -140,8 +140,8 @@ def test_metadata_do_not_disturb_the_pixels(tmp_path):
     assert np.array_equal(read(tmp_path / "a")[1], read(tmp_path / "b")[1])
 
 
-@pytest.mark.parametrize("progressive", [False, True])
-@pytest.mark.parametrize("fraction", [0.3, 0.6, 0.9, 0.999])
+@every("progressive", [False, True])
+@every("fraction", [0.3, 0.6, 0.9, 0.999])
 def test_cut_short_is_an_error(tmp_path, fraction, progressive):
     data = pillow(pixels(3), "JPEG", quality=95, progressive=progressive)
     path = tmp_path / "a.jpg"

@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
-from samples import HEIGHT, WIDTH, copied, pixels, png, png_chunk, png_chunks, read, write
+from samples import HEIGHT, WIDTH, copied, every, pixels, png, png_chunk, png_chunks, read, write
 
 from denoisekit.errors import InputError
 
@@ -30,8 +30,8 @@ def indexed(transparency: bytes | None = None, gray: bool = False) -> tuple[byte
     return png(index, 8, 3, tuple(before)), shown[index]
 
 
-@pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize("samples", [1, 2, 3, 4])
+@every("bits", [8, 16])
+@every("samples", [1, 2, 3, 4])
 def test_pixels_survive(tmp_path, samples, bits):
     array = pixels(samples, bits)
     target, info, seen = copied(tmp_path, imagecodecs.png_encode(array))
@@ -43,7 +43,7 @@ def test_pixels_survive(tmp_path, samples, bits):
         image.load()
 
 
-@pytest.mark.parametrize("bits", [2, 4])
+@every("bits", [2, 4])
 def test_small_gray_keeps_its_depth(tmp_path, bits):
     values = pixels(1, bits)[..., 0]
     padded = np.pad(values, ((0, 0), (0, -WIDTH % (8 // bits))))
@@ -63,8 +63,8 @@ def test_small_gray_keeps_its_depth(tmp_path, bits):
     assert np.array_equal(shown, values * (255 // (2**bits - 1)))
 
 
-@pytest.mark.parametrize("gray", [False, True])
-@pytest.mark.parametrize("transparency", [None, bytes(range(0, 96, 8)), b"\0"])
+@every("gray", [False, True])
+@every("transparency", [None, bytes(range(0, 96, 8)), b"\0"])
 def test_palette_becomes_colours(tmp_path, transparency, gray):
     data, shown = indexed(transparency, gray)
     target, info, seen = copied(tmp_path, data)
@@ -74,7 +74,7 @@ def test_palette_becomes_colours(tmp_path, transparency, gray):
     assert np.array_equal(imagecodecs.png_decode(target.read_bytes()).reshape(shown.shape), shown)
 
 
-@pytest.mark.parametrize(("samples", "bits"), [(1, 8), (3, 8), (1, 16), (3, 16)])
+@every(("samples", "bits"), [(1, 8), (3, 8), (1, 16), (3, 16)])
 def test_colour_key_becomes_opacity(tmp_path, samples, bits):
     array = pixels(samples, bits)
     key = array[5, 7]
@@ -112,7 +112,7 @@ CHUNKS = [
 ]
 
 
-@pytest.mark.parametrize("chunk", CHUNKS, ids=lambda c: c[0].decode())
+@every("chunk", CHUNKS, ids=lambda c: c[0].decode())
 def test_chunk_is_kept(tmp_path, chunk):
     data = png(pixels(3).reshape(HEIGHT, -1), 8, 2, (chunk,))
     target, info, _ = copied(tmp_path, data)
@@ -120,7 +120,7 @@ def test_chunk_is_kept(tmp_path, chunk):
     assert chunk in png_chunks(target.read_bytes())
 
 
-@pytest.mark.parametrize(
+@every(
     ("before", "after"),
     [((b"sBIT", bytes([5, 6, 5])), (b"sBIT", bytes([5, 6, 5, 8]))), ((b"bKGD", b"\2"), None)],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from samples import icc
+from samples import every, icc
 from tiff_copies import copy, facts, pixels_of, read_all, save
 
 from denoisekit.errors import InputError, OutputError, UsageError
@@ -31,7 +31,7 @@ def page_tags(path, page=0):
         return {tag.code: tag.value for tag in tif.pages[page].aspage().tags}
 
 
-@pytest.mark.parametrize("unit", [1, 2, 3])
+@every("unit", [1, 2, 3])
 def test_resolution_is_exact(paths, unit):
     resolution = ((1577923, 1000000), (7, 3))
     tifffile.imwrite(paths[0], RAMP, resolution=resolution, resolutionunit=unit)
@@ -60,7 +60,7 @@ IMAGEJ = {
 }
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
+@every("order", ["<", ">"])
 def test_imagej_metadata(paths, order):
     tifffile.imwrite(
         paths[0], STACK, imagej=True, metadata=IMAGEJ, byteorder=order, resolution=(4.5, 4.5)
@@ -86,7 +86,7 @@ def test_imagej_colour_table_of_gray_pixels_is_kept(paths):
     assert facts(paths[0]) == facts(paths[1])
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@every("dtype", [np.uint8, np.uint16])
 def test_palette_becomes_rgb(paths, dtype):
     levels = 2 ** (8 * np.dtype(dtype).itemsize)
     table = np.random.default_rng(1).integers(0, 256, (3, levels)).astype(np.uint16) * 257
@@ -125,8 +125,8 @@ def pixels_element(path):
     return root, root.find(f"{namespace}Image/{namespace}Pixels"), namespace
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("compression", [None, "zlib"])
+@every("order", ["<", ">"])
+@every("compression", [None, "zlib"])
 def test_ome_metadata(paths, compression, order):
     tifffile.imwrite(
         paths[0], STACK, ome=True, metadata=OME, byteorder=order, compression=compression
@@ -265,7 +265,7 @@ def test_stack_of_another_format_keeps_its_axes(tmp_path):
         assert (back.axes, back.shape) == (axes, shape)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@every("orientation", range(1, 9))
 def test_orientation_is_told_and_pixels_stay(paths, orientation):
     extratags = [(274, 3, 1, orientation, True)]
     tifffile.imwrite(paths[0], RAMP, extratags=extratags)
@@ -342,11 +342,9 @@ def test_images_of_different_kinds_are_refused(paths):
     assert "split" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"compression": "zlib", "tile": (16, 16)}, {"compression": "lzw"}], ids=str
-)
-@pytest.mark.parametrize("samples", [1, 3])
-@pytest.mark.parametrize("big", [False, True])
+@every("options", [{}, {"compression": "zlib", "tile": (16, 16)}, {"compression": "lzw"}], ids=str)
+@every("samples", [1, 3])
+@every("big", [False, True])
 def test_pages_of_different_sizes_come_back_as_they_were(paths, options, samples, big):
     rng = np.random.default_rng(0)
     sizes = ((30, 40), (20, 50), (30, 40), (3, 70), (31, 1))

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from samples import every
 from tiff_copies import copy, facts, pixels_of, read_all
 
 from denoisekit.formats import open_image
@@ -34,10 +35,10 @@ def same(source, target):
     np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "zstd", "packbits", "lerc"])
-@pytest.mark.parametrize("tile", [None, (16, 32)])
+# Strips and tiles, both byte orders: with every type and compression, but not with every pair.
+@every(("tile", "order"), [(None, "<"), ((16, 32), ">")])
+@every("dtype", DTYPES)
+@every("compression", [None, "lzw", "deflate", "zstd", "packbits", "lerc"])
 def test_type_compression_tile_order(tmp_path, dtype, compression, tile, order):
     if compression == "lerc":
         dtype, order = dtype.replace("f2", "f4"), "<"  # all that tifffile can write
@@ -55,10 +56,10 @@ def test_type_compression_tile_order(tmp_path, dtype, compression, tile, order):
     same(source, target)
 
 
-@pytest.mark.parametrize("predictor", [True, False])
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("samples", ["gray", "rgb", "planar"])
-@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i2", "f4", "f2"])
+@every("predictor", [True, False])
+@every("order", ["<", ">"])
+@every("samples", ["gray", "rgb", "planar"])
+@every("dtype", ["u1", "u2", "u4", "i2", "f4", "f2"])
 def test_predictor(tmp_path, dtype, samples, order, predictor):
     shape = {"gray": (41, 37), "rgb": (41, 37, 3), "planar": (3, 41, 37)}[samples]
     source, target = tmp_path / "a.tif", tmp_path / "b.tif"
@@ -90,9 +91,9 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("tile", [None, (16, 16)])
-@pytest.mark.parametrize("compression", [None, "deflate"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@every("tile", [None, (16, 16)])
+@every("compression", [None, "deflate"])
+@every("layout", LAYOUTS)
 def test_samples(tmp_path, layout, compression, tile):
     shape, options = LAYOUTS[layout]
     if layout == "gray alpha":
@@ -144,10 +145,10 @@ STACKS = {
 }
 
 
-@pytest.mark.parametrize("big", [False, True])
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("compression", [None, "deflate"])
-@pytest.mark.parametrize("stack", STACKS)
+@every("big", [False, True])
+@every("order", ["<", ">"])
+@every("compression", [None, "deflate"])
+@every("stack", STACKS)
 def test_stacks(tmp_path, stack, compression, order, big):
     shape, options, axes = STACKS[stack]
     imagej = "imagej" in options
@@ -203,8 +204,8 @@ def test_row_bands_are_the_whole(tmp_path, data):
             np.testing.assert_array_equal(rows, whole[top:bottom])
 
 
-@pytest.mark.parametrize("tile", [None, (16, 16)])
-@pytest.mark.parametrize(
+@every("tile", [None, (16, 16)])
+@every(
     ("compression", "dtype", "shape"),
     [
         ("jpeg2000", "u1", (40, 33, 3)),
@@ -266,8 +267,8 @@ def test_what_cannot_be_compressed_alike_is_deflated_and_said(tmp_path):
     np.testing.assert_array_equal(read_all(source)[1], read_all(target)[1])
 
 
-@pytest.mark.parametrize("bits", [2, 4, 6, 10, 12, 15])
-@pytest.mark.parametrize("width", [8, 11])
+@every("bits", [2, 4, 6, 10, 12, 15])
+@every("width", [8, 11])
 def test_packed_bits(tmp_path, bits, width):
     dtype = "u1" if bits < 8 else "u2"
     data = numbers((9, width), dtype) >> (np.dtype(dtype).itemsize * 8 - bits)

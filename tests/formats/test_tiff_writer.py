@@ -176,13 +176,14 @@ def test_memory_does_not_grow_with_the_stack(tmp_path, compression):
     peaks = []
     for planes in (2, 40):
         source = tmp_path / f"{planes}.tif"
-        stack = np.random.default_rng(0).integers(0, 200, (planes, 512, 512)).astype(np.uint16)
+        stack = np.random.default_rng(0).integers(0, 200, (planes, 256, 256)).astype(np.uint16)
         tifffile.imwrite(source, stack, photometric="minisblack", compression=compression)
         del stack
-        copy(source, tmp_path / "out.tif", band=64)
+        if not peaks:
+            copy(source, tmp_path / "out.tif", band=64)  # what is imported counts for nothing
         tracemalloc.start()
         copy(source, tmp_path / "out.tif", band=64)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # Forty planes are 20 MiB; holding even four would show.
-    assert peaks[1] - peaks[0] < 2 * 2**20
+    # Forty planes are 5 MiB; holding even four would show.
+    assert peaks[1] - peaks[0] < 2**19

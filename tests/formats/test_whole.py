@@ -16,6 +16,7 @@ from PIL import Image
 from samples import (
     IDS,
     copied,
+    every,
     exif,
     icc,
     jp2,
@@ -90,7 +91,7 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("options", KINDS, ids=str)
+@every("options", KINDS, ids=str)
 def test_a_whole_jpeg_opens_and_one_whose_last_scan_is_cut_does_not(tmp_path, options):
     data = jpeg(**options)
     path = tmp_path / "a.jpg"
@@ -138,8 +139,8 @@ def test_a_jpeg_with_a_scan_too_many_to_be_true_is_refused(tmp_path):
         read(path)
 
 
-@pytest.mark.parametrize("compression", ["jpeg", "jpegxr", "zlib", "lzw", "jpeg2000", "webp"])
-@pytest.mark.parametrize("tile", [None, (64, 64)])
+@every("compression", ["jpeg", "jpegxr", "zlib", "lzw", "jpeg2000", "webp"])
+@every("tile", [None, (64, 64)])
 def test_a_cut_strip_or_tile_is_an_error(tmp_path, compression, tile):
     path = tmp_path / "a.tif"
     rows = None if tile else 64
@@ -174,7 +175,7 @@ def test_a_tail_of_zeros_is_an_error(tmp_path, kind):
         read(path)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+@every("share", [0.2, 0.6, 0.95])
 def test_run_lengths_that_end_early_are_an_error(tmp_path, share):
     rows = b"".join(bytes([29, row % 256, 0, 0]) for row in range(37))
     palette = b"".join(bytes([v, 255 - v, v, 0]) for v in range(256))
@@ -217,7 +218,7 @@ def test_profiles_of_a_jpeg_are_kept_once_or_told(tmp_path):
     assert said((1, 1, whole[:half])) == (None, (damaged,))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "TIFF"])
+@every("kind", ["PNG", "WEBP", "AVIF", "TIFF"])
 def test_a_profile_shorter_than_it_says_is_told(tmp_path, kind):
     path = tmp_path / "a"
     path.write_bytes(pillow(pixels(), kind, icc_profile=icc()[:300]))
@@ -241,7 +242,7 @@ def _with_bad_exif(kind: str) -> bytes:
     return pillow(NOISE, kind.upper(), exif=exif()).replace(exif()[:8], bad[:8])
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png", "jxl", "jpeg2000", "webp", "avif"])
+@every("kind", ["jpeg", "png", "jxl", "jpeg2000", "webp", "avif"])
 def test_exif_of_no_byte_order_is_told(tmp_path, kind):
     path = tmp_path / "a"
     path.write_bytes(_with_bad_exif(kind))
@@ -277,8 +278,8 @@ def test_libraries_print_nothing(tmp_path):
     assert (done.stdout, done.stderr) == (b"", b"")
 
 
-@pytest.mark.parametrize("tile", [None, (64, 64)])
-@pytest.mark.parametrize("compression", [None, "zlib"])
+@every("tile", [None, (64, 64)])
+@every("compression", [None, "zlib"])
 def test_strips_that_a_sparse_tiff_leaves_out_are_empty_and_told(tmp_path, tile, compression):
     path = tmp_path / "a.tif"
     gray = NOISE[..., 0]
