@@ -12,7 +12,6 @@ stdout.
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 import denoisekit
 from denoisekit.formats import open_image
+from denoisekit.metrics import fit_levels, psnr
 
 Pixels = npt.NDArray[Any]
 CEILING = 99.0
@@ -59,17 +59,16 @@ def middle(pixels: Pixels, axes: str, side: int | None) -> Pixels:
     return np.ascontiguousarray(pixels[tuple(place)])
 
 
-def psnr(one: Pixels, clean: Pixels, *, affine: bool) -> float:
+def decibels(one: Pixels, clean: Pixels, *, affine: bool) -> float:
     """Return decibels; the peak is that of the type, or the range of the clean picture."""
-    one, clean = one.astype(np.float64).ravel(), clean.astype(np.float64).ravel()
-    peak = 255.0
+    one, clean = one.astype(np.float64), clean.astype(np.float64)
     if affine:
-        slope, offset = np.polyfit(one, clean, 1)
-        one = slope * one + offset
+        gain, offset = fit_levels(one, clean)
+        one = gain * one + offset
+    peak = 255.0
     if affine or clean.max() > 255:
         peak = float(np.ptp(np.quantile(clean, (0.001, 0.999))))
-    error = float(np.square(one - clean).mean())
-    return min(CEILING, 10 * math.log10(peak**2 / error)) if error else CEILING
+    return min(CEILING, psnr(clean / peak, one / peak))
 
 
 def main() -> None:
@@ -84,7 +83,7 @@ def main() -> None:
         if asked.clean:
             clean = middle(*planes(sorted(asked.clean)[index]), asked.crop)
         denoised = np.asarray(denoiser(noisy, axes=axes))
-        before, after = (psnr(p, clean, affine=asked.affine) for p in (noisy, denoised))
+        before, after = (decibels(p, clean, affine=asked.affine) for p in (noisy, denoised))
         change = 100 * (float(denoised.mean()) / float(noisy.mean()) - 1)
         rows.append((before, after, change))
         print(

@@ -27,6 +27,7 @@ from denoisekit.baselines import BASELINES
 from denoisekit.errors import find_by_id
 from denoisekit.formats import create_image, open_image
 from denoisekit.image import ImageInfo, Pixels
+from denoisekit.metrics import fit_levels, psnr
 
 
 def read(path: Path) -> tuple[Pixels, ImageInfo]:
@@ -56,13 +57,13 @@ def find(names: list[str]) -> list[Path]:
     return found
 
 
-def psnr(image: Pixels, clean: Pixels, peak: float, affine: bool) -> float:
+def decibels(image: Pixels, clean: Pixels, peak: float, affine: bool) -> float:
     """Return the PSNR in dB; ``affine``: after fitting gain and offset of the clean picture."""
-    x, y = clean.astype(np.float64), image.astype(np.float64)
+    x, y = clean / peak, image / peak
     if affine:
-        gain, offset = np.polyfit(x.ravel(), y.ravel(), 1)
+        gain, offset = fit_levels(x, y)
         x = gain * x + offset
-    return float(10 * np.log10(peak**2 / np.square(x - y).mean()))
+    return psnr(x, y)
 
 
 def centre(pixels: Pixels, side: int) -> Pixels:
@@ -104,14 +105,14 @@ def run(noisy: Path, output: Path, options: argparse.Namespace) -> dict[str, Any
 def measure(name: str, noisy: Pixels, clean: Pixels, options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of a picture."""
     peak = float(np.iinfo(noisy.dtype).max) if noisy.dtype.kind == "u" else 1.0
-    row: dict[str, Any] = {"image": name, "noisy": psnr(noisy, clean, peak, options.affine)}
+    row: dict[str, Any] = {"image": name, "noisy": decibels(noisy, clean, peak, options.affine)}
     with tempfile.TemporaryDirectory() as folder:
         ending = ".tif" if noisy.dtype != np.uint8 else ".png"
         source, target = Path(folder, f"noisy{ending}"), Path(folder, f"denoised{ending}")
         write(source, noisy)
         row.update(run(source, target, options))
         denoised = read(target)[0]
-    row["fit"] = psnr(denoised, clean, peak, options.affine)
+    row["fit"] = decibels(denoised, clean, peak, options.affine)
     row["mean_change"] = float(denoised.mean(dtype=np.float64) / noisy.mean(dtype=np.float64) - 1)
     row["largest_bias"] = largest_bias(denoised, noisy)
     unit = noisy.astype(np.float32) / np.float32(peak)
@@ -119,7 +120,7 @@ def measure(name: str, noisy: Pixels, clean: Pixels, options: argparse.Namespace
         began = time.perf_counter()
         result = find_by_id("baseline", chosen, BASELINES).run(unit, 0).clip(0, 1)
         row[f"{chosen}_seconds"] = round(time.perf_counter() - began, 2)
-        row[chosen] = psnr(
+        row[chosen] = decibels(
             np.rint(result * peak) if peak > 1 else result, clean, peak, options.affine
         )
     return row

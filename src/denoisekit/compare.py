@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from denoisekit import report
 from denoisekit.baselines import BASELINES
 from denoisekit.bench.candidates import check_once, named, through
 from denoisekit.bench.speed import peak_memory
@@ -29,19 +30,6 @@ from denoisekit.noise.estimate import estimate_noise
 from denoisekit.options import Options
 from denoisekit.ranges import Floats, Range, fill_nonfinite, to_unit
 from denoisekit.ranking import SMALLEST, Denoise, estimate_psnr, spread_crops
-from denoisekit.report import (
-    Cell,
-    Exhibit,
-    Page,
-    eight_bits,
-    facts,
-    number,
-    paragraph,
-    render,
-    scale_of,
-    section,
-    table,
-)
 from denoisekit.weights import load_manifest, weights_present
 
 SIDE = 1024
@@ -501,14 +489,14 @@ class Comparison:
 
     def page(self, *, lossless: bool = False) -> str:
         """Return the page, HTML that loads nothing; `lossless` keeps every value."""
-        scale, words = scale_of(np.stack(self.noisy))
+        scale, words = report.scale_of(np.stack(self.noisy))
         where, planes, whole = str(self.part), self.part.planes, self.part.whole
         note = f"{where[:1].upper()}{where[1:]}." if where else ""
         notes = ["", *(f"rank {rank}" for rank in range(1, len(self.results) + 1))]
         exhibits = [
-            Exhibit(
+            report.Exhibit(
                 f"plane {plane}" if len(planes) > 1 else self.image.name,
-                [eight_bits(image, scale) for image in versions],
+                [report.eight_bits(image, scale) for image in versions],
                 notes,
                 f"{note}{words}".strip(),
             )
@@ -528,7 +516,7 @@ class Comparison:
             how = (f"{name.replace('_', ' ')} {text}" for name, text in result.facts.items())
             about.append((result.choice.id, "; ".join(how)))
         count = len(self.results)
-        page = Page(
+        page = report.Page(
             title=f"denoisekit compare: {self.image.name}",
             summary=f"{count} result{'s' * (count > 1)}, the one with the best score first",
             layers=["noisy", *(result.choice.id for result in self.results)],
@@ -536,35 +524,37 @@ class Comparison:
             start=(0, 1),
             chooser="Plane",
             sections=[
-                section("Ranks", self._ranks(), paragraph(RANKS)),
-                section("How this was made", facts(about)),
+                report.section("Ranks", self._ranks(), report.paragraph(RANKS)),
+                report.section("How this was made", report.facts(about)),
             ],
         )
-        return render(page, lossless=lossless)
+        return report.render(page, lossless=lossless)
 
     def _ranks(self) -> str:
         megapixels = sum(plane.shape[0] * plane.shape[1] for plane in self.noisy) / 1e6
-        rows = []
+        rows: list[list[report.Cell | str]] = []
         for rank, result in enumerate(self.results, 1):
             removed = np.stack(self.noisy) - np.stack(result.denoised)
             command = self.command(result.choice)
             rows.append(
                 [
-                    Cell(result.choice.id),
-                    number(rank, 0),
-                    number(result.score, 2, best=rank == 1 and result.score > self.noisy_score),
-                    number(255 * math.sqrt(float(np.square(removed).mean())), 2),
-                    number(result.seconds, 1),
-                    number(result.seconds / megapixels, 1),
-                    number(result.memory / 2**20, 0),
-                    Cell(command, kind="command") if command else Cell("-"),
+                    result.choice.id,
+                    report.number(rank, 0),
+                    report.number(
+                        result.score, 2, best=rank == 1 and result.score > self.noisy_score
+                    ),
+                    report.number(255 * math.sqrt(float(np.square(removed).mean())), 2),
+                    report.number(result.seconds, 1),
+                    report.number(result.seconds / megapixels, 1),
+                    report.number(result.memory / 2**20, 0),
+                    report.Cell(command, kind="command") if command else "-",
                 ]
             )
         best = all(result.score <= self.noisy_score for result in self.results)
-        own = number(self.noisy_score, 2, best=best)
-        rows.append([Cell("noisy"), Cell("-"), own, number(0, 2), *[Cell("-")] * 4])
+        own = report.number(self.noisy_score, 2, best=best)
+        rows.append(["noisy", "-", own, report.number(0, 2), *["-"] * 4])
         columns = ["result", "rank", "score, dB", "removed, of 255", "seconds", "s/megapixel"]
-        return table("All results", [*columns, "memory, MiB", "command"], rows)
+        return report.table("All results", [*columns, "memory, MiB", "command"], rows)
 
 
 def _too_long(seconds: float) -> str:

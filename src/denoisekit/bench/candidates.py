@@ -90,7 +90,6 @@ def gather(
     settings: Mapping[str, object] = MappingProxyType({}),
     device: str = "auto",
     precision: str = "auto",
-    allow_download: bool = True,
 ) -> list[Candidate]:
     """Load everything that is compared; the noisy image comes first.
 
@@ -106,8 +105,6 @@ def gather(
         Knobs of methods; each holds for those that have it, and one must.
     device, precision : str
         As in `denoisekit.options.Options`.
-    allow_download : bool
-        Fetch weights that are not here.
 
     Raises
     ------
@@ -144,7 +141,7 @@ def gather(
                 tile=0 if protocol.tile else None,
                 range="0,1",
             )
-            denoiser = load(options, allow_download=allow_download)
+            denoiser = load(options)
             found = denoiser.weights
             facts = {
                 "id": found.id if found.id.startswith(f"{method}.") else f"{method} {found.id}",

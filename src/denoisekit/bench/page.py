@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from denoisekit import report
 from denoisekit.atomic import write_whole
 from denoisekit.bench.candidates import NOISY, Candidate
 from denoisekit.bench.datasets import DATASETS
@@ -17,20 +18,6 @@ from denoisekit.bench.images import Images, Item, KeptImages
 from denoisekit.bench.results import Row, rows_of
 from denoisekit.errors import OutputError
 from denoisekit.metrics import Floats, Protocol, fit_levels
-from denoisekit.report import (
-    Cell,
-    Exhibit,
-    Page,
-    eight_bits,
-    facts,
-    number,
-    paragraph,
-    quality_against_time,
-    render,
-    scale_of,
-    section,
-    table,
-)
 
 SHOWN = 10
 """Most images that a page shows."""
@@ -186,9 +173,9 @@ def write_page(
                 found = kept.get(candidate.id, item.name)
                 versions.append(candidate.run(noisy)[crop] if found is None else found)
                 notes.append(_decibels(results, candidate.id, item.name))
-        scale, words = scale_of(clean[crop])
-        pixels = [eight_bits(version, scale) for version in versions]
-        exhibits.append(Exhibit(item.name, pixels, notes, f"{note}{words}".strip()))
+        scale, words = report.scale_of(clean[crop])
+        pixels = [report.eight_bits(version, scale) for version in versions]
+        exhibits.append(report.Exhibit(item.name, pixels, notes, f"{note}{words}".strip()))
         on_progress(len(exhibits))
     page = bench_page(results, exhibits, str(protocol), lossless=lossless)
     try:
@@ -204,7 +191,11 @@ def _decibels(results: dict[str, Any], candidate: str, picture: str) -> str:
 
 
 def bench_page(
-    results: dict[str, Any], exhibits: Sequence[Exhibit], protocol: str, *, lossless: bool = False
+    results: dict[str, Any],
+    exhibits: Sequence[report.Exhibit],
+    protocol: str,
+    *,
+    lossless: bool = False,
 ) -> str:
     """Return the page of a run whose clean images are known.
 
@@ -248,7 +239,7 @@ def bench_page(
             if name not in ("id", "method", "weights") and value not in (None, {})
         )
         pairs += [(candidate["id"], words)] * (candidate["id"] != NOISY)
-    page = Page(
+    page = report.Page(
         title=f"denoisekit bench: {told['id']}",
         summary=f"{size}{noise}; protocol {results['protocol']['id']} "
         f"v{results['protocol']['version']}",
@@ -259,10 +250,10 @@ def bench_page(
         sections=[
             *_tables(results, numbers, names, [one.name for one in exhibits], protocol),
             *_published(results),
-            section("How this was measured", facts(pairs)),
+            report.section("How this was measured", report.facts(pairs)),
         ],
     )
-    return render(page, lossless=lossless)
+    return report.render(page, lossless=lossless)
 
 
 def _tables(
@@ -279,12 +270,12 @@ def _tables(
     top = {key: max(_value(means[name], key) for name in names) for key, _ in kinds}
     lines, points = [], []
     for name in names:
-        line = [Cell(name)]
+        line: list[report.Cell | str] = [name]
         for key, digits in kinds:
             value = _value(means[name], key)
-            line.append(number(value, digits, best=value == top[key]))
+            line.append(report.number(value, digits, best=value == top[key]))
         if name == NOISY:
-            lines.append([*line, Cell("-"), Cell("-")])
+            lines.append([*line, "-", "-"])
             continue
         psnr = [
             [_value(numbers[one, picture], "psnr") for one in (name, NOISY)]
@@ -292,31 +283,31 @@ def _tables(
             if (NOISY, picture) in numbers
         ]
         took = means[name]["seconds_per_megapixel"]
-        below = number(sum(own < noisy for own, noisy in psnr), 0)
-        lines.append([*line, number(took, 2), below])
+        below = report.number(sum(own < noisy for own, noisy in psnr), 0)
+        lines.append([*line, report.number(took, 2), below])
         points.append((name, took, _value(means[name], "psnr")))
     points = [point for point in points if math.isfinite(point[2])]
     noisy = _value(means[NOISY], "psnr") if NOISY in means else math.inf
     level = (NOISY, noisy) if math.isfinite(noisy) else None
-    plot = quality_against_time(points, level, "dB") if points else ""
+    plot = report.quality_against_time(points, level, "dB") if points else ""
     kind = ssim.replace("ssim_", "SSIM ")
     columns = ("candidate", "PSNR dB", kind, "s/megapixel", "worse than noisy on")
-    over_all = table("Means over all pictures", columns, lines)
+    over_all = report.table("Means over all pictures", columns, lines)
 
     lines = []
     for picture in pictures:
-        line = [Cell(picture, exhibit=shown.index(picture) if picture in shown else None)]
+        line = [report.Cell(picture, exhibit=shown.index(picture) if picture in shown else None)]
         for key, digits in kinds:
             values = [_value(numbers[name, picture], key) for name in names]
-            line += [number(value, digits, best=value == max(values)) for value in values]
+            line += [report.number(value, digits, best=value == max(values)) for value in values]
         lines.append(line)
     heads = ["picture", *(f"{name} {unit}" for unit in ("dB", "SSIM") for name in names)]
-    every = table(f"Every picture; SSIM: {ssim.removeprefix('ssim_')}", heads, lines)
+    every = report.table(f"Every picture; SSIM: {ssim.removeprefix('ssim_')}", heads, lines)
     count = f"{len(shown)} picture{'s' * (len(shown) != 1)}"
     hint = f"{count} of {len(pictures)} can be looked at above; their names open them."
     return [
-        section("Means", over_all, paragraph(protocol), plot),
-        section("Pictures", every + paragraph(hint)),
+        report.section("Means", over_all, report.paragraph(protocol), plot),
+        report.section("Pictures", every + report.paragraph(hint)),
     ]
 
 
@@ -333,23 +324,25 @@ def _published(results: dict[str, Any]) -> list[str]:
             for candidate in results["candidates"]
             if entry.ours in (candidate["id"], candidate.get("method"))
         ]
-        here = [Cell("-")] * 3
+        here: list[report.Cell | str] = ["-"] * 3
         if same:
             mean = results["means"][same[0]]
             psnr, ssim = _value(mean, "psnr"), _value(mean, f"ssim_{kind}")
-            here = [Cell(same[0]), number(psnr, 2), number(ssim, 3)]
-        of_paper = number(entry.ssim, 3) if entry.ssim and entry.kind == kind else Cell("-")
-        source = Cell(entry.source, kind="wrap")
-        lines.append([Cell(entry.method), number(entry.psnr, 2), of_paper, *here, source])
+            here = [same[0], report.number(psnr, 2), report.number(ssim, 3)]
+        of_paper = report.number(entry.ssim, 3) if entry.ssim and entry.kind == kind else "-"
+        source = report.Cell(entry.source, kind="wrap")
+        lines.append([entry.method, report.number(entry.psnr, 2), of_paper, *here, source])
     if not lines:
         return []
     columns = ["published as", "PSNR dB", f"SSIM {kind}"]
     columns += ["here", "PSNR dB here", f"SSIM {kind} here", "source"]
     return [
-        section(
+        report.section(
             "Published numbers",
-            table("What papers say of this set, beside what was measured here", columns, lines),
-            paragraph(
+            report.table(
+                "What papers say of this set, beside what was measured here", columns, lines
+            ),
+            report.paragraph(
                 "Papers differ in how they round and compare; SSIM is left out where its kind is "
                 "another or not known. Weights here need not be those of the paper."
             ),

@@ -283,7 +283,7 @@ def number(value: float, digits: int, *, best: bool = False) -> Cell:
     return Cell(f"{value:.{digits}f}", value, best)
 
 
-def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell | str]]) -> str:
     """Return a table that can be sorted by any column.
 
     Parameters
@@ -292,10 +292,11 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) 
         What it shows, in a line.
     columns : sequence of str
         Headings.
-    rows : sequence of sequence of Cell
+    rows : sequence of sequence of Cell or str
         As many cells a row as there are headings; the first names the row.
     """
-    right = {i for row in rows for i, cell in enumerate(row) if cell.value is not None}
+    lines = [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    right = {i for line in lines for i, cell in enumerate(line) if cell.value is not None}
 
     def kinds(*names: str) -> str:
         found = " ".join(filter(None, names))
@@ -317,13 +318,13 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) 
         f'<th scope="col"{kinds("n" * (i in right))}>{escaped(name)}</th>'
         for i, name in enumerate(columns)
     )
-    lines = "\n".join(
-        f"<tr>{''.join(drawn(cell, i) for i, cell in enumerate(row))}</tr>" for row in rows
+    body = "\n".join(
+        f"<tr>{''.join(drawn(cell, i) for i, cell in enumerate(line))}</tr>" for line in lines
     )
     return (
         '<div class="scroll" tabindex="0" role="region" '
         f'aria-label="{escaped(caption)}"><table class="sortable"><caption>{escaped(caption)}'
-        f"</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{lines}\n</tbody></table></div>"
+        f"</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
 
 
