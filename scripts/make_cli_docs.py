@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the commands themselves; ``--check`` only compares.
+"""Write docs/cli.md, and the tables of docs/python.md, from the options; ``--check`` only compares.
 
 python scripts/make_cli_docs.py
 python scripts/make_cli_docs.py --check
@@ -13,9 +13,12 @@ from typing import Any
 
 import typer
 
+from denoisekit import api
 from denoisekit.cli.app import EXIT_CODES, app
+from denoisekit.options import FileOptions, FitOptions, Options, in_words, keyword_options
 
-PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
+DOCS = Path(__file__).parents[1] / "docs"
+BEGIN, END = "<!-- Made by scripts/make_cli_docs.py: -->\n", "<!-- Until here. -->\n"
 
 INTRODUCTION = """\
 # Command line
@@ -84,18 +87,41 @@ def _name(parameter: Any, context: Any) -> str:
     return f"{names} {parameter.metavar or parameter.display_type(context)}"
 
 
+def python_page(text: str) -> str:
+    """Return docs/python.md with the tables of today's options."""
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    tables = (
+        ("`load` and `denoise`", (api.DenoiseKeywords, Options, FileOptions)),
+        ("`fit_single`", (api.FitKeywords, FitOptions)),
+    )
+    made = ""
+    for title, declaration in tables:
+        made += f"| keyword of {title} | what it does | type | default |\n|---|---|---|---|\n"
+        for each, type_, default in keyword_options(*declaration):
+            cells = (f"`{each.name}`", each.metadata["help"], in_words(type_), f"`{default!r}`")
+            made += f"| {' | '.join(cells)} |\n"
+        made += "\n"
+    return f"{before}{BEGIN}\n{made}{END}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """Return what the generated pages should hold."""
+    python = DOCS / "python.md"
+    return {DOCS / "cli.md": page(), python: python_page(python.read_text(encoding="utf-8"))}
+
+
 def main() -> int:
-    """Write the page, or tell whether it is current."""
+    """Write the pages, or tell whether they are current."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="fail where the page is not current")
-    wanted = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(wanted, encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == wanted:
-        return 0
-    print("docs/cli.md is not current: run python scripts/make_cli_docs.py", file=sys.stderr)
-    return 1
+    parser.add_argument("--check", action="store_true", help="fail where a page is not current")
+    check = parser.parse_args().check
+    stale = [(path, text) for path, text in pages().items() if path.read_text("utf-8") != text]
+    for path, text in stale:
+        if check:
+            print(f"{path} is not current: run python scripts/make_cli_docs.py", file=sys.stderr)
+        else:
+            path.write_text(text, encoding="utf-8")
+    return 1 if stale and check else 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -161,7 +162,9 @@ def takes(keywords: Any, *kinds: Any, **defaults: object) -> Callable[[Function]
             keyword = inspect.Parameter.KEYWORD_ONLY
             own.append(inspect.Parameter(each.name, keyword, default=default, annotation=type_))
             told.append(f"{each.name} : {in_words(type_)}, default {default!r}")
-            told.append("    " + each.metadata["help"])
+            told += textwrap.wrap(
+                each.metadata["help"], 92, initial_indent="    ", subsequent_indent="    "
+            )
         completed = cast(Any, function)
         completed.__signature__ = signature.replace(parameters=own)
         completed.__annotations__ = {**types, "return": signature.return_annotation}
@@ -396,7 +399,7 @@ class Options:
     strength: Strength | None = option(
         1.0,
         "Blend with the input: 0 is the input, 1 the full result; auto gives back what "
-        "was no noise; default: auto, with files of weights 1.",
+        "was no noise; default of denoise: auto, with files of weights 1.",
         read=_strength,
         shown=None,
     )

@@ -12,7 +12,7 @@ from PIL import Image
 
 import box_method
 from denoisekit.cli import app as frame
-from denoisekit.cli import pipes
+from denoisekit.cli import shared
 from denoisekit.methods import METHODS
 
 
@@ -30,7 +30,7 @@ def run(tmp_path, monkeypatch, capsysbinary):
     monkeypatch.setattr("denoisekit.methods.METHODS", (box_method.METHOD,))
     box_method.write_weights(tmp_path / "box.safetensors")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pipes.tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(shared.tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
 
     class Stdin(io.TextIOWrapper):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from denoisekit.cli import render
-from denoisekit.errors import printable
+from denoisekit.errors import InputError, printable
 
 
 class Terminal(io.StringIO):
@@ -162,7 +162,7 @@ def test_a_terminal_that_goes_away_stops_no_work(monkeypatch, screen):
         bar.update(1.0)
         monkeypatch.setattr(screen, "write", gone)
         bar.note("not seen")
-        bar.fail("not seen either")
+        bar.failure(Path("a"), InputError("not seen either"))
         bar.update(2.0)
 
 

@@ -7,13 +7,16 @@ turns whatever they raise into one or two lines and an exit code.
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn, cast
+from collections.abc import Callable, Sequence
+from dataclasses import Field, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, cast, get_args, get_type_hints
 
 import typer
 
@@ -24,7 +27,6 @@ from denoisekit.cli import (
     denoise,
     doctor,
     fit_single,
-    inspect,
     methods,
     render,
     shared,
@@ -32,8 +34,10 @@ from denoisekit.cli import (
     train,
     weights,
 )
+from denoisekit.cli import inspect as inspect_
 from denoisekit.cli.render import DEBUG
 from denoisekit.errors import REPORT, DenoisekitError, InternalError, OutOfMemory
+from denoisekit.options import declared, flags_of, read_options
 
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__base__)
 """What Typer raises for a wrong command line; not every version has a public name for it."""
@@ -114,12 +118,54 @@ def root(
             render.out(line)
 
 
-app.command("denoise", epilog=denoise.EPILOG)(denoise.denoise)
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a function for Typer: in place of a dataclass of options it takes each of them."""
+    hints = get_type_hints(function, include_extras=True)
+    kinds: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters = []
+    for own in inspect.signature(function).parameters.values():
+        if own.name in kinds:
+            parameters += [_parameter(*each) for each in declared(kinds[own.name])]
+        else:
+            keyword = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(own.replace(kind=keyword, annotation=hints[own.name]))
+    names = {name: [each.name for each, _ in declared(kind)] for name, kind in kinds.items()}
+
+    def call(**given: Any) -> None:
+        for name, kind in kinds.items():
+            own = {each: given.pop(each) for each in names[name]}
+            given[name] = read_options(kind, own, flags=True)
+        function(**given)
+
+    told: Any = call
+    told.__doc__ = function.__doc__
+    told.__signature__ = inspect.Signature(parameters)
+    told.__annotations__ = {each.name: each.annotation for each in parameters}
+    return call
+
+
+def _parameter(option: Field[Any], type_: Any) -> inspect.Parameter:
+    """Return an option as Typer understands it."""
+    told = option.metadata
+    parts = {*(get_args(type_) or (type_,))} - {type(None)}
+    plain = len(parts) == 1 and parts <= {str, int, float, bool, Path}
+    typed = told["typed"] or (parts.pop() if plain else str)
+    info = typer.Option(*flags_of(option), help=told["help"], metavar=told["metavar"])
+    annotation = typed | None if told["shown"] is None else typed
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=told["shown"],
+        annotation=Annotated[annotation, info],
+    )
+
+
+app.command("denoise", epilog=denoise.EPILOG)(command(denoise.denoise))
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
-app.command("fit-single", epilog=fit_single.EPILOG)(fit_single.fit_single)
-app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
-app.command("train", epilog=train.EPILOG)(train.train)
-app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
+app.command("fit-single", epilog=fit_single.EPILOG)(command(fit_single.fit_single))
+app.command("simulate", epilog=simulate.EPILOG)(command(simulate.simulate))
+app.command("train", epilog=train.EPILOG)(command(train.train))
+app.command("inspect", epilog=inspect_.EPILOG)(inspect_.inspect)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.add_typer(bench.app, name="bench")
@@ -140,53 +186,44 @@ def run(arguments: Sequence[str]) -> int:
         The exit code.
     """
     try:
-        code = _run(arguments)
+        try:
+            # Typer returns the code of a typer.Exit, and 130 after Ctrl-C.
+            code = app(list(arguments), prog_name="denoisekit", standalone_mode=False)
+        except render.OutputClosed:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the last line of defence
+            code = _ended(error)
+        if code == 130:
+            render.err("interrupted")
         lost = render.flush()
     except render.OutputClosed:
         return 141
+    code = code if isinstance(code, int) else 0
     return code or (_fail(lost, None, 1) if lost else 0)
 
 
-def _run(arguments: Sequence[str]) -> int:
-    try:
-        # Typer returns the code of a typer.Exit, and 130 after Ctrl-C.
-        code = app(list(arguments), prog_name="denoisekit", standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    except DenoisekitError as error:
+def _ended(error: BaseException) -> int:
+    """Say why a command ended with an exception, and return its exit code."""
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return 130
+    if isinstance(error, DenoisekitError):
         return _fail(error.message, error.hint, error.exit_code)
-    except USAGE_ERROR as error:
+    if isinstance(error, USAGE_ERROR):
         return _usage(error)
-    except MemoryError:
-        return _starved()
-    except render.OutputClosed:
-        raise
-    except SystemExit as error:  # Rich ends so when the reader of a help page has gone
+    if isinstance(error, SystemExit):  # Rich ends so when the reader of a help page has gone
         if isinstance(error.__context__, BrokenPipeError):
             raise render.OutputClosed from None
-        raise
-    except OSError as error:  # the machine's, not ours: a disk, a permission
-        if error.errno == errno.ENOMEM:
-            return _starved()
-        return _fail(_told(error), "see whether it is there, and whether you may use it", 1)
-    except Exception as error:  # noqa: BLE001 - the last line of defence
-        if any(words in str(error).lower() for words in _STARVED):
-            return _starved()
-        text = " ".join(str(error).split())  # whatever a library put there
-        what = f"this is a bug in denoisekit: {type(error).__name__}: {text}"
-        return _fail(what, REPORT, InternalError.exit_code)
-    if code == 130:
-        return _interrupted()
-    return code if isinstance(code, int) else 0
-
-
-def _interrupted() -> int:
-    render.err("interrupted")
-    return 130
-
-
-def _starved() -> int:
-    return _fail("not enough memory", "try --max-memory with a smaller value", 4)
+        raise error
+    text = " ".join(str(error).split())  # whatever a library put there
+    no_memory = isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM
+    if no_memory or any(words in text.lower() for words in _STARVED):
+        return _fail("not enough memory", "try --max-memory with a smaller value", 4)
+    if isinstance(error, OSError):  # the machine's, not ours: a disk, a permission
+        files = [os.fsdecode(each) for each in (error.filename, error.filename2) if each]
+        told = ": ".join([*dict.fromkeys(files), error.strerror or str(error)])
+        return _fail(told, "see whether it is there, and whether you may use it", 1)
+    what = f"this is a bug in denoisekit: {type(error).__name__}: {text}"
+    return _fail(what, REPORT, InternalError.exit_code)
 
 
 def _check_address_space() -> None:
@@ -204,24 +241,18 @@ def _check_address_space() -> None:
         )
 
 
-def _told(error: OSError) -> str:
-    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
-    return ": ".join([*dict.fromkeys(map(str, names)), error.strerror or str(error)])
-
-
 def _usage(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is already on the screen
         return 2
     path = error.ctx.command_path if error.ctx else "denoisekit"
     meant = MEANT.get(getattr(error, "option_name", ""))
-    if meant:
-        return _fail(" ".join(error.format_message().split()), f"{meant}; see '{path} --help'", 2)
-    return _fail(" ".join(error.format_message().split()), f"see '{path} --help'", 2)
+    hint = f"{meant}; see '{path} --help'" if meant else f"see '{path} --help'"
+    return _fail(" ".join(error.format_message().split()), hint, 2)
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
     if _asked:  # a library may have made an error of its own of the interruption
-        return _interrupted()
+        return 130
     if render.debugging():
         for line in traceback.format_exc().splitlines():
             render.err(line)

@@ -9,9 +9,19 @@ import typer
 from typer.core import TyperGroup
 
 from denoisekit.cli import render
-from denoisekit.cli.denoise import parse_settings
-from denoisekit.cli.shared import RANGE, Device, Methods, Quiet, Weights, noise_in_full, split
+from denoisekit.cli.shared import (
+    Device,
+    JsonTable,
+    Lossless,
+    Methods,
+    Precision,
+    Quiet,
+    Weights,
+    noise_in_full,
+    split,
+)
 from denoisekit.errors import InputError, UsageError
+from denoisekit.options import RANGE, parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +55,6 @@ SETS_EPILOG = (
     "denoisekit bench sets get sidd"
 )
 
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, in place of a table.")]
 Data = Annotated[
     Path | None,
     typer.Option(help="Folder of all sets; default: $DENOISEKIT_DATA, or else in the cache."),
@@ -90,10 +99,7 @@ def run_set(
         str | None,
         typer.Option(help="See denoisekit bench protocols; default: the set's, or srgb."),
     ] = None,
-    range: Annotated[
-        str | None,
-        typer.Option(help=f"{RANGE}; default: the set's."),
-    ] = None,
+    range: Annotated[str | None, typer.Option(help=f"{RANGE}; default: the set's.")] = None,
     set: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the methods that have it; repeatable.")
     ] = None,
@@ -113,13 +119,11 @@ def run_set(
     no_html: Annotated[
         bool, typer.Option("--no-html", help="Write no page of pictures (report.html).")
     ] = False,
-    lossless: Annotated[
-        bool, typer.Option("--lossless", help="Keep the page's pictures without loss.")
-    ] = False,
+    lossless: Lossless = False,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    precision: Precision = "auto",
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: JsonTable = False,
 ) -> None:
     """Measure; a run that was stopped goes on where it was. ``run`` may be left out."""
     from denoisekit.bench import page, submission
@@ -137,12 +141,12 @@ def run_set(
     span = range or (info.range if info else "auto")
     images = _images(info, noisy, clean, noise, data, span, seed, apart=measure.affine)
     sample = info is not None and info.sample_of and not weights
-    named = split(methods or []) or ([DEFAULT_METHOD] if sample else [])
+    named = split(methods) or ([DEFAULT_METHOD] if sample else [])
     chosen = gather(
         named,
         weights or [],
         measure,
-        settings=parse_settings(set or []),
+        settings=parse_settings(set or [], "--set"),
         device=device,
         precision=precision,
     )
@@ -303,7 +307,7 @@ def _show(
 def show_difference(
     before: Annotated[Path, typer.Argument(help="results.json, or its folder.")],
     after: Annotated[Path, typer.Argument(help="Another.")],
-    as_json: Json = False,
+    as_json: JsonTable = False,
 ) -> None:
     """Show what changed between two runs, and whether chance could have done it."""
     from dataclasses import asdict
@@ -348,7 +352,7 @@ def speed(
         typer.Option(help="How often each is timed; more for a second, fewer after half a minute."),
     ] = 5,
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: JsonTable = False,
 ) -> None:
     """Measure speed, memory and energy on random pictures, against the machine's matrix rate."""
     from denoisekit.bench.candidates import gather
@@ -362,7 +366,7 @@ def speed(
         if not text.isdecimal():
             raise UsageError(f"'{text}' is not a size", "write for instance 256,512")
         sides.append(int(text))
-    names = split(methods or [])
+    names = split(methods)
     if not names and not weights:
         raise UsageError("nothing is named to measure", "denoisekit bench speed --methods aprrd")
     found: list[dict[str, Any]] = []
@@ -420,7 +424,7 @@ def list_sets(
     wanted: Annotated[str | None, typer.Argument(hidden=True)] = None,
     data: Data = None,
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: JsonTable = False,
 ) -> None:
     """List the sets of pictures: what is here, where to get them, their licences; fetch one.
 
@@ -513,7 +517,7 @@ def _show_files(info: Dataset, folder: Path) -> None:
 
 
 @app.command("protocols", epilog="Examples:\n\ndenoisekit bench protocols")
-def list_protocols(as_json: Json = False) -> None:
+def list_protocols(as_json: JsonTable = False) -> None:
     """List the protocols: how pictures are rounded and compared."""
     from denoisekit.metrics import PROTOCOLS
 

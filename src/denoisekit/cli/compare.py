@@ -12,8 +12,11 @@ from denoisekit.cli import render
 from denoisekit.cli.shared import (
     Axes,
     Device,
+    JsonTable,
+    Lossless,
     Methods,
     Overwrite,
+    Precision,
     Quiet,
     Range,
     Weights,
@@ -58,18 +61,14 @@ def compare(
     open_page: Annotated[
         bool, typer.Option("--open", help="Open the page in the browser.")
     ] = False,
-    lossless: Annotated[
-        bool, typer.Option("--lossless", help="Keep the page's pictures without loss.")
-    ] = False,
+    lossless: Lossless = False,
     overwrite: Overwrite = False,
     range: Range = "auto",
     axes: Axes = None,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    precision: Precision = "auto",
     quiet: Quiet = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON on stdout, in place of a table.")
-    ] = False,
+    as_json: JsonTable = False,
 ) -> None:
     """Denoise a part of an image in several ways, rank them, and show all on one page."""
     from denoisekit.compare import (
@@ -87,14 +86,15 @@ def compare(
     from denoisekit.options import parse_time
     from denoisekit.ranges import parse_range
 
-    page, silent = output or image.with_name(f"{image.stem}_compare.html"), quiet or as_json
+    page = output or image.with_name(f"{image.stem}_compare.html")
+    report = render.Reporter(quiet or as_json)
     if page.suffix.lower() not in {"", ".html", ".htm"}:
         raise UsageError(
             f"{page}: compare writes a page (HTML), not a picture",
             f"-o {page.with_suffix('.html')}; for a picture: denoisekit denoise {image} -o {page}",
         )
     check_output(page, overwrite=overwrite)
-    named = choices_named(split(methods or []), weights or [])
+    named = choices_named(split(methods), weights or [])
     seconds = parse_time(max_time)
     choices = named or choices_here()
     if not choices:
@@ -123,24 +123,24 @@ def compare(
             range=range,
             axes=axes,
         )
-        if str(part) and not silent:
-            render.err(f"comparing {part}; see --crop" + " and --plane" * (info.planes > 1))
-        with render.progress(image.name, len(choices), "results", silent) as bar:
+        if str(part):
+            report.note(f"comparing {part}; see --crop" + " and --plane" * (info.planes > 1))
+        with report.progress(image.name, len(choices), "results"):
             for done, found in enumerate(comparison.run(choices), 1):
                 if not isinstance(found, Result):
-                    bar.note(f"left out {found.choice.id}: {found.reason}")
-                bar.update(done)
+                    report.note(f"left out {found.choice.id}: {found.reason}")
+                report.update(done)
         bugs = [one.bug for one in comparison.skipped if one.bug]
         for bug in bugs:
-            render.failure(image, bug, as_json=False)
+            report.failure(image, bug)
         if not comparison.results:
             if bugs:
                 raise bugs[0]
             hint = "name what to run with --methods or --weights"
             raise DenoisekitError("nothing could be run: " + comparison.skipped[0].reason, hint)
         comparison.rank()
-        if comparison.noisy_score > comparison.results[0].score and not silent:
-            render.err("note: by the score the noisy image itself is better than any result")
+        if comparison.noisy_score > comparison.results[0].score:
+            report.note("note: by the score the noisy image itself is better than any result")
         try:
             write_synced(claim.part, comparison.page(lossless=lossless).encode())
             claim.put()
@@ -152,7 +152,7 @@ def compare(
     if as_json:
         render.json_line({"input": image, "page": page, **comparison.facts()})
     else:
-        _show(comparison, page, quiet=quiet)
+        _show(comparison, page, report)
     if open_page:
         import webbrowser
 
@@ -161,7 +161,7 @@ def compare(
     end_batch([bug.exit_code for bug in bugs])
 
 
-def _show(comparison: Comparison, page: Path, *, quiet: bool) -> None:
+def _show(comparison: Comparison, page: Path, report: render.Reporter) -> None:
     """Show the ranks."""
     rows = [
         (
@@ -178,5 +178,5 @@ def _show(comparison: Comparison, page: Path, *, quiet: bool) -> None:
     render.table(columns, rows, comparison.image.name)
     render.out(f"page: {page}")
     command = comparison.command(comparison.results[0].choice)
-    if command and not quiet:
-        render.err(f"for the first: {command}")
+    if command:
+        report.note(f"for the first: {command}")

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from denoisekit.cli import render
-from denoisekit.cli.denoise import parse_settings
 from denoisekit.cli.shared import check_writable
+from denoisekit.options import parse_settings
 
 EPILOG = (
     "Examples:\n\ndenoisekit weights export aprrd.sidd --to onnx student.onnx\n\n"
@@ -33,7 +33,7 @@ def export_weights(
     from denoisekit.export.exporting import check, export, look_up
     from denoisekit.weights import load_weights
 
-    settings = parse_settings(set or [])
+    settings = parse_settings(set or [], "--set")
     source = look_up(name)
     method = source.method
     # Before anything is fetched; the network of these weights is asked again later.

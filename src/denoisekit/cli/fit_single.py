@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from denoisekit.cli import render
-from denoisekit.cli.pipes import piped
-from denoisekit.cli.plan import Plan
 from denoisekit.cli.shared import (
-    RANGE,
-    Axes,
-    Device,
-    Format,
+    FileRun,
     Json,
-    MaxMemory,
-    Output,
-    Overwrite,
     Quiet,
-    SkipExisting,
-    Stop,
-    Suffix,
-    check_existing,
     check_writable,
-    end_batch,
-    parse_strength,
+    piped,
     started,
     stopping,
 )
 from denoisekit.errors import UsageError
+from denoisekit.options import FileOptions, FitOptions
 
 if TYPE_CHECKING:
     from denoisekit.batch.run import Outcome
     from denoisekit.fitting import Fit, Look
-    from denoisekit.fitting.files import Fitter
 
 EPILOG = (
     "Examples:\n\n"
@@ -49,125 +37,66 @@ def fit_single(
     image: Annotated[
         str, typer.Argument(help="An image or stack; - is stdin.", show_default=False)
     ],
-    output: Output = None,
-    suffix: Suffix = None,
-    format: Format = None,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
-    objective: Annotated[
-        str,
-        typer.Option(
-            help="What is learned from: auto (by the noise), pairs, sdap, promptsid, aprrd, ssbsn."
-        ),
-    ] = "auto",
-    start: Annotated[
-        str, typer.Option(help="Weights to adapt, id or file; auto: those that are here; none.")
-    ] = "auto",
-    max_time: Annotated[
-        str | None,
-        typer.Option(
-            "--time",
-            help="How long you will wait for the result: 60s, 5m. More time gives a better one, up "
-            "to some minutes; a stack may add to it.",
-        ),
-    ] = None,
-    preset: Annotated[
-        str, typer.Option(help="fast (30 s), balanced (2.5 min) or best (10 min).")
-    ] = "balanced",
-    steps: Annotated[
-        int | None,
-        typer.Option(help="So many steps, whatever time they take: the seed then repeats it."),
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(help="Features of the network; default: as the time allows.")
-    ] = None,
+    files: FileOptions,
+    options: FitOptions,
     planes: Annotated[
         str, typer.Option(help="shared: a network for all planes; each: one for every plane.")
     ] = "shared",
-    range: Annotated[
-        str,
-        typer.Option(help=f"{RANGE}. From scratch, auto is percentile."),
-    ] = "auto",
-    keep_mean: Annotated[
-        bool | None,
-        typer.Option(
-            "--keep-mean/--free-mean",
-            help="Whether every channel keeps its mean; default: unless it is a photograph of "
-            "8 bits with correlated noise.",
-        ),
-    ] = None,
-    strength: Annotated[
-        str | None,
-        typer.Option(
-            help="Blend with the input, as in denoise; default: auto for photographs of "
-            "8 bits with correlated noise, else 1."
-        ),
-    ] = None,
-    axes: Axes = None,
     save_weights: Annotated[
         Path | None, typer.Option(help="Keep the network, for denoise --weights.")
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Draw how the score developed; a PNG.")
     ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            help="Start of the random numbers: with --steps, the same seed gives the same result."
-        ),
-    ] = 0,
-    device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="Of the result: auto, fp32, bf16 or fp16.")] = (
-        "auto"
-    ),
-    max_memory: MaxMemory = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Fit a network to one noisy image, and denoise it: nothing else is needed."""
     began = started()
-    from denoisekit.batch.naming import Naming
-    from denoisekit.fitting import PRESETS, FitOptions
+    from denoisekit.batch.plan import plan_inputs
+    from denoisekit.batch.run import run_batch
     from denoisekit.fitting.files import Fitter
-    from denoisekit.options import parse_memory, parse_time
 
-    check_existing(overwrite=overwrite, skip_existing=skip_existing)
-    _check_choice("--preset", preset, tuple(PRESETS))
-    _check_choice("--planes", planes, ("shared", "each"))
-    check_writable(save_weights, report, overwrite=overwrite)
-    options = FitOptions(
-        objective=objective,
-        start=start,
-        seconds=PRESETS[preset] if max_time is None else parse_time(max_time),
-        steps=steps,
-        width=width,
-        range=range,
-        keep_mean=keep_mean,
-        strength=None if strength is None else parse_strength(strength),
-        seed=seed,
-        device=device,
-        precision=precision,
-        max_memory=None if max_memory is None else parse_memory(max_memory),
-    )
-    with piped([image], output, as_json=as_json) as (images, output):
-        plan = Plan(Naming(output, suffix, format), axes, overwrite, skip_existing)
-        plan.make(images, recursive=False)
+    if planes not in ("shared", "each"):
+        raise UsageError(f"--planes {planes} is not known", "choose from shared, each")
+    check_writable(save_weights, report, overwrite=files.overwrite)
+    told = render.Reporter(quiet, as_json)
+    with (
+        piped([image], files.output, as_json=as_json) as (names, output),
+        stopping("stopping: the best so far is applied; once more to stop at once") as stop,
+    ):
+        plan = plan_inputs(names, replace(files, output=output))
         if len(plan.jobs) + len(plan.failures) > 1:
             raise UsageError(f"{image} is more than one image", "fit to one at a time")
-        with stopping("stopping: the best so far is applied; once more to stop at once") as stop:
-            speaker = _Speaker(quiet, as_json, stop)
-            fitter = Fitter(options, each=planes == "each", on_look=speaker.hear, began=began)
-            failed = speaker.run(plan, fitter, options.seconds)
-            if fitter.fits:  # also where the image could not be written: they took the time
-                _keep(fitter.fits, save_weights, report, plan.jobs[0].source.name, overwrite)
-        end_batch(failed)
+        run = FileRun(plan, told)
+        name, score = "".join(job.source.name for job in plan.jobs), ""
+
+        def hear(look: Look) -> bool:
+            nonlocal score
+            told.update(min(look.seconds, look.total))
+            if look.score is not None:
+                score = f" {look.score:.2f} dB"
+                best = ", the best so far" if look.best else ""
+                where = f"{look.seconds:.0f} s, {look.stage}, step {look.step}"
+                told.note(f"{where}: score {look.score:.2f} dB{best}")
+            told.describe(name + score)
+            return stop.asked()
+
+        def applied(_: object, pixels: float) -> None:
+            share = 100 * pixels / (1e6 * run.megapixels)
+            told.describe(f"{name}{score}, denoising {share:.0f} %")
+
+        fitter = Fitter(options, each=planes == "each", on_look=hear, began=began)
+        if plan.jobs:
+            with told.progress(name, options.seconds, "s"):
+                for outcome in run_batch(plan.jobs, fitter, applied):
+                    if run.done(outcome):
+                        _tell(outcome, fitter.fits, told)
+        # Also where the image could not be written: the networks took the time.
+        _keep(fitter.fits, save_weights, report, name, files.overwrite)
+        run.end()
     if stop.asked():
         raise typer.Exit(130)
-
-
-def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"{option} {value} is not known", f"choose from {', '.join(known)}")
 
 
 def _keep(
@@ -185,80 +114,34 @@ def _keep(
             write_curve(path, fit, title + number, overwrite=overwrite)
 
 
-class _Speaker:
-    """Says what happens, for people or as JSON."""
-
-    def __init__(self, quiet: bool, as_json: bool, stop: Stop) -> None:
-        self.quiet, self.as_json, self.stop = quiet, as_json, stop
-        self._bar: render.Progress | None = None
-        self._name, self._score = "", ""
-
-    def hear(self, look: Look) -> bool:
-        """Take a look; return whether to stop."""
-        if self._bar is not None:
-            self._bar.update(min(look.seconds, look.total))
-            if look.score is not None:
-                self._score = f" {look.score:.2f} dB"
-                best = ", the best so far" if look.best else ""
-                where = f"{look.seconds:.0f} s, {look.stage}, step {look.step}"
-                self._bar.note(f"{where}: score {look.score:.2f} dB{best}")
-            self._bar.describe(self._name + self._score)
-        return self.stop.asked()
-
-    def run(self, plan: Plan, fitter: Fitter, seconds: float) -> list[int]:
-        """Fit and denoise; return the exit codes of what failed."""
-        from denoisekit.batch.run import run_batch
-
-        for path, error in plan.failures:
-            render.failure(path, error, self.as_json)
-        failed = [error.exit_code for _, error in plan.failures]
-        for note in () if self.quiet else plan.notes:
-            render.err(note)
-        if plan.skipped and not self.quiet:
-            render.err(f"skipped {len(plan.skipped)} whose output exists")
-        if not plan.jobs:
-            return failed
-        self._name = plan.jobs[0].source.name
-        pixels = plan.images[0].planes * plan.images[0].height * plan.images[0].width
-        with render.progress(self._name, seconds, "s", self.quiet) as bar:
-            self._bar = bar
-
-            def applied(_: object, done: float) -> None:
-                bar.describe(f"{self._name}{self._score}, denoising {100 * done / pixels:.0f} %")
-
-            for outcome in run_batch(plan.jobs, fitter, applied):
-                if outcome.error:
-                    failed.append(outcome.error.exit_code)
-                    render.failure(outcome.job.source, outcome.error, self.as_json, bar)
-                elif outcome.report is None:
-                    bar.note(render.skipped(outcome.job.source))
-                else:
-                    self._success(outcome, fitter.fits, bar)
-        return failed
-
-    def _success(self, outcome: Outcome, fits: list[Fit], bar: render.Progress) -> None:
-        assert outcome.report is not None
-        job, report = outcome.job, outcome.report
-        if self.as_json:
-            render.json_line(
-                {
-                    "input": job.source,
-                    "output": job.target,
-                    "seconds": round(outcome.seconds, 3),
-                    "range": report.range,
-                    "warnings": report.warnings,
-                    "fits": [_told(fit) for fit in fits],
-                }
-            )
-            return
-        if self.quiet:
-            return
-        for warning in report.warnings:
-            bar.note(f"warning: {job.source}: {warning}")
+def _tell(outcome: Outcome, fits: list[Fit], told: render.Reporter) -> None:
+    """Say how an image was fitted and denoised."""
+    assert outcome.report is not None
+    job, done = outcome.job, outcome.report
+    if not told.as_json:
+        for warning in done.warnings:
+            told.note(f"warning: {job.source}: {warning}")
         for fit in fits[:1]:
             if fit.learned:
-                bar.note(_learned(fit))
-        render.out(f"{job.source} -> {job.target}  in {outcome.seconds:.1f} s")
+                told.note(_learned(fit))
+    curves = [
+        [(round(k.seconds, 2), k.step, k.score) for k in fit.looks if k.score is not None]
+        for fit in fits
+    ]
+    told.result(
+        f"{job.source} -> {job.target}  in {outcome.seconds:.1f} s",
+        {
+            "input": job.source,
+            "output": job.target,
+            "seconds": round(outcome.seconds, 3),
+            "range": done.range,
+            "warnings": done.warnings,
+            "fits": [
+                {**fit.facts, "stopped": fit.stopped, "curve": curve}
+                for fit, curve in zip(fits, curves, strict=True)
+            ],
+        },
+    )
 
 
 def _learned(fit: Fit) -> str:
@@ -276,8 +159,3 @@ def _learned(fit: Fit) -> str:
         f"{why}: {fit.start} was applied as it is{', ' if how else ''}{' and '.join(how)}; "
         f"more time lets it learn this image: --time {more}s"
     )
-
-
-def _told(fit: Fit) -> dict[str, object]:
-    curve = [(round(k.seconds, 2), k.step, k.score) for k in fit.looks if k.score is not None]
-    return {**fit.facts, "stopped": fit.stopped, "curve": curve}

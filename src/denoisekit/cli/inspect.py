@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from denoisekit.cli import render
-from denoisekit.cli.pipes import piped
-from denoisekit.cli.shared import Axes, Range
+from denoisekit.cli.shared import Axes, Range, piped
 
 if TYPE_CHECKING:
     from denoisekit.image import ImageInfo, Reader
-    from denoisekit.noise.estimate import NoiseEstimate
 
 EPILOG = (
     "Examples:\n\ndenoisekit inspect photo.jpg\n\ndenoisekit inspect stack.tif --axes TYX --json"
 )
+
+LITTLE_NOISE = 0.004
+"""Deviation on 0..1 below which the full strength may take more than noise: a value of 255."""
 
 
 def inspect(
@@ -27,43 +29,33 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what a file holds, its noise, the method that suits it, and how long that takes."""
+    from denoisekit.engine.timing import estimate_seconds, measure_work, untrained
     from denoisekit.formats import open_image
+    from denoisekit.methods import METHODS
 
-    with piped([str(file)], Path()) as ((name,), _):
-        reader = open_image(Path(name), axes)
-        try:
-            facts = {"file": str(file), **_content(reader.info), **_noise(reader, range)}
-            facts.update(_advice(reader.info, facts))
-        finally:
-            reader.close()
+    with (
+        piped([str(file)], Path()) as ((name,), _),
+        closing(open_image(Path(name), axes)) as reader,
+    ):
+        facts = {"file": str(file), **_content(reader.info), **_noise(reader, range)}
+        denoiser = untrained(METHODS[0])
+        seconds = estimate_seconds(denoiser, measure_work(denoiser, [reader.info]))
+    facts["suggested"] = f"denoisekit denoise --method {METHODS[0].id}"
+    if facts["noise_sigma"] and max(facts["noise_sigma"]) < LITTLE_NOISE:
+        facts["suggested"] += " --strength 0.5 (there is little noise: look at the result closely)"
+    facts["estimated_time"] = "a few seconds" if seconds is None else render.duration(seconds)
     if as_json:
         render.json_line(facts)
         return
-    render.table(
-        ("", ""), [(name.replace("_", " "), _text(value)) for name, value in facts.items()]
-    )
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(item) for item in value) or "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
+    rows = [(name.replace("_", " "), render.words(value)) for name, value in facts.items()]
+    render.table(("", ""), rows)
 
 
 def _content(info: ImageInfo) -> dict[str, Any]:
     from denoisekit.formats import find_format
 
     meta = info.metadata
-    found = {
-        "ICC profile": meta.icc,
-        "EXIF": meta.exif,
-        "XMP": meta.xmp,
-        "resolution": meta.dpi,
-    }
+    found = {"ICC profile": meta.icc, "EXIF": meta.exif, "XMP": meta.xmp, "resolution": meta.dpi}
     return {
         "format": find_format(info.format).title,
         "width": info.width,
@@ -91,11 +83,9 @@ def _noise(reader: Reader, range_text: str) -> dict[str, Any]:
     info = reader.info
     signal = find_signal(parse_range(range_text), reader)
     view, plane = View(reader, signal), info.planes // 2
-
-    def rows(top: int, bottom: int) -> Any:
-        return view.unit(plane, top, bottom)
-
-    estimate: NoiseEstimate | None = estimate_noise_rows(rows, info.height, info.width)
+    estimate = estimate_noise_rows(
+        lambda top, bottom: view.unit(plane, top, bottom), info.height, info.width
+    )
     hot, dead, masked = count_wrong(reader, signal)
     facts: dict[str, Any] = {
         "range": [signal.scale.low, signal.scale.high],
@@ -103,29 +93,13 @@ def _noise(reader: Reader, range_text: str) -> dict[str, Any]:
         "no_measurement": masked,
         "hot_pixels": hot,
         "dead_pixels": dead,
+        "noise_sigma": None,
+        "noise_correlation": None,
     }
-    if estimate is None:
-        return {**facts, "noise_sigma": None, "noise_correlation": None}
-    return {
-        **facts,
-        "noise_sigma": list(estimate.sigma),
-        "noise_correlation": list(estimate.correlation),
-        "noise": "correlated between neighbours (processed by a camera)"
-        if estimate.correlated
-        else "independent from pixel to pixel",
-    }
-
-
-def _advice(info: ImageInfo, facts: dict[str, Any]) -> dict[str, Any]:
-    from denoisekit.engine.timing import estimate_seconds, measure_work, untrained
-    from denoisekit.methods import METHODS
-
-    method = METHODS[0]
-    denoiser = untrained(method)
-    seconds = estimate_seconds(denoiser, measure_work(denoiser, [info]))
-    time = "a few seconds" if seconds is None else render.duration(seconds)
-    sigma = facts["noise_sigma"]
-    advice = f"denoisekit denoise --method {method.id}"
-    if sigma and max(sigma) < 0.004:
-        advice += " --strength 0.5 (there is little noise: look at the result closely)"
-    return {"suggested": advice, "estimated_time": time}
+    if estimate is not None:
+        facts["noise_sigma"] = list(estimate.sigma)
+        facts["noise_correlation"] = list(estimate.correlation)
+        facts["noise"] = "independent from pixel to pixel"
+        if estimate.correlated:
+            facts["noise"] = "correlated between neighbours (processed by a camera)"
+    return facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -22,66 +23,49 @@ def methods(
 ) -> None:
     """List the denoisers to choose from: what each is best for, and how long it takes."""
     infos = all_methods() if name is None else (get_method(name),)
+    every = [_facts(info) for info in infos]
     if as_json:
-        for info in infos:
-            render.json_line(_facts(info))
-    elif name is None:
+        for facts in every:
+            render.json_line(facts)
+    elif name is not None:
+        _show_one(infos[0], every[0])
+    else:
+        unit = _facts(METHODS[0])["tflop_per_megapixel"]
+        rows = []
+        for facts in every:
+            times = facts["tflop_per_megapixel"] / unit
+            known = [facts[key] for key in ("id", "title", "best_for")]
+            known.append(f"{times:.0f}x" if times >= 10 else f"{times:.2g}x")
+            rows.append([*known, facts["tiling"], ", ".join(facts["default_weights"])])
         columns = ("id", "title", "best for", "time", "large images", "default weights")
-        render.table(columns, [_row(info) for info in infos])
+        render.table(columns, [[*row[:-1], row[-1] or "none published"] for row in rows])
         render.out(
             f"time: as a multiple of {METHODS[0].id}'s, on the same image; "
             "denoisekit methods ID tells more"
         )
-    else:
-        _tell(infos[0])
-    if name is None:
-        for failure in load_plugins()[1]:
-            about = f"'{failure.name}' of {failure.package} {failure.version}"
-            render.err(f"warning: the plugin {about} is left out: {failure.reason}")
+    for failure in load_plugins()[1] if name is None else ():
+        about = f"'{failure.name}' of {failure.package} {failure.version}"
+        render.err(f"warning: the plugin {about} is left out: {failure.reason}")
 
 
-def _row(info: MethodInfo) -> tuple[str, ...]:
-    facts = _facts(info)
-    return (
-        info.id,
-        info.title,
-        info.best_for,
-        _times(facts["tflop_per_megapixel"] / _facts(METHODS[0])["tflop_per_megapixel"]),
-        facts["tiling"],
-        ", ".join(info.default_weights) or "none published",
-    )
-
-
-def _times(factor: float) -> str:
-    return f"{factor:.0f}x" if factor >= 10 else f"{factor:.2g}x"
-
-
-def _tell(info: MethodInfo) -> None:
-    facts = _facts(info)
+def _show_one(info: MethodInfo, facts: dict[str, Any]) -> None:
     memory = ", ".join(f"{b:.0f} ({name})" for name, b in facts["bytes_per_pixel"].items())
+    weights = ", or else ".join(info.default_weights)
     rows = [
         ("title", info.title),
         ("what it is", info.summary),
         ("best for", info.best_for),
         ("source", info.citation),
-        (
-            "default weights",
-            ", or else ".join(info.default_weights) or f"none published: {info.without_weights}",
-        ),
+        ("default weights", weights or f"none published: {info.without_weights}"),
         ("cost", f"{facts['tflop_per_megapixel']:.3g} TFLOP a megapixel"),
         ("memory", f"{memory} bytes a pixel of a tile"),
         ("tiles", facts["tiles"]),
     ]
-    rows += [
-        (f"--set {setting.name}={_shown(setting.default)}", setting.help)
-        for setting in info.settings
-    ]
+    for setting in info.settings:
+        value = setting.default
+        shown = ("off", "on")[value] if isinstance(value, bool) else f"{value:g}"
+        rows.append((f"--set {setting.name}={shown}", setting.help))
     render.table((info.id, ""), rows)
-
-
-def _shown(value: float) -> str:
-    words = {True: "on", False: "off"}
-    return words[value] if isinstance(value, bool) else f"{value:g}"
 
 
 def _facts(info: MethodInfo) -> dict[str, Any]:
@@ -96,6 +80,7 @@ def _facts(info: MethodInfo) -> dict[str, Any]:
     else:
         tiling = "exact"
         tiles = f"equal to the whole image, halo {limits.halo} pixels"
+    settings = {setting.name: asdict(setting) for setting in info.settings}
     return {
         "id": info.id,
         "title": info.title,
@@ -110,12 +95,7 @@ def _facts(info: MethodInfo) -> dict[str, Any]:
         "align": limits.align,
         "default_weights": info.default_weights,
         "settings": {
-            setting.name: {
-                "default": setting.default,
-                "minimum": setting.minimum,
-                "maximum": setting.maximum,
-                "help": setting.help,
-            }
-            for setting in info.settings
+            name: {key: facts[key] for key in ("default", "minimum", "maximum", "help")}
+            for name, facts in settings.items()
         },
     }

@@ -15,8 +15,8 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 from denoisekit.errors import DenoisekitError, printable
 
@@ -41,26 +41,6 @@ class OutputClosed(BaseException):
 
     No `Exception`: it is no file's error, and no batch goes on after it.
     """
-
-
-class Progress(Protocol):
-    """Work under way, shown to whoever waits for it. Safe to use from several threads."""
-
-    def update(self, done: float) -> None:
-        """Tell how much is done so far (not since the last call), in the unit of the total."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Put a line on stderr without disturbing the bar."""
-        ...
-
-    def fail(self, text: str) -> None:
-        """Put a line there even where only errors are wanted."""
-        ...
-
-    def describe(self, title: str) -> None:
-        """Change what is said to be under way: the next file of a batch."""
-        ...
 
 
 def out(text: str) -> None:
@@ -109,37 +89,6 @@ def json_line(obj: Any) -> None:
     out(json.dumps(obj, allow_nan=False, default=os.fspath))
 
 
-def failure(path: Path, error: DenoisekitError, as_json: bool, bar: Progress | None = None) -> None:
-    """Tell that a file of a batch failed: said here, because the batch goes on.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    error : DenoisekitError
-        Why.
-    as_json : bool
-        Whether stdout carries an object about every file.
-    bar : Progress, optional
-        What must not be disturbed.
-    """
-    if debugging() and error.__cause__ is not None:
-        err("".join(traceback.format_exception(error.__cause__)).rstrip())
-    text = error.message if str(path) in error.message else f"{path}: {error.message}"
-    if as_json:
-        json_line({"input": path, "error": text, "hint": error.hint})
-    for line in [f"error: {text}"] + ([f"hint: {error.hint}"] if error.hint else []):
-        if bar is None:
-            err(line)
-        else:
-            bar.fail(line)
-
-
-def skipped(path: Path) -> str:
-    """Say that an input was left out, because it is done or being done elsewhere."""
-    return f"{path}: skipped, its output is there or another run is writing it"
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """Print a table on stdout.
 
@@ -176,37 +125,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | No
     Console(file=sys.stdout).print(drawn)
 
 
-@contextmanager
-def progress(title: str, total: float, unit: str, quiet: bool = False) -> Iterator[Progress]:
-    """Show how far a long piece of work has come, on stderr, with the time left.
-
-    Parameters
-    ----------
-    title : str
-        What is under way: a file's name.
-    total : float
-        Amount of work, in `unit`.
-    unit : str
-        ``"MP"``, ``"MB"`` …
-    quiet : bool
-        Show nothing; notes are dropped too.
-
-    Yields
-    ------
-    Progress
-        A bar on a terminal; elsewhere a line at most every ten seconds.
-    """
-    if quiet:
-        yield _Silent()
-    elif drawn():
-        with _bar(unit) as bar:
-            shown = _Drawn(bar, bar.add_task("", total=total))
-            shown.describe(title)
-            yield shown
-    else:
-        yield _Plain(title, total, unit)
-
-
 def debugging() -> bool:
     """Return whether tracebacks are wanted."""
     return os.environ.get(DEBUG, "0") not in {"", "0"}
@@ -235,44 +153,94 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} days {whole % 86400 // 3600} h"
 
 
-class _Silent:
-    def update(self, done: float) -> None: ...
+class Reporter:
+    """Says what a command does: lines and a bar on stderr, results on stdout, for all commands.
 
-    def note(self, text: str) -> None: ...
+    Safe to use from several threads.
 
-    def fail(self, text: str) -> None:
-        err(text)
+    Parameters
+    ----------
+    quiet : bool
+        Only errors.
+    as_json : bool
+        Results are JSON on stdout.
+    """
 
-    def describe(self, title: str) -> None: ...
-
-
-class _Drawn:
-    def __init__(self, bar: Bar, task: TaskID) -> None:
-        self._bar, self._task = bar, task
-
-    def update(self, done: float) -> None:
-        self._bar.update(self._task, completed=done)
+    def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
+        self.quiet, self.as_json = quiet, as_json
+        self._bar: Bar | None = None
+        self._task = cast("TaskID", 0)
+        self._title, self._unit, self._total = "", "", 0.0
+        self._began = self._spoke = 0.0
 
     def note(self, text: str) -> None:
-        self._bar.console.print(_shown(text), markup=False, highlight=False, soft_wrap=True)
+        """Put a line on stderr, without disturbing the bar; nothing where only errors count."""
+        if not self.quiet:
+            self._line(text)
 
-    def fail(self, text: str) -> None:
-        self.note(text)
+    def result(self, text: str, facts: Mapping[str, Any]) -> None:
+        """Print a result: a line for people, unless they want only errors, or JSON."""
+        if self.as_json:
+            json_line(facts)
+        elif not self.quiet:
+            out(text)
 
-    def describe(self, title: str) -> None:
-        from rich.markup import escape
+    def failure(self, path: Path, error: DenoisekitError) -> None:
+        """Tell that a file of several failed: said here, because the others go on."""
+        if debugging() and error.__cause__ is not None:
+            err("".join(traceback.format_exception(error.__cause__)).rstrip())
+        text = error.message if str(path) in error.message else f"{path}: {error.message}"
+        if self.as_json:
+            json_line({"input": path, "error": text, "hint": error.hint})
+        self._line(f"error: {text}")
+        if error.hint:
+            self._line(f"hint: {error.hint}")
 
-        self._bar.update(self._task, description=escape(printable(title)))
+    def _line(self, text: str) -> None:
+        if self._bar is None:
+            err(text)
+        else:
+            self._bar.console.print(_shown(text), markup=False, highlight=False, soft_wrap=True)
 
+    @contextmanager
+    def progress(self, title: str, total: float, unit: str) -> Iterator[Reporter]:
+        """Show on stderr how far a long piece of work has come, with the time left.
 
-class _Plain:
-    def __init__(self, title: str, total: float, unit: str) -> None:
+        Parameters
+        ----------
+        title : str
+            What is under way: a file's name.
+        total : float
+            Amount of work, in `unit`.
+        unit : str
+            ``"MP"``, ``"MB"`` …
+
+        Yields
+        ------
+        Reporter
+            Itself. A terminal has a bar; elsewhere there is a line at most every ten seconds.
+        """
         self._title, self._total, self._unit = title, total, unit
         self._began = self._spoke = time.monotonic()
+        if self.quiet or not drawn():
+            yield self
+            return
+        with _bar(unit) as bar:
+            self._bar, self._task = bar, bar.add_task("", total=total)
+            self.describe(title)
+            try:
+                yield self
+            finally:
+                self._bar = None
 
-    def update(self, done: float) -> None:
+    def update(self, done: float, total: float | None = None) -> None:
+        """Tell how much is done so far (not since the last call), in the unit of the total."""
+        self._total = self._total if total is None else total
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=self._total)
+            return
         now = time.monotonic()
-        if now - self._spoke < PLAIN_SECONDS or done <= 0:
+        if self.quiet or now - self._spoke < PLAIN_SECONDS or done <= 0:
             return
         self._spoke = now
         left = max(0.0, (self._total - done) * (now - self._began) / done)
@@ -282,33 +250,48 @@ class _Plain:
             f"about {duration(left)} left"
         )
 
-    def note(self, text: str) -> None:
-        err(text)
-
-    def fail(self, text: str) -> None:
-        err(text)
-
     def describe(self, title: str) -> None:
+        """Change what is said to be under way: the next file of a batch."""
         self._title = title
+        if self._bar is not None:
+            from rich.markup import escape
+
+            self._bar.update(self._task, description=escape(printable(title)))
+
+
+def progress(
+    title: str, total: float, unit: str, quiet: bool = False
+) -> AbstractContextManager[Reporter]:
+    """Show how far a long piece of work has come; see `Reporter.progress`."""
+    return Reporter(quiet).progress(title, total, unit)
+
+
+def words(value: object) -> str:
+    """Return a value as people read it: ``yes``, ``0.25``, ``a, b``, ``-`` for None."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(words, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {words(item)}" for key, item in value.items())
+    return str(value)
 
 
 def _bar(unit: str) -> Bar:
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.completed:.1f}/{task.total:.1f} " + unit),
-        TimeRemainingColumn(),
-        console=Console(file=steady_stderr()),
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TextColumn("{task.completed:.1f}/{task.total:.1f} " + unit),
+        progress.TimeRemainingColumn(),
+        console=Console(file=cast(IO[str], _Steady(sys.stderr))),
         # One slow tile may take longer than Rich's usual half minute.
         speed_estimate_period=600,
         # Rich would send stdout to its own stream: right on a shared terminal only.
@@ -384,12 +367,9 @@ def _delivery(stream: TextIO) -> Iterator[None]:
         _lost = f"cannot write to {stream.name}: {error.strerror}"
 
 
-def steady_stderr() -> IO[str]:
-    """Return stderr as Rich can draw on it, though the terminal goes away meanwhile."""
-    return cast(IO[str], _Steady(sys.stderr))
-
-
 class _Steady:
+    """Stderr as Rich can draw on it, though the terminal goes away meanwhile."""
+
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 

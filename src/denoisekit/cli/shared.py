@@ -1,49 +1,42 @@
-"""Options that several commands share, each said once; and how a batch ends."""
+"""What commands share: types of arguments, files through pipes, runs over files, signals."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from denoisekit.cli import render
-from denoisekit.errors import InternalError, UsageError
+from denoisekit.errors import InternalError, OutputError, UsageError
+from denoisekit.options import DEVICE, PRECISION, RANGE
 
 if TYPE_CHECKING:
-    from denoisekit.options import Strength
+    from denoisekit.batch.plan import Plan
+    from denoisekit.batch.run import Job, Outcome
     from denoisekit.weights import LoadedWeights
 
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "-o", "--output", readable=False, help="A file, or a folder (also for one input)."
-    ),
+DASH = "-"
+"""In place of a name: stdin or stdout."""
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(help="Files, folders or patterns; - is stdin.", show_default=False),
 ]
-Suffix = Annotated[
-    str | None, typer.Option(help="Put after the name; default _denoised beside the input.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-MaxMemory = Annotated[str | None, typer.Option(help="Most memory to take, such as 4GiB.")]
-Format = Annotated[str | None, typer.Option(help="Write another format: png, tiff, jpeg …")]
 Recursive = Annotated[
     bool, typer.Option("-r", "--recursive", help="Folders of folders too; the tree is mirrored.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Leave inputs out whose output exists.")
-]
-RANGE = (
-    "Which values of the file are black and white: auto (decides by the file); two numbers such as "
-    "0,4095; minmax (its least and largest); percentile (the same without outliers); dtype (all "
-    "that the type of file can hold)"
-)
-"""What ``--range`` means, wherever it is."""
-
+Device = Annotated[str, typer.Option(help=DEVICE)]
+Precision = Annotated[str, typer.Option(help=PRECISION)]
 Range = Annotated[str, typer.Option(help=f"{RANGE}.")]
 Axes = Annotated[
     str | None, typer.Option(help="What the axes are, such as TZCYX; overrides the file.")
@@ -62,25 +55,21 @@ Weights = Annotated[
         "repeatable."
     ),
 ]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable."),
+]
+Lossless = Annotated[
+    bool, typer.Option("--lossless", help="Keep the page's pictures without loss.")
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a file.")]
+JsonTable = Annotated[bool, typer.Option("--json", help="JSON on stdout, in place of a table.")]
 
 
-def split(texts: Sequence[str]) -> list[str]:
+def split(texts: Sequence[str] | None) -> list[str]:
     """Return what is listed in texts, with commas between."""
-    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
-
-
-def check_existing(*, overwrite: bool, skip_existing: bool) -> None:
-    """Refuse to both replace and leave out.
-
-    Raises
-    ------
-    UsageError
-        Both are asked for.
-    """
-    if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing exclude each other")
+    return [name.strip() for text in texts or () for name in text.split(",") if name.strip()]
 
 
 def check_writable(*paths: Path | None, overwrite: bool) -> None:
@@ -98,6 +87,57 @@ def check_writable(*paths: Path | None, overwrite: bool) -> None:
             claim_output(path, overwrite=overwrite).close()
 
 
+class FileRun:
+    """A run over files: tells how each ended, and ends with the exit code of all.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to do; what cannot be done is told at once.
+    report : render.Reporter
+        Tells it.
+    """
+
+    def __init__(self, plan: Plan, report: render.Reporter) -> None:
+        self.plan, self._report = plan, report
+        self._failed = [error.exit_code for _, error in plan.failures]
+        for path, error in plan.failures:
+            report.failure(path, error)
+        for note in plan.notes:
+            report.note(note)
+        if plan.skipped:
+            report.note(f"skipped {len(plan.skipped)} whose output exists")
+        self.megapixels = 0.0
+        self._before = {}
+        for job, image in zip(plan.jobs, plan.images, strict=True):
+            self._before[job.source] = self.megapixels
+            self.megapixels += image.planes * image.height * image.width / 1e6
+
+    def progress(self, job: Job, pixels: float) -> None:
+        """Tell how far a file has come."""
+        self._report.describe(job.source.name)
+        self._report.update(self._before[job.source] + pixels / 1e6)
+
+    def done(self, outcome: Outcome) -> bool:
+        """Tell how a file ended, and return whether there is a result to be told."""
+        source = outcome.job.source
+        if outcome.error:
+            self._failed.append(outcome.error.exit_code)
+            self._report.failure(source, outcome.error)
+        elif outcome.report is None:
+            self._report.note(
+                f"{source}: skipped, its output is there or another run is writing it"
+            )
+        return outcome.report is not None
+
+    def end(self) -> None:
+        """Count, and end the program with the exit code."""
+        total = len(self.plan.failures) + len(self.plan.jobs)
+        if self._failed and total > 1:
+            self._report.note(f"{total - len(self._failed)} done, {len(self._failed)} failed")
+        end_batch(self._failed)
+
+
 def end_batch(codes: Sequence[int]) -> None:
     """End the program with the exit code of a batch, given those of the files that failed."""
     if InternalError.exit_code in codes:
@@ -107,22 +147,83 @@ def end_batch(codes: Sequence[int]) -> None:
         raise typer.Exit(codes[0] if min(codes) == max(codes) else 1)
 
 
-def parse_strength(text: str) -> Strength:
-    """Return ``auto``, or the number that a text says.
+@contextmanager
+def piped(
+    inputs: Sequence[str], output: Path | None, *, as_json: bool = False
+) -> Iterator[tuple[list[str], Path | None]]:
+    """Put files in place of ``-``; at the end, send what was written to stdout.
+
+    Readers go to and fro in a file, and writers rename it when it is whole: so both are files of
+    a temporary folder meanwhile.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        As named by the user.
+    output : Path or None
+        The same.
+    as_json : bool
+        Whether stdout is wanted for something else.
+
+    Yields
+    ------
+    inputs, output
+        What to work with. Where the result goes to stdout, all that is printed there meanwhile
+        goes to stderr.
 
     Raises
     ------
     UsageError
-        It is neither.
+        A terminal is at the other end, or it is not one image.
     """
-    if text == "auto":
-        return "auto"
-    try:
-        return float(text)
-    except ValueError:
+    into, onto = DASH in inputs, output is not None and str(output) == DASH
+    if not (into or onto):
+        yield list(inputs), output
+        return
+    _check(inputs, into=into, onto=onto, output=output, as_json=as_json)
+    with tempfile.TemporaryDirectory(prefix="denoisekit-") as name:
+        folder = Path(name)
+        result = folder / "result"
+        result.mkdir()
+        source = folder / "stdin"
+        with render.calling({str(source): "stdin", f"{result}{os.sep}": "stdout: "}):
+            if into:
+                with source.open("wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+            named = [str(source)] if into else list(inputs)
+            if not onto:
+                yield named, output
+                return
+            with redirect_stdout(sys.stderr):
+                yield named, result
+            written = [path for path in result.iterdir() if not path.name.startswith(".")]
+            if len(written) != 1:
+                raise OutputError("there is no one result to send to stdout")
+            render.send(written[0])
+
+
+def _check(
+    inputs: Sequence[str], *, into: bool, onto: bool, output: Path | None, as_json: bool
+) -> None:
+    if len(inputs) > 1 or (onto and os.path.isdir(inputs[0])):  # noqa: PTH112
+        raise UsageError("- is one image: give one input", "a folder is done with -o FOLDER")
+    if into and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError(
-            f"--strength {text} is not a number", "write auto, or a number from 0 to 1"
-        ) from None
+            "- reads an image from stdin, and nothing is sent there",
+            "send one: denoisekit denoise - -o clean.png < photo.png",
+        )
+    if into and output is None:
+        raise UsageError(
+            "an image from stdin has no name that the result could be named by",
+            "say where to: -o FILE, or -o - for stdout",
+        )
+    if onto and as_json:
+        raise UsageError("--json and -o - both write to stdout", "leave one of them out")
+    if onto and (sys.stdout is None or sys.stdout.isatty()):
+        raise UsageError(
+            "-o - writes the image to stdout, which is a terminal",
+            "send it on: denoisekit denoise photo.png -o - > clean.png",
+        )
 
 
 STARTED = 0.6
@@ -166,8 +267,6 @@ def worth_telling(weights: LoadedWeights) -> str:
 
     It is said once of each, and not to whoever forbade the network.
     """
-    from contextlib import suppress
-
     from denoisekit.weights.download import offline
     from denoisekit.weights.store import cache_folder
 

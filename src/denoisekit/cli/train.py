@@ -1,21 +1,22 @@
-"""``denoisekit train``: a network of one's own, from one's own pictures."""
+"""``denoisekit train``: a network of one's own, from one's own images."""
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from denoisekit.cli import train_view
+from denoisekit.cli import render
 from denoisekit.cli.shared import Device, Quiet, noise_in_full, started, stopping
 from denoisekit.errors import UsageError
+from denoisekit.options import TrainData, TrainOptions
 
 if TYPE_CHECKING:
-    from denoisekit.options import TrainData, TrainOptions
-    from denoisekit.training.run import Machine
+    from denoisekit.training.log import Record
 
 EPILOG = (
     "Examples:\n\n"
@@ -31,6 +32,8 @@ _WITH_RESUME = {"resume", "device", "workers", "tensorboard", "quiet", "as_json"
 
 def train(
     context: typer.Context,
+    told: TrainData,
+    options: TrainOptions,
     method: Annotated[
         str | None, typer.Argument(help="See denoisekit methods.", show_default=False)
     ] = None,
@@ -45,52 +48,7 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run, exactly.")
     ] = None,
-    clean: Annotated[
-        list[str] | None, typer.Option(help="Clean pictures of the same names: supervised.")
-    ] = None,
-    simulate: Annotated[
-        str,
-        typer.Option(
-            metavar="CAMERA",
-            help="DATA is clean; add this noise: phone, phone,dslr, gaussian:25 (of 255) …",
-        ),
-    ] = "",
-    val_noisy: Annotated[
-        list[str] | None, typer.Option(help="Noisy pictures to validate on.")
-    ] = None,
-    val_clean: Annotated[
-        list[str] | None, typer.Option(help="The same, clean: validated by PSNR.")
-    ] = None,
-    range: Annotated[str, typer.Option(help="As for denoisekit denoise.")] = "auto",
-    max_time: Annotated[
-        str | None,
-        typer.Option(
-            help="Until the weights are there: 90m, 12h, 2d. Plans the steps, and what is not "
-            "given of network, patch and batch."
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of all stages together.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Patches a step, of all processes.")] = None,
-    patch: Annotated[int | None, typer.Option(help="Side of a patch in pixels.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Rate of Adam at the start.")] = None,
-    width: Annotated[int | None, typer.Option(help="The same as --config width=N.")] = None,
-    config: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="A size of the network; may be repeated."),
-    ] = None,
-    weights: Annotated[str, typer.Option(help="Id or file to start from.")] = "",
-    teacher: Annotated[
-        str, typer.Option(help="Id or file of the teacher, so that only the student is trained.")
-    ] = "",
-    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: any.")] = 0.0,
-    precision: Annotated[str, typer.Option(help="auto (fp32), fp32, bf16 or fp16.")] = "auto",
     device: Device = "auto",
-    seed: Annotated[
-        int, typer.Option(help="Start of the random numbers: the same seed, the same run.")
-    ] = 0,
-    save_every: Annotated[int, typer.Option(help="Steps; 0: every five minutes.")] = 0,
-    val_every: Annotated[int, typer.Option(help="Steps; 0: up to twenty times a stage.")] = 0,
-    preview_every: Annotated[int, typer.Option(help="Steps; 0: up to twenty times a stage.")] = 0,
     workers: Annotated[
         int | None,
         typer.Option(help="Threads that prepare patches (processes, to simulate for a GPU)."),
@@ -102,122 +60,124 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="The log as JSON lines.")] = False,
 ) -> None:
     """Train a method on your own pictures; RUN/weights.safetensors is the result."""
-    from denoisekit.options import TrainData, TrainOptions, parse_time
-    from denoisekit.training.run import Machine
+    from denoisekit.methods import get_method
+    from denoisekit.training import run
 
-    if method is not None:
-        _check_trainable(method)
+    info = None if method is None else get_method(method)
+    if info is not None and info.recipe is None:
+        raise UsageError(
+            f"the method {info.id} is not trained on a folder of pictures",
+            info.without_weights or "choose another: see denoisekit methods",
+        )
+    if workers is None:  # a GPU wants much in a second
+        workers = min(12, max(2, (os.cpu_count() or 2) - 2))
+    if workers < 1:
+        raise UsageError(f"--workers {workers} makes no sense", "give 1 or more")
+    report = render.Reporter(quiet or as_json, as_json)
     with (
-        train_view.board(quiet or as_json) as board,
+        report.progress("", 0, "steps"),
         stopping("stopping after this step; once more to stop at once") as stop,
     ):
-        listener = train_view.Listener(board, as_json)
-        machine = Machine(
-            device, _workers(workers), tensorboard, stop.asked, listener.hear, started()
-        )
+        listener = _Listener(report)
+        machine = run.Machine(device, workers, tensorboard, stop.asked, listener.hear, started())
         if resume is not None:
-            _only_resume(context)
-            done = _resume(resume, machine)
-        elif method is None or not data or out is None:
+            _check_resume(context)
+            done = run.resume(resume, machine)
+        elif info is None or not data or out is None:
             raise UsageError(
                 "a method, data and --out are needed", "or --resume RUN to go on with a run"
             )
         else:
-            told = TrainData(
-                pictures=_full(data),
-                clean=_full(clean),
-                simulate=noise_in_full(simulate) if simulate else "",
-                range=range,
-                val_noisy=_full(val_noisy),
-                val_clean=_full(val_clean),
-            )
-            asked = TrainOptions(
-                steps=steps,
-                batch=batch,
-                patch=patch,
-                rate=lr,
-                network=_sizes(config or [], width),
-                seed=seed,
-                precision="fp32" if precision == "auto" else precision,
-                clip=clip,
-                save_every=save_every,
-                validate_every=val_every,
-                preview_every=preview_every,
-                weights=_place(weights),
-                teacher=_place(teacher),
-                limit=0.0 if max_time is None else parse_time(max_time),
-            )
-            done = _start(method, told, out, asked, machine)
+            # In full, so that the run can be resumed from anywhere.
+            pictures = tuple(os.path.abspath(name) for name in data)  # noqa: PTH100
+            simulate = noise_in_full(told.simulate) if told.simulate else ""
+            told = replace(told, pictures=pictures, simulate=simulate)
+            done = run.start(info, told, out, options, machine)
     if not done and stop.asked():
         raise typer.Exit(130)
 
 
-def _check_trainable(name: str) -> None:
-    """Say what to do where a method is not trained on a folder."""
-    from denoisekit.methods import get_method
-
-    method = get_method(name)
-    if method.recipe is None:
-        raise UsageError(
-            f"the method {name} is not trained on a folder of pictures",
-            method.without_weights or "choose another: see denoisekit methods",
-        )
-
-
-def _workers(asked: int | None) -> int:
-    """Return two, or on a machine of many cores more: a GPU wants much in a second."""
-    if asked is None:
-        return min(12, max(2, (os.cpu_count() or 2) - 2))
-    if asked < 1:
-        raise UsageError(f"--workers {asked} makes no sense", "give 1 or more")
-    return asked
-
-
-def _start(method: str, data: TrainData, out: Path, asked: TrainOptions, machine: Machine) -> bool:
-    from denoisekit.methods import get_method
-    from denoisekit.training.run import start
-
-    return start(get_method(method), data, out, asked, machine)
-
-
-def _resume(out: Path, machine: Machine) -> bool:
-    from denoisekit.training.run import resume
-
-    return resume(out, machine)
-
-
-def _only_resume(context: typer.Context) -> None:
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in _WITH_RESUME and source is not None and source.name == "COMMANDLINE":
-            option = {"method": "METHOD", "data": "DATA"}.get(name, f"--{name.replace('_', '-')}")
+def _check_resume(context: typer.Context) -> None:
+    """Refuse options with which a run would not go on as it began."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in _WITH_RESUME and source is not None:
+            if source.name != "COMMANDLINE":
+                continue
+            argument = parameter.param_type_name == "argument"
+            name = (parameter.name or "").upper() if argument else parameter.opts[0]
             raise UsageError(
-                f"--resume and {option} exclude each other",
+                f"--resume and {name} exclude each other",
                 "a run goes on as it began; its folder knows how",
             )
 
 
-def _full(names: list[str] | None) -> tuple[str, ...]:
-    """Return names in full, so that the run can be taken up again from anywhere."""
-    return tuple(os.path.abspath(name) for name in names or [])  # noqa: PTH100 - also patterns
+class _Listener:
+    """Says what a run tells: with a bar for people, or as JSON lines on stdout."""
+
+    def __init__(self, report: render.Reporter) -> None:
+        self._report, self._score = report, ""
+
+    def hear(self, record: Record) -> None:
+        """Take a record; see `denoisekit.training.log`."""
+        if self._report.as_json:
+            render.json_line(record)
+        elif record["event"] == "step":
+            speed = f"{record['patches_per_second']:.3g} patches/s"
+            facts = f"loss {record['loss']:.5g}, rate {record['rate']:.3g}, {speed}{self._score}"
+            self._report.describe(f"{record['stage']}: {facts}")
+            self._report.update(record["step"], record["steps"])
+        else:
+            for line in _lines(record):
+                self._report.note(line)
+            if record["event"] == "validation":
+                self._score = f", {_score(record)}"
 
 
-def _sizes(texts: list[str], width: int | None) -> dict[str, Any]:
-    sizes: dict[str, Any] = {} if width is None else {"width": width}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--config {text} is not KEY=VALUE", "for instance width=32")
-        try:
-            sizes[name.strip()] = json.loads(value)
-        except ValueError:
-            sizes[name.strip()] = value
-    return sizes
+def _score(record: Record) -> str:
+    if "psnr" in record:
+        text = f"PSNR {record['psnr']:.2f} dB (noisy {record['noisy_psnr']:.2f})"
+    else:
+        text = f"loss of held-out batches {record['held_out_loss']:.5g}"
+    return text + (", the best so far" if record["best"] else "")
 
 
-def _place(name: str) -> str:
-    """Return an id as it is, and a file's path in full."""
-    from denoisekit.weights import is_hub, is_path
-
-    local = name and is_path(name) and not is_hub(name)
-    return str(Path(name).absolute()) if local else name
+def _lines(record: Record) -> Iterator[str]:
+    match record["event"]:
+        case "data":
+            noise = f", noise of {record['simulate']}" if record["simulate"] else ""
+            kind = "pairs" if record["pairs"] else "pictures"
+            yield f"{record['pictures']} {kind}, {record['megapixels']} megapixels{noise}"
+            yield from (f"warning: {warning}" for warning in record["warnings"])
+        case "plan":
+            processes = f", {record['processes']} processes" if record["processes"] > 1 else ""
+            yield f"{record['method']} on {record['device']}, {record['precision']}{processes}"
+            for stage in record["stages"]:
+                size = stage["bytes"]
+                memory = f"{size / 2**30:.1f} GiB"
+                if size < 2**30:
+                    memory = f"{max(1, size >> 20)} MiB"
+                yield (
+                    f"{stage['stage']}: {stage['parameters'] / 1e6:.3g} M parameters, "
+                    f"{stage['steps']} steps of {stage['batch']} patches of {stage['patch']}²; "
+                    f"about {render.duration(stage['seconds'])} and {memory}"
+                )
+        case "resumed":
+            yield f"going on with {record['stage']} after step {record['step']}"
+        case "validation":
+            yield f"{record['stage']}, step {record['step']}: {_score(record)}"
+        case "late":
+            where = f"step {record['step']} of {record['steps']}"
+            yield f"the time of {record['stage']} is over at {where}"
+        case "stopped":
+            yield f"stopped at step {record['step']} of {record['steps']} of {record['stage']}"
+        case "done":
+            ended = f"in {render.duration(record['seconds'])}: {record['weights']}"
+            if record.get("learned", True):
+                yield f"done {ended}"
+            else:
+                yield (
+                    f"did not learn {ended} makes pictures worse than they were, PSNR "
+                    f"{record['psnr']:.2f} dB (noisy {record['noisy_psnr']:.2f}); "
+                    "give it more --max-time, or more pictures"
+                )
