@@ -11,7 +11,7 @@ from PIL import Image
 
 import bench_box
 import box_method
-from denoisekit.batch import run as batch
+from denoisekit.batch import plan as batch
 from denoisekit.batch import simulate as noise_files
 from denoisekit.bench.results import RESULTS
 from denoisekit.bench.run import ROWS
