@@ -43,6 +43,7 @@ class LoadKeywords(TypedDict, total=False):
     precision: str
     tile: int | None
     max_memory: int | str | None
+    threads: int | None
     range: str | Sequence[float]
     hot_pixels: Literal["auto", "remove", "keep"]
 
