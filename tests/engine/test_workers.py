@@ -13,7 +13,7 @@ import torch
 from denoisekit.engine import workers as module
 from denoisekit.engine.denoiser import load
 from denoisekit.engine.network import Network
-from denoisekit.engine.workers import Workers, count_processors, device
+from denoisekit.engine.workers import Workers, count_processors, device, in_one_thread
 from denoisekit.errors import UsageError
 from denoisekit.options import Options
 
@@ -60,6 +60,31 @@ def test_each_worker_has_one_thread_and_the_program_keeps_its_own():
         thread.start()
         thread.join()
         assert [torch.get_num_threads(), *later] == [3, 3]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_is_computed_beside_workers_has_one_thread_too():
+    closed = []
+
+    def numbers():
+        try:
+            for i in range(5):
+                yield i, torch.get_num_threads(), threading.get_ident()
+        finally:
+            closed.append(threading.get_ident())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = list(in_one_thread(numbers()))
+        assert [(i, count) for i, count, _ in found] == [(i, 1) for i in range(5)]
+        (thread,) = {thread for _, _, thread in found}
+        assert thread != threading.get_ident()
+        for _ in in_one_thread(numbers()):
+            break
+        assert len(closed) == 2
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import cycle
@@ -25,6 +25,7 @@ from denoisekit.engine.tiling import (
     self_ensemble,
 )
 from denoisekit.engine.view import View
+from denoisekit.engine.workers import in_one_thread
 from denoisekit.image import Pixels, Reader
 from denoisekit.options import Options
 
@@ -136,6 +137,9 @@ class Run:
         self._on_progress = on_progress
 
     def __iter__(self) -> Iterator[tuple[int, int, Pixels]]:
+        return in_one_thread(self._rows())
+
+    def _rows(self) -> Generator[tuple[int, int, Pixels], None, None]:
         from denoisekit.engine.restoration import restore
 
         strength = self.denoiser.strength

@@ -10,11 +10,11 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from denoisekit.errors import UsageError
 
@@ -165,16 +165,8 @@ class Workers:
             return self._pool
 
     def _start(self) -> ThreadPoolExecutor:
-        import torch
-
-        pool = ThreadPoolExecutor(self.count, "denoise")
-        left, together = iter(self.devices), threading.Barrier(self.count)
-        before = torch.get_num_threads()
-        for started in [pool.submit(_begin, left, together) for _ in range(self.count)]:
-            started.result()
-        # What a thread is set to, later threads of the program would begin with.
-        torch.set_num_threads(before)
-        return pool
+        devices = iter(self.devices)
+        return _pool(self.count, "denoise", lambda: next(devices))
 
 
 def device() -> torch.device | None:
@@ -182,13 +174,47 @@ def device() -> torch.device | None:
     return getattr(_own, "device", None)
 
 
-def _begin(devices: Iterator[torch.device], together: threading.Barrier) -> None:
+def in_one_thread(items: Generator[Item, None, None]) -> Iterator[Item]:
+    """Yield what a generator yields, computed in a thread of its own where torch has one thread.
+
+    What is computed beside the workers must not split its work either.
+    """
+    if device() is not None:
+        yield from items
+        return
+    end: Any = object()
+    pool = _pool(1, "rows", lambda: None)
+    try:
+        while (item := pool.submit(next, items, end).result()) is not end:
+            yield item
+    finally:
+        pool.submit(items.close)
+        pool.shutdown()
+
+
+def _pool(
+    count: int, name: str, next_device: Callable[[], torch.device | None]
+) -> ThreadPoolExecutor:
+    """Start threads in each of which torch has one thread."""
     import torch
 
-    together.wait()  # so that each thread gets one
-    torch.get_num_threads()  # at its first use a thread takes the program's number
-    torch.set_num_threads(1)
-    _own.device = next(devices)
-    if _own.device.type == "cuda":
-        stream = torch.cuda.Stream(_own.device)  # type: ignore[no-untyped-call]
-        torch.cuda.set_stream(stream)
+    together = threading.Barrier(count)
+
+    def begin() -> None:
+        together.wait()  # so that each of the threads gets one
+        torch.get_num_threads()  # at its first use a thread takes the program's number
+        torch.set_num_threads(1)
+        place = next_device()
+        if place is not None:
+            _own.device = place
+        if place is not None and place.type == "cuda":
+            stream = torch.cuda.Stream(place)  # type: ignore[no-untyped-call]
+            torch.cuda.set_stream(stream)
+
+    pool = ThreadPoolExecutor(count, name)
+    before = torch.get_num_threads()
+    for started in [pool.submit(begin) for _ in range(count)]:
+        started.result()
+    # What a thread is set to, later threads of the program would begin with.
+    torch.set_num_threads(before)
+    return pool
