@@ -34,7 +34,7 @@ from PIL import Image
 
 from denoisekit.errors import InputError
 from denoisekit.formats import FORMATS, create_image, heif, open_image
-from denoisekit.formats.base import picture_info
+from denoisekit.formats.base import image_info
 from denoisekit.image import Metadata
 
 SMALL, MOST_BYTES, MOST_SECONDS = 10_000, 500 * 10**6, 5.0
@@ -79,7 +79,7 @@ def healthy() -> dict[str, bytes]:
         for known in FORMATS:
             if known.id == "heif" and heif.missing():
                 continue
-            info = picture_info("none", 72, 96, 3, "uint8", metadata=Metadata(dpi=(72, 72)))
+            info = image_info("none", 72, 96, 3, "uint8", metadata=Metadata(dpi=(72, 72)))
             path = Path(folder) / known.id
             with create_image(path, known.check(info)) as writer:
                 writer.write_rows(0, 0, rgb)

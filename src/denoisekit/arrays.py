@@ -1,4 +1,4 @@
-"""Sets of pictures as arrays in MATLAB and HDF5 files, read as if they were stacks."""
+"""Sets of images as arrays in MATLAB and HDF5 files, read as if they were stacks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from denoisekit.image import Reader
 
 SUFFIXES = (".mat", ".h5", ".hdf5")
 SMALLEST = 8
-"""Arrays with fewer rows or columns are no pictures."""
+"""Arrays with fewer rows or columns are no images."""
 
 
 def open_arrays(path: Path, name: str | None = None) -> Reader:
-    """Open the array of pictures in a file.
+    """Open the array of images in a file.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ def open_arrays(path: Path, name: str | None = None) -> Reader:
     -------
     Reader
         Axes are (..., rows, columns) or (..., rows, columns, 3); from MATLAB also
-        (rows, columns, 3, pictures).
+        (rows, columns, 3, images).
 
     Raises
     ------
     InputError
-        The file cannot be read, or holds no pictures.
+        The file cannot be read, or holds no images.
     UsageError
         It is not clear which array is meant, or a package is missing.
     """
@@ -57,7 +57,7 @@ def _open_mat(path: Path, name: str | None) -> Reader:
     found = {
         key: value
         for key, value in loadmat(path).items()
-        if isinstance(value, np.ndarray) and _pictures(value.shape, value.dtype)
+        if isinstance(value, np.ndarray) and _may_be_images(value.shape, value.dtype)
     }
     array = found[_choose(path, name, list(found))]
     if array.ndim == 4 and array.shape[2] in (1, 3) and array.shape[3] not in (3, 4):
@@ -74,7 +74,7 @@ def _open_hdf(path: Path, name: str | None, *, turned: bool) -> Reader:
     found: dict[str, Any] = {}
 
     def visit(key: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and _pictures(item.shape, item.dtype):
+        if isinstance(item, h5py.Dataset) and _may_be_images(item.shape, item.dtype):
             found[key] = item
 
     file.visititems(visit)
@@ -94,7 +94,7 @@ def _open_hdf(path: Path, name: str | None, *, turned: bool) -> Reader:
     return ArrayReader(array, _axes(array.shape))
 
 
-def _pictures(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+def _may_be_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
     if dtype.kind not in "uif" or len(shape) < 2 or 0 in shape:
         return False
     return sum(length >= SMALLEST for length in shape) >= 2

@@ -19,7 +19,7 @@ KINDS = [("PNG", {}), ("WEBP", {"lossless": True, "exact": True})]
 
 
 def frames(count: int = 4, samples: int = 4) -> list[np.ndarray]:
-    # Colours that nothing shows, below no opacity at all, are the encoder's own affair.
+    # Colours that nothing shows, below no alpha at all, are the encoder's own affair.
     return [np.maximum(pixels(samples, seed=n), 1) for n in range(count)]
 
 

@@ -31,7 +31,7 @@ from samples import (
 
 from denoisekit.errors import InputError, OutputError, UsageError
 from denoisekit.formats import FORMATS, create_image, find_format, open_image
-from denoisekit.formats.base import picture_info
+from denoisekit.formats.base import image_info
 from denoisekit.formats.guard import writing
 from denoisekit.image import ImageInfo, Metadata
 
@@ -39,7 +39,7 @@ ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def plain(name: str = "png") -> ImageInfo:
-    return picture_info(name, HEIGHT, 29, 3, "uint8", metadata=Metadata())
+    return image_info(name, HEIGHT, 29, 3, "uint8", metadata=Metadata())
 
 
 def test_ids_and_suffixes_belong_to_one_format():
@@ -134,7 +134,7 @@ def test_large_pictures_are_not_called_bombs(tmp_path):
     # Pillow alone warns above 89 megapixels and gives up above 179.
     out = tmp_path / "large"
     height, width = 10_000, 18_000
-    info = picture_info("jpeg", height, width, 1, "uint8", metadata=Metadata())
+    info = image_info("jpeg", height, width, 1, "uint8", metadata=Metadata())
     with create_image(out, info) as writer:
         for top in range(0, height, 1000):
             writer.write_rows(0, top, np.full((1000, width, 1), 7, np.uint8))
@@ -348,7 +348,7 @@ def test_no_space_left(tmp_path, name):
     target = find_format(name)
     full = Path("/dev/full")
     assert full.is_char_device()
-    info = target.check(picture_info(name, 200, 300, 3, "uint8", metadata=Metadata()))
+    info = target.check(image_info(name, 200, 300, 3, "uint8", metadata=Metadata()))
     array = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
 
     def filled():
@@ -408,7 +408,7 @@ def test_check_may_be_asked_twice():
 
 
 def test_twelve_bits_in_sixteen_go_into_png_unscaled(tmp_path):
-    info = picture_info("tiff", HEIGHT, 29, 1, "uint16", bits=12, metadata=Metadata())
+    info = image_info("tiff", HEIGHT, 29, 1, "uint16", bits=12, metadata=Metadata())
     kept = find_format("png").check(info)
     assert any("unscaled" in note for note in kept.warnings)
     write(tmp_path / "a", kept, pixels(1, 12))
@@ -417,7 +417,7 @@ def test_twelve_bits_in_sixteen_go_into_png_unscaled(tmp_path):
 
 def test_metadata_too_large_for_jpeg_are_told():
     metadata = Metadata(exif=b"II*\0" + bytes(70_000), xmp=b"<x/>")
-    kept = find_format("jpeg").check(picture_info("png", 9, 9, 3, "uint8", metadata=metadata))
+    kept = find_format("jpeg").check(image_info("png", 9, 9, 3, "uint8", metadata=metadata))
     assert kept.metadata.exif is None
     assert kept.metadata.xmp == b"<x/>"
     assert any("EXIF" in note for note in kept.warnings)

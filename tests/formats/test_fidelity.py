@@ -36,7 +36,7 @@ from samples import (
 
 from denoisekit.errors import OutputError
 from denoisekit.formats import find_format, open_image
-from denoisekit.formats.base import picture_info
+from denoisekit.formats.base import image_info
 from denoisekit.image import Metadata
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
@@ -53,12 +53,12 @@ def cells() -> list[tuple[str, str, str]]:
 
 
 IDS = {"JPEG XL": "jxl", "JPEG 2000": "jpeg2000", ".npy": "npy"}
-LAYOUTS = {"gray": 1, "gray and opacity": 2, "RGB": 3, "RGB and opacity": 4}
+LAYOUTS = {"gray": 1, "gray and alpha": 2, "RGB": 3, "RGB and alpha": 4}
 DEPTHS = {"8 bits a sample": (8,), "10 and 12 bits": (10, 12), "16 bits": (16,)}
 
 
 def bmp(array: np.ndarray, profile: bytes = b"") -> bytes:
-    """Return a BMP of version 5, the only one with opacity and profile."""
+    """Return a BMP of version 5, the only one with alpha and profile."""
     height, width, samples = array.shape
     rows = np.zeros((height, -(-width * samples // 4) * 4), np.uint8)
     order = [2, 1, 0, 3][:samples]
@@ -221,7 +221,7 @@ def test_cell(tmp_path, feature, name, claim):
             target, _, seen = copied(tmp_path, lossless(name, array))
             assert np.array_equal(seen, array)
             assert np.array_equal(read(target)[1], array)
-    elif feature.startswith("opacity"):
+    elif feature.startswith("alpha"):
         target, _, seen = copied(tmp_path, lossy(name, pixels(4)))
         again = read(target)[1]
         assert np.array_equal(again[..., 3], seen[..., 3])
@@ -274,16 +274,16 @@ def has_no_place_for(name: str, feature: str) -> None:
     if feature in fields:
         value = (300.0, 300.0) if fields[feature] == "dpi" else exif(6)
         metadata = replace(Metadata(), **{fields[feature]: value})
-        kept = target.check(picture_info("tiff", 9, 9, 3, "uint8", metadata=metadata))
+        kept = target.check(image_info("tiff", 9, 9, 3, "uint8", metadata=metadata))
         assert getattr(kept.metadata, fields[feature]) is None
         assert any("no place" in note for note in kept.warnings)
         return
-    if feature.startswith(("lossless", "opacity", "comments")) or target.id == "npy":
+    if feature.startswith(("lossless", "alpha", "comments")) or target.id == "npy":
         return  # the format has one kind of compression, or no such thing to lose
     samples = LAYOUTS.get(feature, 4 if "inks" in feature else 3)
     dtype = "float32" if "float" in feature else "uint16" if feature in DEPTHS else "uint8"
-    info = picture_info(
-        "tiff", 9, 9, samples, dtype, alpha=feature.endswith("opacity"), metadata=Metadata()
+    info = image_info(
+        "tiff", 9, 9, samples, dtype, alpha=feature.endswith("alpha"), metadata=Metadata()
     )
     if "stacks" in feature:
         info = replace(info, shape=(2, 9, 9, 3), axes="TYXS")

@@ -14,14 +14,14 @@ from samples import HEIGHT, IDS, WIDTH, XMP, exif, icc, pixels, write
 
 from denoisekit.errors import DenoisekitError
 from denoisekit.formats import find_format, open_image
-from denoisekit.formats.base import picture_info
+from denoisekit.formats.base import image_info
 from denoisekit.image import Metadata
 
 
 @functools.cache
 def healthy(name: str, folder: Path) -> bytes:
     metadata = Metadata(exif=exif(6), xmp=XMP, icc=None if name == "jxl" else icc()[:200])
-    info = picture_info("none", HEIGHT, WIDTH, 3, "uint8", metadata=metadata)
+    info = image_info("none", HEIGHT, WIDTH, 3, "uint8", metadata=metadata)
     path = folder / name
     write(path, find_format(name).check(info), pixels(3))
     return path.read_bytes()

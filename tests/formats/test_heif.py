@@ -13,7 +13,7 @@ from denoisekit.batch.naming import find_sources
 from denoisekit.errors import InputError, OutputError
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats import find_format, heif, open_image
-from denoisekit.formats.base import picture_info
+from denoisekit.formats.base import image_info
 from denoisekit.image import Metadata
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
@@ -92,12 +92,12 @@ def test_tiles_and_a_cut(tmp_path):
 
 def test_other_formats_become_heic_or_say_why_not(tmp_path):
     pytest.importorskip("pillow_heif")
-    info = picture_info("png", 37, 29, 3, "uint8", metadata=Metadata(exif=exif(3), dpi=(72, 72)))
+    info = image_info("png", 37, 29, 3, "uint8", metadata=Metadata(exif=exif(3), dpi=(72, 72)))
     kept = find_format("heic").check(info)
     assert kept.metadata.exif == exif(3)
     assert kept.warnings == ("HEIC has no place for the resolution",)
     with pytest.raises(OutputError):
-        find_format("heic").check(picture_info("png", 9, 9, 3, "uint16", metadata=Metadata()))
+        find_format("heic").check(image_info("png", 9, 9, 3, "uint16", metadata=Metadata()))
 
 
 def test_without_the_library_it_says_how_to_get_it(tmp_path, monkeypatch):
@@ -109,7 +109,7 @@ def test_without_the_library_it_says_how_to_get_it(tmp_path, monkeypatch):
     assert "denoisekit[heif]" in caught.value.hint
     (source,) = find_sources([str(tmp_path)])
     assert "1 × HEIC pictures (.heic)" in source.error.hint
-    info = picture_info("png", 9, 9, 3, "uint8", metadata=Metadata())
+    info = image_info("png", 9, 9, 3, "uint8", metadata=Metadata())
     with pytest.raises(OutputError, match="cannot be written"):
         find_format("heif").check(info)
 

@@ -34,7 +34,7 @@ from denoisekit.errors import InputError, OutputError, UsageError
 from denoisekit.formats import create_image, find_format, open_image
 from denoisekit.formats import exif as exif_block
 from denoisekit.formats import jxl as jxl_header
-from denoisekit.formats.base import picture_info
+from denoisekit.formats.base import image_info
 from denoisekit.image import Metadata
 
 
@@ -125,7 +125,7 @@ def test_faxes_open_whole_and_not_in_part(tmp_path, compression):
 
 
 def test_bmp_larger_than_its_counters_is_refused():
-    info = picture_info("bmp", 40000, 40000, 3, "uint8", metadata=Metadata())
+    info = image_info("bmp", 40000, 40000, 3, "uint8", metadata=Metadata())
     with pytest.raises(OutputError, match="4 GiB"):
         find_format("bmp").check(info)
 
@@ -212,7 +212,7 @@ def test_jpeg_xl_orientation_wins_over_exif(tmp_path):
 
 
 def test_profile_is_not_dropped_on_the_way_to_jpeg_xl():
-    info = picture_info("png", 9, 9, 3, "uint8", metadata=Metadata(icc=b"profile"))
+    info = image_info("png", 9, 9, 3, "uint8", metadata=Metadata(icc=b"profile"))
     with pytest.raises(OutputError, match="ICC"):
         find_format("jxl").check(info)
 
@@ -243,7 +243,7 @@ def test_avif_animation_is_refused(tmp_path):
 
 
 def test_avif_of_sixteen_bits_is_an_error():
-    info = picture_info("tiff", 9, 9, 3, "uint16", metadata=Metadata())
+    info = image_info("tiff", 9, 9, 3, "uint16", metadata=Metadata())
     with pytest.raises(OutputError, match="16-bit"):
         find_format("avif").check(info)
 
@@ -395,7 +395,7 @@ def test_stack_is_not_loaded_whole(tmp_path, monkeypatch):
 @every("name", ["png", "jpeg", "webp", "bmp", "jxl", "avif", "jpeg2000", "npy"])
 def test_tiny_pictures(tmp_path, name, size):
     array = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    info = picture_info(name, *size, 3, "uint8", metadata=Metadata())
+    info = image_info(name, *size, 3, "uint8", metadata=Metadata())
     write(tmp_path / "a", info, array)
     again, seen = read(tmp_path / "a", axes="YXS")
     assert (again.height, again.width) == size
@@ -406,7 +406,7 @@ def test_tiny_pictures(tmp_path, name, size):
 def test_axes_of_a_picture_are_what_they_are(tmp_path, name):
     write(
         tmp_path / "a",
-        picture_info(name, HEIGHT, WIDTH, 3, "uint8", metadata=Metadata()),
+        image_info(name, HEIGHT, WIDTH, 3, "uint8", metadata=Metadata()),
         pixels(3),
     )
     with closing(open_image(tmp_path / "a", "YXS")) as reader:

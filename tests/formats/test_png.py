@@ -21,12 +21,12 @@ def indexed(transparency: bytes | None = None, gray: bool = False) -> tuple[byte
         palette[:] = palette[:, :1]
     palette = palette.astype(np.uint8)
     before = [(b"PLTE", palette.tobytes())]
-    opacity = np.full(16, 255, np.uint8)
+    alpha = np.full(16, 255, np.uint8)
     if transparency is not None:
         before.append((b"tRNS", transparency))
-        opacity[: len(transparency)] = list(transparency)
+        alpha[: len(transparency)] = list(transparency)
     colours = palette[:, :1] if gray else palette
-    shown = np.concatenate([colours, opacity[:, None]], 1) if transparency is not None else colours
+    shown = np.concatenate([colours, alpha[:, None]], 1) if transparency is not None else colours
     return png(index, 8, 3, tuple(before)), shown[index]
 
 
@@ -87,10 +87,10 @@ def test_colour_key_becomes_opacity(tmp_path, samples, bits):
     )
     target, info, seen = copied(tmp_path, data)
     peak = 2**bits - 1
-    opacity = np.where((array == key).all(-1), 0, peak)
+    alpha = np.where((array == key).all(-1), 0, peak)
     assert info.alpha
     assert np.array_equal(seen[..., :-1], array)
-    assert np.array_equal(seen[..., -1], opacity)
+    assert np.array_equal(seen[..., -1], alpha)
     assert np.array_equal(imagecodecs.png_decode(target.read_bytes()), seen)
 
 

@@ -32,7 +32,7 @@ from samples import (
 from denoisekit.errors import InputError
 from denoisekit.formats import find_format
 from denoisekit.formats import jpeg as js
-from denoisekit.formats.base import picture_info
+from denoisekit.formats.base import image_info
 from denoisekit.image import Metadata
 
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 136, 3)).astype(np.uint8)
@@ -164,7 +164,7 @@ def test_a_tail_of_zeros_is_an_error(tmp_path, kind):
     path = tmp_path / "a"
     if kind not in IDS:
         pytest.skip("its library is not here")
-    info = picture_info("none", *NOISE.shape, "uint8", metadata=Metadata())
+    info = image_info("none", *NOISE.shape, "uint8", metadata=Metadata())
     write(path, find_format(kind).check(info), NOISE)
     data = path.read_bytes()
     half = np.where(np.arange(len(NOISE))[:, None, None] < 60, NOISE, 0)

@@ -46,7 +46,7 @@ def open_animation(
     milliseconds : sequence of float
         How long each frame is shown.
     alpha : bool
-        Whether frames have opacity.
+        Whether frames have alpha.
     metadata : Metadata
         Of the file, with ``loop`` in the container.
     notes : sequence of str

@@ -1,7 +1,7 @@
-"""AVIF: 8, 10 and 12 bits a sample, gray or RGB, with or without opacity.
+"""AVIF: 8, 10 and 12 bits a sample, gray or RGB, with or without alpha.
 
 A lossless file stays lossless; a lossy one is written at quality 95 in its own chroma
-layout, with opacity without loss.
+layout, with alpha without loss.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _open(source: base.Source, axes: str | None) -> Reader:
     source.check_tail(found.payload)
     notes = [f"{what} inside this AVIF is not kept" for what in found.others]
     exif = exif_block.strip_prefix(found.exif, notes)
-    if found.exif and not exif:  # the decoder would refuse the picture for it
+    if found.exif and not exif:  # the decoder would refuse the image for it
         data = data.replace(found.exif, b"II*\0".ljust(len(found.exif), b"\0")[: len(found.exif)])
     code = found.colour_code
     container = {
@@ -55,7 +55,7 @@ def _open(source: base.Source, axes: str | None) -> Reader:
     told = exif_block.with_orientation(exif, found.orientation)
     metadata = Metadata(container=container, icc=found.icc, exif=told, xmp=found.xmp)
     size = found.height, found.width
-    info = base.picture_info("avif", *size, samples, dtype, metadata, notes, bits=found.depth)
+    info = base.image_info("avif", *size, samples, dtype, metadata, notes, bits=found.depth)
 
     return base.held(
         source,
@@ -85,11 +85,11 @@ def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
         exif = container.get("exif", exif)
     if orientation != container.get("orientation", 1):
         properties = isobmff.turned(properties, orientation)
-    shown = isobmff.Picture(icc=meta.icc, exif=exif, xmp=meta.xmp, properties=properties)
+    shown = isobmff.Item(icc=meta.icc, exif=exif, xmp=meta.xmp, properties=properties)
     return isobmff.build(colour, alpha, shown)
 
 
-def _compressed(pixels: Pixels, info: ImageInfo, quality: int, layout: str) -> isobmff.Picture:
+def _compressed(pixels: Pixels, info: ImageInfo, quality: int, layout: str) -> isobmff.Item:
     import imagecodecs
 
     primaries, transfer, matrix = info.metadata.container.get("colour") or (2, 2, _BT601)
@@ -113,7 +113,7 @@ def _compressed(pixels: Pixels, info: ImageInfo, quality: int, layout: str) -> i
 
 def _check(info: ImageInfo) -> ImageInfo:
     depths, holds = {"uint8": (8,), "uint16": (10, 12)}, ("icc", "exif", "xmp")
-    return base.check_picture(info, "avif", "AVIF", depths, longest=65535, holds=holds)
+    return base.check_image(info, "avif", "AVIF", depths, longest=65535, holds=holds)
 
 
 AVIF = base.Format(

@@ -1,6 +1,6 @@
 """What a file format provides, and what the formats that are decoded whole have in common.
 
-Their readers keep the decoded picture in the file's own dtype and hand out views of it;
+Their readers keep the decoded image in the file's own dtype and hand out views of it;
 their writers collect rows until the encoder can run. Nothing is decoded before the header
 has been held against the memory that is free.
 """
@@ -92,7 +92,7 @@ class Source:
         """Refuse what would take far more memory than so small a file can be trusted with.
 
         Some codecs make gigabytes of one colour out of a few bytes. The bound is above the
-        most that deflate makes of a bilevel drawing, with the picture and its copy in memory.
+        most that deflate makes of a bilevel drawing, with the image and its copy in memory.
         """
         if needed > _UNASKED + _EXPANSION * max(0, self.size - _SMALL):
             raise InputError(
@@ -205,7 +205,7 @@ class HeldReader:
         return self._kept[1][top:bottom]
 
     def close(self) -> None:
-        """Let go of the picture."""
+        """Let go of the image."""
         self._kept = self._decode = None
 
 
@@ -216,7 +216,7 @@ def held(
     bytes_per_pixel: int,
     decode: Callable[[int], Pixels],
 ) -> HeldReader:
-    """Return a reader of one picture, its axes and its size checked.
+    """Return a reader of one image, its axes and its size checked.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ def image_pixels(image: Image.Image) -> Pixels:
     return pixels
 
 
-def picture_info(
+def image_info(
     format_id: str,
     height: int,
     width: int,
@@ -299,7 +299,7 @@ def picture_info(
     alpha: bool | None = None,
     bits: int | None = None,
 ) -> ImageInfo:
-    """Describe one picture of ``samples`` samples, alpha included: the last of 2 and of 4.
+    """Describe one image of ``samples`` samples, alpha included: the last of 2 and of 4.
 
     ``bits`` that are all of the dtype's say nothing.
     """
@@ -318,7 +318,7 @@ def picture_info(
     )
 
 
-def check_picture(
+def check_image(
     info: ImageInfo,
     format_id: str,
     title: str,
@@ -330,7 +330,7 @@ def check_picture(
     longest: int | None = None,
     holds: tuple[str, ...] = ("icc", "exif", "xmp", "dpi"),
 ) -> ImageInfo:
-    """Return what a one-picture format would store for ``info``, or say why it cannot.
+    """Return what a one-image format would store for ``info``, or say why it cannot.
 
     Parameters
     ----------
@@ -341,7 +341,7 @@ def check_picture(
     depths : mapping of str to tuple of int
         Per dtype name, the bits a sample that the format stores for it.
     alpha, gray, cmyk : bool
-        Whether the format holds opacity, single-sample pictures, four-ink pictures.
+        Whether the format holds alpha, single-sample images, four-ink images.
     longest : int, optional
         Most pixels along a side.
     holds : tuple of str
@@ -371,7 +371,7 @@ def check_picture(
     if (info.colour == "channels" and not inks) or (info.colour == "gray" and not gray):
         raise OutputError(f"{title} cannot hold {info.samples} channels of this kind", to_tiff)
     if info.alpha and not alpha:
-        raise OutputError(f"{title} cannot hold opacity", "write PNG: --format png")
+        raise OutputError(f"{title} cannot hold alpha", "write PNG: --format png")
     if longest and max(info.height, info.width) > longest:
         raise OutputError(
             f"{title} holds at most {longest} pixels a side, not {info.width} x {info.height}",

@@ -1,7 +1,7 @@
-"""BMP: 8-bit gray, RGB, and RGB with opacity, not compressed.
+"""BMP: 8-bit gray, RGB, and RGB with alpha, not compressed.
 
 Read by Pillow; written here, row by row from the bottom as the format wants it,
-because Pillow writes neither opacity that readers see nor a colour profile.
+because Pillow writes neither alpha that readers see nor a colour profile.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _open(source: base.Source, axes: str | None) -> Reader:
     metadata = _metadata(source, head, notes)
     notes += [base.PALETTE] * (mode == "P") + [base.BILEVEL] * (mode == "1")
     notes += ["5 bits a colour; written with 8"] * (depth == 16)
-    info = base.picture_info("bmp", height, width, bands, "uint8", metadata, notes)
+    info = base.image_info("bmp", height, width, bands, "uint8", metadata, notes)
     plain = {"P": "RGB", "1": "L"}.get(mode)
     return base.held(
         source,
@@ -109,7 +109,7 @@ def _metadata(source: base.Source, head: bytes, notes: list[str]) -> Metadata:
 
 def _check(info: ImageInfo) -> ImageInfo:
     title = "BMP in gray" if info.colour == "gray" and info.alpha else "BMP"
-    kept = base.check_picture(
+    kept = base.check_image(
         info,
         "bmp",
         title,

@@ -1,8 +1,8 @@
-"""HEIC: 8, 10 and 12 bits a sample, gray or RGB, with or without opacity.
+"""HEIC: 8, 10 and 12 bits a sample, gray or RGB, with or without alpha.
 
 Read and written by pillow-heif, an extra: the libraries inside it are under LGPL and GPL.
 A lossless file stays lossless; a lossy one is written at quality 95 in its own chroma
-layout, or without loss where there is opacity, which must come back exactly.
+layout, or without loss where there is alpha, which must come back exactly.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def _open(source: base.Source, axes: str | None) -> Reader:
     for turn in isobmff.pool_of(data):  # turns and mirrors by nothing: pixels stay as stored
         if turn.kind in (b"irot", b"imir"):
             unturned[turn.start - 4 : turn.start + 1] = b"irot\0"
-    picture = _picture(unturned)
-    kind, _, depth = picture.mode.partition(";")
+    image = _opened(unturned)
+    kind, _, depth = image.mode.partition(";")
     samples = {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4}.get(kind)
     if samples == 4 and found.config[16:17] != b"" and found.config[16] & 3 == 0:
         samples = 2  # the codec's configuration says that there is no chroma
     bits = int(depth or 8)
     if samples is None or bits not in (8, 10, 12):
         raise InputError(
-            f"{source.path}: HEIC of kind {picture.mode} is not supported", "convert it to PNG"
+            f"{source.path}: HEIC of kind {image.mode} is not supported", "convert it to PNG"
         )
-    width, height = picture.size
+    width, height = image.size
     notes = [f"{what} inside this HEIC is not kept" for what in dict.fromkeys(found.others)]
-    code, chroma = found.colour_code, picture.info.get("chroma")
+    code, chroma = found.colour_code, image.info.get("chroma")
     container = {
         "chroma": chroma or 444,
         "colour": (*code, found.nclx[10] >> 7) if code and found.nclx else None,
@@ -64,12 +64,12 @@ def _open(source: base.Source, axes: str | None) -> Reader:
     exif = exif_block.with_orientation(exif, found.orientation)
     metadata = Metadata(container=container, icc=found.icc, exif=exif, xmp=found.xmp)
     dtype = "uint8" if bits == 8 else "uint16"
-    info = base.picture_info("heif", height, width, samples, dtype, metadata, notes, bits=bits)
+    info = base.image_info("heif", height, width, samples, dtype, metadata, notes, bits=bits)
     memory = 12 + 2 * samples * info.dtype.itemsize
     return base.held(source, axes, info, memory, lambda _: _decode(unturned, samples))
 
 
-def _picture(data: bytearray) -> Any:
+def _opened(data: bytearray) -> Any:
     import pillow_heif
 
     file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
@@ -77,11 +77,11 @@ def _picture(data: bytearray) -> Any:
 
 
 def _decode(data: bytearray, samples: int) -> Pixels:
-    picture = _picture(data)
-    width, height = picture.size
-    # Rows may be longer than the picture.
-    rows = np.asarray(picture).reshape(height, -1, len(picture.mode.partition(";")[0]))
-    # Gray with opacity may come as RGB with opacity.
+    image = _opened(data)
+    width, height = image.size
+    # Rows may be longer than the image.
+    rows = np.asarray(image).reshape(height, -1, len(image.mode.partition(";")[0]))
+    # Gray with alpha may come as RGB with alpha.
     return np.ascontiguousarray(rows[:, :width, :: 3 if samples == 2 < rows.shape[2] else 1])
 
 
@@ -89,7 +89,7 @@ def _check(info: ImageInfo) -> ImageInfo:
     if missing():
         raise OutputError("HEIC cannot be written here", _INSTALL)
     depths = {"uint8": (8,), "uint16": (10, 12)}
-    return base.check_picture(
+    return base.check_image(
         info, "heif", "HEIC", depths, longest=16384, holds=("icc", "exif", "xmp")
     )
 

@@ -13,7 +13,7 @@ from denoisekit.formats.jpeg import without_claims
 
 _CONFIGS = (b"av1C", b"hvcC")
 _KEPT = (b"irot", b"imir", b"clap", b"pasp", b"clli", b"mdcv")
-"""Properties of the picture that hold for the new pixels; colr is treated apart."""
+"""Properties of the image that hold for the new pixels; colr is treated apart."""
 _ESSENTIAL = (b"av1C", b"irot", b"imir", b"clap")
 _TURNS = {
     **{(0, None): 1, (0, 1): 2, (2, None): 3, (0, 0): 4, (1, 0): 5, (3, None): 6},
@@ -73,7 +73,7 @@ def _full(kind: bytes, version: int, *parts: bytes) -> bytes:
 
 
 @dataclass(slots=True)
-class Picture:
+class Item:
     """The primary item of a file and what belongs to it."""
 
     width: int = 0
@@ -119,7 +119,7 @@ class Picture:
 
 
 def turned(properties: tuple[Property, ...], orientation: int) -> tuple[Property, ...]:
-    """Return the properties with those that turn a picture as this EXIF orientation does."""
+    """Return the properties with those that turn an image as this EXIF orientation does."""
     kept = [p for p in properties if p[0] not in (b"irot", b"imir")]
     turn, mirror = next(key for key, value in _TURNS.items() if value == orientation)
     if turn:
@@ -143,13 +143,13 @@ class _Numbers:
         return int.from_bytes(self._data[self._at - size : self._at], "big")
 
 
-def parse(data: bytes) -> Picture:
-    """Describe the primary picture of an AVIF or HEIC file.
+def parse(data: bytes) -> Item:
+    """Describe the primary image of an AVIF or HEIC file.
 
     Raises
     ------
     ValueError
-        Damaged, or without a primary picture coded as AV1 or HEVC.
+        Damaged, or without a primary image coded as AV1 or HEVC.
     """
     meta = _one(boxes(data), b"meta")
     inside = {b.kind: b for b in boxes(data, meta.start + 4, meta.end)}
@@ -163,7 +163,7 @@ def parse(data: bytes) -> Picture:
     bodies = _Bodies(data, inside[b"iloc"], inside.get(b"idat"))
     links = _links(data, inside[b"iref"]) if b"iref" in inside else []
     props = _properties(data, inside[b"iprp"])
-    found = Picture(payload=bodies.of(primary))
+    found = Item(payload=bodies.of(primary))
     kept = []
     for kind, body in props.get(primary, []):
         if kind == b"ispe":
@@ -278,17 +278,17 @@ def _properties(data: bytes, b: Box) -> dict[int, list[Property]]:
     return owned
 
 
-def build(colour: Picture, alpha: Picture | None, shown: Picture) -> bytes:
-    """Make an AVIF file of encoded pictures and the metadata of another description.
+def build(colour: Item, alpha: Item | None, shown: Item) -> bytes:
+    """Make an AVIF file of encoded images and the metadata of another description.
 
-    The encoder at hand makes files without metadata; its compressed pictures are taken out
+    The encoder at hand makes files without metadata; its compressed images are taken out
     of them.
 
     Parameters
     ----------
-    colour, alpha : Picture
-        What the encoder made of the colours and of the opacity, each a file of its own.
-    shown : Picture
+    colour, alpha : Image
+        What the encoder made of the colours and of the alpha, each a file of its own.
+    shown : Image
         Where profile, EXIF, XMP, colour description and properties come from.
     """
     profile = [(b"colr", b"prof" + shown.icc)] if shown.icc else []
@@ -316,7 +316,7 @@ def build(colour: Picture, alpha: Picture | None, shown: Picture) -> bytes:
     return head + meta + box(b"mdat", b"".join(body for *_, body in items))
 
 
-def _shape(of: Picture) -> list[Property]:
+def _shape(of: Item) -> list[Property]:
     size = (b"ispe", struct.pack(">III", 0, of.width, of.height))
     return [size, (b"pixi", of.channels), (b"av1C", of.config)]
 
@@ -327,7 +327,7 @@ def _meta(
     owned: list[list[Property]],
     start: int,
 ) -> bytes:
-    """Make the meta box of items (kind, extra, body); the first is the picture."""
+    """Make the meta box of items (kind, extra, body); the first is the image."""
     count = struct.pack(">H", len(items))
     places, entries = [], []
     for number, (kind, extra, body) in enumerate(items, 1):

@@ -1,12 +1,12 @@
-"""JPEG: gray, RGB and four-ink pictures, 8 bits a sample.
+"""JPEG: gray, RGB and four-ink images, 8 bits a sample.
 
 The file comes back with its own chroma subsampling, and with its own quantisation
 tables or finer ones: coding again as coarsely as a strongly compressed file was
 coded takes away a good part of what denoising gained.
 
-What lies behind its end - a motion photo's video, a gain map, further pictures - is kept,
+What lies behind its end - a motion photo's video, a gain map, further images - is kept,
 byte for byte. Video and gain map are found by their lengths, counted from the end of the
-file or of the picture, which stay true; the index of further pictures (CIPA DC-007) counts
+file or of the image, which stay true; the index of further images (CIPA DC-007) counts
 from its own place and is mended.
 
 Decoders make gray or smeared blocks of what is missing and say nothing. Bytes put in where a
@@ -46,7 +46,7 @@ _SALT = bytes.fromhex("5bd1348e27c96af013b5429d7e08e4613cd7a58b5194f2264ec87a196
 _AHEAD = b"\xff\0" * 9
 """What a decoder may read ahead: ones, which are no code, so that they replace next to nothing."""
 _MOST_SCANS = 500
-"""More than any encoder makes; each costs a pass over the whole picture."""
+"""More than any encoder makes; each costs a pass over the whole image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Frame:
 
 
 def segments(data: bytes) -> Iterator[Segment]:
-    """Walk all segments up to the end of the picture, across the compressed data.
+    """Walk all segments up to the end of the image, across the compressed data.
 
     The last one yielded is the end marker (0xD9).
 
@@ -150,7 +150,7 @@ def without_extras(data: bytes, found: list[Segment]) -> bytes:
 
 
 def check_scans(data: bytes, found: list[Segment], frame: Frame) -> str | None:
-    """Check that the scans can hold the picture; return what is missing but can be missed.
+    """Check that the scans can hold the image; return what is missing but can be missed.
 
     Raises
     ------
@@ -290,9 +290,9 @@ def _open(source: base.Source, axes: str | None) -> Reader:
         if names:
             container["tied"] = (tuple(names), without_claims(fields["xmp"]))
     size, metadata = (frame.height, frame.width), Metadata(container=container, **fields)
-    info = base.picture_info("jpeg", *size, samples, "uint8", metadata, notes, alpha=False)
+    info = base.image_info("jpeg", *size, samples, "uint8", metadata, notes, alpha=False)
     once = frame.marker <= 0xC1 and sum(s.marker == SCAN for s in found) == 1
-    # The picture and its copy; in passes, the coefficients are kept too.
+    # The image and its copy; in passes, the coefficients are kept too.
     memory = 4 + 2 * samples + (2 * samples if frame.in_passes else 0)
     return base.held(source, axes, info, memory, lambda _: _decode(source, stripped, once))
 
@@ -300,7 +300,7 @@ def _open(source: base.Source, axes: str | None) -> Reader:
 def _decode(source: base.Source, data: bytes, once: bool) -> Pixels:
     """Return the pixels of a file by `without_extras`, where none are missing.
 
-    A picture in one scan, as cameras make it, is decoded once: without the end marker, the
+    An image in one scan, as cameras make it, is decoded once: without the end marker, the
     decoder has to have all its data. One in several scans is decoded twice, see `ends_early`.
     """
     from PIL.JpegImagePlugin import JpegImageFile
@@ -322,7 +322,7 @@ def _decode(source: base.Source, data: bytes, once: bool) -> Pixels:
 def _extras(
     data: bytes, found: list[Segment], frame: Frame, tables: dict[int, list[int]]
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """Sort what the file says beside the picture: metadata, container, and what is not kept."""
+    """Sort what the file says beside the image: metadata, container, and what is not kept."""
     fields: dict[str, Any] = {"icc": None, "exif": None, "xmp": None, "dpi": None}
     icc, pieces, notes, others = dict[int, bytes](), 0, list[str](), []
     density = adobe = None
@@ -379,7 +379,7 @@ def without_claims(xmp: bytes | None) -> bytes | None:
 
 
 def _index_at(data: bytes, found: list[Segment]) -> int | None:
-    """Return where the index of further pictures begins, which is what it counts from."""
+    """Return where the index of further images begins, which is what it counts from."""
     starts = [s.start for s in found if s.marker == 0xE2 and data.startswith(_INDEX, s.start)]
     return starts[0] + len(_INDEX) if starts else None
 
@@ -392,7 +392,7 @@ def _with_index(data: bytes, old_base: int, old_end: int) -> bytes:
     data : bytes
         The new file, without what lies behind.
     old_base, old_end : int
-        Where the index began and the picture ended in the file that was read.
+        Where the index began and the image ended in the file that was read.
     """
     found = list(segments(data))
     base, end = _index_at(data, found), found[-1].end
@@ -411,7 +411,7 @@ def _with_index(data: bytes, old_base: int, old_end: int) -> bytes:
 
 
 def _entries(data: bytes, base: int, order: str) -> Iterator[int]:
-    """Yield where each picture's entry of the index lies: 16 bytes with size and offset."""
+    """Yield where each image's entry of the index lies: 16 bytes with size and offset."""
     try:
         directory = base + struct.unpack_from(order + "I", data, base + 4)[0]
         (count,) = struct.unpack_from(order + "H", data, directory)
@@ -424,7 +424,7 @@ def _entries(data: bytes, base: int, order: str) -> Iterator[int]:
 
 
 def _check(info: ImageInfo) -> ImageInfo:
-    kept = base.check_picture(
+    kept = base.check_image(
         info, "jpeg", "JPEG", {"uint8": (8,)}, alpha=False, cmyk=True, longest=_LONGEST
     )
     meta = kept.metadata

@@ -1,4 +1,4 @@
-"""JPEG 2000: 8- and 16-bit gray or RGB, with or without opacity, in .jp2 or bare codestreams."""
+"""JPEG 2000: 8- and 16-bit gray or RGB, with or without alpha, in .jp2 or bare codestreams."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _open(source: base.Source, axes: str | None) -> Reader:
     notes: list[str] = []
     metadata, size = _metadata(source, data, parts, container, notes), (height, width)
     dtype = "uint8" if depth < 8 else "uint16"
-    info = base.picture_info("jpeg2000", *size, samples, dtype, metadata, notes, bits=depth + 1)
+    info = base.image_info("jpeg2000", *size, samples, dtype, metadata, notes, bits=depth + 1)
 
     # The decoder keeps 32 bits a sample beside the result.
     return base.held(
@@ -148,7 +148,7 @@ def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
     import imagecodecs
 
     container, raw = info.metadata.container, bool(info.metadata.container.get("raw"))
-    # Opacity must come back exactly, and it is compressed together with the colours.
+    # Alpha must come back exactly, and it is compressed together with the colours.
     lossless = container.get("lossless", True) or info.alpha
     levels = int(np.clip(int(np.log2(max(1, min(info.height, info.width)))) + 1, 1, 6))
     data = bytes(
@@ -175,7 +175,7 @@ def _commented(stream: bytes, comments: tuple[bytes, ...]) -> bytes:
 
 
 def _dressed(data: bytes, info: ImageInfo, comments: tuple[bytes, ...]) -> bytes:
-    """Put profile, opacity, resolution, EXIF and XMP around a fresh picture."""
+    """Put profile, alpha, resolution, EXIF and XMP around a fresh image."""
     meta, out = info.metadata, []
     for part in boxes(data):
         body = data[part.start : part.end]
@@ -216,7 +216,7 @@ def _header(body: bytes, info: ImageInfo) -> bytes:
 
 def _check(info: ImageInfo) -> ImageInfo:
     depths = {"uint8": tuple(range(1, 9)), "uint16": tuple(range(9, 17))}
-    return base.check_picture(info, "jpeg2000", "JPEG 2000", depths, longest=2**31)
+    return base.check_image(info, "jpeg2000", "JPEG 2000", depths, longest=2**31)
 
 
 _SUFFIXES = (".jp2", ".j2k", ".j2c", ".jpc", ".jpx")

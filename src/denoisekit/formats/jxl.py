@@ -1,4 +1,4 @@
-"""JPEG XL: 8- and 16-bit integers and floats, gray or RGB, with or without opacity.
+"""JPEG XL: 8- and 16-bit integers and floats, gray or RGB, with or without alpha.
 
 The library at hand reads and writes pixels only: the orientation and colour space of
 the codestream, EXIF and XMP boxes are handled here. An embedded ICC profile cannot be
@@ -40,7 +40,7 @@ def _open(source: base.Source, axes: str | None) -> Reader:
         raise InputError(f"{source.path}: animated JPEG XL is not supported", FRAMES)
     if head.preview or len(head.extra) > 1 or any(kind or mul for kind, mul in head.extra):
         raise InputError(
-            f"{source.path}: JPEG XL with previews, premultiplied opacity or further channels "
+            f"{source.path}: JPEG XL with previews, premultiplied alpha or further channels "
             "is not supported",
             "convert it to PNG or TIFF",
         )
@@ -67,7 +67,7 @@ def _open(source: base.Source, axes: str | None) -> Reader:
     told = exif_block.with_orientation(exif, head.orientation)
     metadata, size = Metadata(container=container, exif=told, xmp=xmp), (head.height, head.width)
     bits = None if head.floating else head.depth
-    info = base.picture_info("jxl", *size, samples, dtype.name, metadata, notes, bits=bits)
+    info = base.image_info("jxl", *size, samples, dtype.name, metadata, notes, bits=bits)
 
     return base.held(
         source,
@@ -117,7 +117,7 @@ def _check(info: ImageInfo) -> ImageInfo:
             "write PNG or TIFF: --format png",
         )
     depths = {"uint8": (8,), "uint16": tuple(range(9, 17)), "float16": (16,), "float32": (32,)}
-    return base.check_picture(info, "jxl", "JPEG XL", depths, longest=2**30, holds=("exif", "xmp"))
+    return base.check_image(info, "jxl", "JPEG XL", depths, longest=2**30, holds=("exif", "xmp"))
 
 
 def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
@@ -278,7 +278,7 @@ def _depth(bits: _Bits) -> tuple[bool, int]:
 
 
 def _extra_channel(bits: _Bits) -> tuple[int, bool]:
-    """Return the kind of the channel (0: opacity) and whether colours are multiplied by it."""
+    """Return the kind of the channel (0: alpha) and whether colours are multiplied by it."""
     if bits.take(1):
         return 0, False
     kind = bits.choice(*_ENUM)

@@ -1,8 +1,8 @@
-"""PNG: 8 and 16 bits a sample, gray or RGB, with or without opacity, and gray of 2 or 4 bits.
+"""PNG: 8 and 16 bits a sample, gray or RGB, with or without alpha, and gray of 2 or 4 bits.
 
 The pixel decoder is given the chunks it needs and no others, so a broken comment can
-never spoil a picture, and no library prints warnings about a profile it dislikes.
-Pictures are written row band by row band; nothing but the band is held.
+never spoil an image, and no library prints warnings about a profile it dislikes.
+Images are written row band by row band; nothing but the band is held.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class _Header:
     transparency: bytes | None = None
     pixels: list[tuple[int, int]] = field(default_factory=list)
     samples: int = 0
-    """Of a pixel as decoded, opacity included."""
+    """Of a pixel as decoded, alpha included."""
     gray_palette: bool = False
-    """The palette holds grays alone: such a picture stays gray."""
+    """The palette holds grays alone: such an image stays gray."""
 
 
 def _chunks(source: base.Source) -> Iterator[tuple[bytes, int, int]]:
@@ -87,7 +87,7 @@ def _open(source: base.Source, axes: str | None) -> Reader:
     few_bits = head.colour_type == 0 and head.depth in (2, 4) and head.transparency is None
     bits, dtype = (head.depth if few_bits else None), "uint16" if head.depth == 16 else "uint8"
     metadata, size = _metadata(head, others, notes), (head.height, head.width)
-    info = base.picture_info("png", *size, head.samples, dtype, metadata, notes, bits=bits)
+    info = base.image_info("png", *size, head.samples, dtype, metadata, notes, bits=bits)
     memory = 2 * head.samples * info.dtype.itemsize
     return base.held(source, axes, info, memory, lambda _: _decode(source, head, bits))
 
@@ -111,7 +111,7 @@ def _open_animation(
     width, height, depth = struct.unpack_from(">IIB", bodies[b"IHDR"])
     if depth > 8:
         raise InputError(f"{source.path}: animated PNG of 16 bits is not supported", FRAMES)
-    notes = ["an animated PNG; written with full colours and opacity, text is not kept"]
+    notes = ["an animated PNG; written with full colours and alpha, text is not kept"]
     icc = _profile(bodies[b"iCCP"])[1] if b"iCCP" in bodies else None
     exif = exif_block.strip_prefix(bodies.get(b"eXIf"), notes)
     metadata = Metadata(container={"loop": plays}, icc=icc, exif=exif)
@@ -267,7 +267,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _check(info: ImageInfo) -> ImageInfo:
-    return base.check_picture(info, "png", "PNG", {"uint8": (2, 4, 8), "uint16": (16,)})
+    return base.check_image(info, "png", "PNG", {"uint8": (2, 4, 8), "uint16": (16,)})
 
 
 def _create(path: Path, info: ImageInfo) -> Writer:

@@ -17,9 +17,9 @@ from denoisekit.image import Colour, ImageInfo, Metadata, Pixels, Reader
 _DTYPES = {"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"}
 
 COLOURS = 4
-"""Axes as short as this, where they come last, are never the columns of a picture."""
+"""Axes as short as this, where they come last, are never the columns of an image."""
 BANDS = 8
-"""How many times as long as the bands of a spectral picture its sides must be, for the last axis
+"""How many times as long as the bands of a spectral image its sides must be, for the last axis
 to be taken for bands: 31 and 512 are, and a stack of planes is seldom so narrow."""
 
 
@@ -43,7 +43,7 @@ def _open(source: Source, axes: str | None) -> Reader:
 
 
 def describe_array(array: npt.NDArray[Any], axes: str | None, name: str) -> ImageInfo:
-    """Return what an array holds, as a picture.
+    """Return what an array holds, as an image.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def describe_array(array: npt.NDArray[Any], axes: str | None, name: str) -> Imag
     Raises
     ------
     InputError
-        Not a picture: bool, complex, objects, empty, fewer than two axes.
+        Not an image: bool, complex, objects, empty, fewer than two axes.
     UsageError
         ``axes`` do not fit the shape.
     """
@@ -88,7 +88,7 @@ def describe_array(array: npt.NDArray[Any], axes: str | None, name: str) -> Imag
         container["order"] = order
     doubts: tuple[str, ...] = ()
     if samples == 4:
-        doubts = ("4 samples a pixel are taken as RGB and opacity",)
+        doubts = ("4 samples a pixel are taken as RGB and alpha",)
     elif axes is None and samples not in (1, 3):
         doubts = (f"the last axis is taken for {samples} channels; if not, say what the axes are",)
     return ImageInfo(
@@ -104,7 +104,7 @@ def describe_array(array: npt.NDArray[Any], axes: str | None, name: str) -> Imag
 
 
 def _guess(shape: tuple[int, ...]) -> str:
-    """Take the last axis for samples where it is far too short for the columns of a picture."""
+    """Take the last axis for samples where it is far too short for the columns of an image."""
     letters = "YX"
     if len(shape) > 2:
         rows, columns, last = shape[-3:]
@@ -181,7 +181,7 @@ class ArrayReader:
     def read_mask(self, plane: int, top: int, bottom: int) -> npt.NDArray[np.bool_] | None:
         """Return where rows of a plane hold no value; None: nowhere in the array.
 
-        As `read_rows`, of the samples that are denoised: without opacity.
+        As `read_rows`, of the samples that are denoised: without alpha.
         """
         if self._mask is None:
             return None

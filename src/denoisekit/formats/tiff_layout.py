@@ -168,7 +168,7 @@ def reshaped(layout: Layout, info: ImageInfo) -> Layout:
 
 
 def _with_axes(page: Directory, info: ImageInfo, *, planar: bool) -> Directory:
-    """Return a first page that names the axes of a stack; that of a single picture as it is."""
+    """Return a first page that names the axes of a stack; that of a single image as it is."""
     if info.planes == 1 and info.axes.removesuffix("S") == "YX":
         return page
     lengths = dict(zip(info.axes, info.shape, strict=True))

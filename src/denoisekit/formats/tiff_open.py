@@ -60,7 +60,7 @@ RAW_COLOURS = (32803, 34892)
 YCBCR = 6
 JPEG = frozenset({6, 7, 33007, 34892})
 ASIDE = {"thumbnail", "label", "macro", "overview", "map", "preview"}
-"""Names of the small pictures that slide scanners put beside the image."""
+"""Names of the small images that slide scanners put beside the image."""
 MOST_PAGES = 200
 """Every page of different sizes is opened by itself; a file of more is refused."""
 OF_SET = (
@@ -278,7 +278,7 @@ def _check_block(source: Source, key: Any) -> None:
     rows, columns = key.rowsperstrip, key.shaped[3]
     if key.is_tiled:
         rows, columns = key.tilelength, -(-columns // key.tilewidth) * key.tilewidth
-    # A codec's output and its copy in the picture live side by side.
+    # A codec's output and its copy in the image live side by side.
     source.check_fits(rows, columns, 2 * key.shaped[4] * key.dtype.itemsize)
 
 
@@ -362,19 +362,19 @@ def _describe(
 
 
 def _colour(photometric: int, samples: int, extra: Sequence[int]) -> tuple[Colour, bool]:
-    """Return what samples mean, and whether the last is opacity."""
-    opacity = bool(extra) and extra[-1] in (1, 2)
+    """Return what samples mean, and whether the last is alpha."""
+    has_alpha = bool(extra) and extra[-1] in (1, 2)
     if photometric in (2, YCBCR):
         # A fourth sample without a meaning is a mask more often than a colour.
         if samples in (3, 4):
             return "rgb", samples == 4
-        return ("gray" if samples == 1 else "channels"), opacity and samples > 4
+        return ("gray" if samples == 1 else "channels"), has_alpha and samples > 4
     if photometric in (0, 1, 3):
-        if samples == 1 or (samples == 2 and opacity):
+        if samples == 1 or (samples == 2 and has_alpha):
             return "gray", samples == 2
-        return "channels", opacity
+        return "channels", has_alpha
     colours = 4 if photometric == 5 else 3
-    return "channels", opacity and samples > colours
+    return "channels", has_alpha and samples > colours
 
 
 def _layout(

@@ -48,7 +48,7 @@ LARGEST_STRIP = 8 * 2**20
 JPEG_QUALITY = 95
 NONE, LZW, JPEG, DEFLATE, LERC, PACKBITS = 1, 5, 7, 8, 34887, 32773
 BYTE_CODECS = frozenset({LZW, DEFLATE, PACKBITS, 32946, 34925, 50000})
-PICTURE_CODECS: dict[int, dict[str, Any]] = {
+IMAGE_CODECS: dict[int, dict[str, Any]] = {
     LERC: {},
     34712: {"codecformat": "j2k", "reversible": True, "level": 0},
     34933: {},
@@ -56,7 +56,7 @@ PICTURE_CODECS: dict[int, dict[str, Any]] = {
     50001: {"lossless": True},
     50002: {"lossless": True},
 }
-"""Codecs of whole pictures, with the options that make them lossless."""
+"""Codecs of whole images, with the options that make them lossless."""
 TITLES = {
     **{2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "JPEG", 22610: "JPEG XR", 33007: "JPEG"},
     **{LERC: "LERC", 34712: "JPEG 2000", 34933: "PNG", 34934: "JPEG XR", 50001: "WebP"},
@@ -101,16 +101,16 @@ class Coding:
         import tifffile
 
         data: Any = np.ascontiguousarray(block)
-        picture = data[..., 0] if data.shape[2] == 1 else data
+        image = data[..., 0] if data.shape[2] == 1 else data
         if self.compression == JPEG:
             space: dict[str, Any] = {}
-            if picture.ndim == 3:
+            if image.ndim == 3:
                 out = "YCBCR" if self.photometric == 6 else "RGB"
                 space = {"colorspace": "RGB", "outcolorspace": out, "subsampling": "444"}
-            return bytes(imagecodecs.jpeg8_encode(picture, level=JPEG_QUALITY, **space))
-        if self.compression in PICTURE_CODECS:
-            options = PICTURE_CODECS[self.compression]
-            return bytes(tifffile.TIFF.COMPRESSORS[self.compression](picture, **options))
+            return bytes(imagecodecs.jpeg8_encode(image, level=JPEG_QUALITY, **space))
+        if self.compression in IMAGE_CODECS:
+            options = IMAGE_CODECS[self.compression]
+            return bytes(tifffile.TIFF.COMPRESSORS[self.compression](image, **options))
         if self.bits < data.dtype.itemsize * 8:  # samples of few bits, each row on whole bytes
             data = np.minimum(data, 2**self.bits - 1).astype(data.dtype)
             run = data.shape[1] * data.shape[2]
@@ -154,7 +154,7 @@ def choose_coding(layout: Layout, info: ImageInfo) -> Coding:
         if eight_bits and (samples, photometric) in kinds and max(edges) < 65500:
             text = f"JPEG-compressed TIFF: compressed again at quality {JPEG_QUALITY}"
             return replace(coding, compression=JPEG, warning=text)
-    elif compression in (NONE, *BYTE_CODECS, *PICTURE_CODECS) and _lossless(flat, info.dtype):
+    elif compression in (NONE, *BYTE_CODECS, *IMAGE_CODECS) and _lossless(flat, info.dtype):
         return flat
     title = TITLES.get(compression, f"compression {compression}")
     predictor = 2 if info.dtype.kind in "iu" and info.dtype.itemsize <= 4 else 1
@@ -164,7 +164,7 @@ def choose_coding(layout: Layout, info: ImageInfo) -> Coding:
 
 def _lossless(coding: Coding, dtype: np.dtype[Any]) -> bool:
     """Whether a small block of numbers of every size survives."""
-    if coding.compression not in PICTURE_CODECS:
+    if coding.compression not in IMAGE_CODECS:
         return True
     if coding.compression == LERC and coding.order == ">":
         return False  # programs differ over the byte order of what comes out

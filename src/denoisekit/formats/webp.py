@@ -1,7 +1,7 @@
-"""WebP: 8-bit RGB with or without opacity; lossless stays lossless.
+"""WebP: 8-bit RGB with or without alpha; lossless stays lossless.
 
 A lossy file does not say how finely it was quantised, so lossy files are written at
-quality 95, opacity without loss.
+quality 95, alpha without loss.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _open(source: base.Source, axes: str | None) -> Reader:
     for kind in found.keys() - _KNOWN:
         notes.append(f"the WebP chunk {kind.decode('ascii', 'backslashreplace')} is not kept")
     metadata = Metadata(container={"lossless": b"VP8L" in found}, **fields)
-    info = base.picture_info("webp", height, width, 3 + alpha, "uint8", metadata, notes)
+    info = base.image_info("webp", height, width, 3 + alpha, "uint8", metadata, notes)
 
     return base.held(
         source, axes, info, 2 * (3 + alpha), lambda _: imagecodecs.webp_decode(data, hasalpha=alpha)
@@ -104,7 +104,7 @@ def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
         "exact": True,  # colours under full transparency are pixels too
     }
     if meta.container.get("frames"):
-        # Frames that build on others would be rounded where opacity is partial.
+        # Frames that build on others would be rounded where alpha is partial.
         return encode_animation(pixels, info, "WEBP", method=2, kmin=0, kmax=1, **options)
     out = io.BytesIO()
     Image.fromarray(pixels[0]).save(
@@ -121,7 +121,7 @@ def _encode(pixels: Pixels, info: ImageInfo) -> bytes:
 
 def _check(info: ImageInfo) -> ImageInfo:
     depths, holds = {"uint8": (8,)}, ("icc", "exif", "xmp")
-    return base.check_picture(info, "webp", "WebP", depths, gray=False, longest=16383, holds=holds)
+    return base.check_image(info, "webp", "WebP", depths, gray=False, longest=16383, holds=holds)
 
 
 WEBP = base.Format(
