@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -117,6 +118,17 @@ def test_input_is_left_alone_and_runs_repeat(info):
     np.testing.assert_array_equal(noisy, before)
     np.testing.assert_array_equal(network(noisy), first)
     assert first.dtype == np.float32
+
+
+@EVERY
+def test_threads_that_share_a_method_get_the_bits_of_one_thread(info):
+    network = Network(info, shallow=True).study()
+    work = [(network.sample(seed), Draws(seed, row=seed)) for seed in range(8)]
+    alone = [network(*one) for one in work]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(network, *zip(*work, strict=True)))
+    for found, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @EVERY

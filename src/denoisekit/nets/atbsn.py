@@ -23,14 +23,13 @@ does with a shift of 1, equal to rounding, but
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from denoisekit.nets.convolution import Box, blocks, conv_like, cut, empty, phase_kernel, valid
-from denoisekit.nets.unet import LEVELS, SLOPE
+from denoisekit.nets.convolution import Box, blocks, valid
+from denoisekit.nets.unet import LEVELS, SLOPE, BlockUNet
 
 SIDES = 4
 MARGIN = 16
@@ -60,14 +59,15 @@ class ATBSN(nn.Module):
 
     def __init__(self, channels: int = 3, width: int = 48) -> None:
         super().__init__()
-        self.width = width
         wide = 2 * width
+        self.pooled_skips, self.unshuffle, self.levels = True, 1, LEVELS  # as of a `UNet`
+        self.below = [wide] * (LEVELS - 1) + [width]
         self.intro = nn.Conv2d(channels, width, 3)
         self.down = nn.ModuleList(nn.Conv2d(width, width, 3) for _ in range(LEVELS))
         self.bottom = nn.Conv2d(width, width, 3)
         self.join = nn.ModuleList(
-            nn.Conv2d(self.below(level) + (width if level else channels), wide, 3)
-            for level in range(LEVELS)
+            nn.Conv2d(below + (width if level else channels), wide, 3)
+            for level, below in enumerate(self.below)
         )
         self.up = nn.ModuleList(nn.Conv2d(wide, wide, 3) for _ in range(LEVELS))
         self.merge = nn.ModuleList(
@@ -83,10 +83,6 @@ class ATBSN(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.kaiming_normal_(self.merge[-1].get_parameter("weight"), nonlinearity="linear")
-
-    def below(self, level: int) -> int:
-        """Return how many features come up from the level below."""
-        return self.width if level == LEVELS - 1 else 2 * self.width
 
     def forward(self, noisy: Tensor, shift: int = 1) -> Tensor:
         """Denoise (N, channels, H, W) without seeing ``2 * shift - 1`` pixels square."""
@@ -179,14 +175,6 @@ def _see_up(conv: nn.Module, x: Tensor) -> Tensor:
     return F.leaky_relu_(y, SLOPE)
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """What one side sees: the image turned, and the features at half the resolution."""
-
-    image: Tensor
-    half: Tensor
-
-
 class BlockATBSN(nn.Module):
     """`ATBSN` with its mirrored border, for inference, working block by block.
 
@@ -205,13 +193,7 @@ class BlockATBSN(nn.Module):
     def __init__(self, net: ATBSN, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        self.intro = valid(net.intro, dtype)
-        self.down = nn.ModuleList(valid(conv, dtype) for conv in net.down)
-        self.bottom = valid(net.bottom, dtype)
-        self.join = nn.ModuleList(
-            _SplitJoin(join, net.below(level), dtype) for level, join in enumerate(net.join)
-        )
-        self.up = nn.ModuleList(valid(conv, dtype) for conv in net.up)
+        self.trunk = BlockUNet(net, dtype, above=2)
         *merge, last = net.merge
         self.merge = nn.ModuleList(valid(conv, dtype) for conv in merge)
         self.last = valid(last, torch.float32)
@@ -220,103 +202,24 @@ class BlockATBSN(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise (N, channels, H, W)."""
         image = F.pad(noisy, (MARGIN,) * 4, mode="reflect").to(self.dtype)
-        views = []
+        height, width = image.shape[2:]
+        views = []  # of each side: the image turned, and the features at half the resolution
         for side in range(SIDES):
             view = turned(image, side).contiguous(memory_format=torch.channels_last)
-            views.append(_View(view, self._at_half(view)))
-        height, width = noisy.shape[2:]
+            half = Box(0, 0, view.shape[2] // 2, view.shape[3] // 2)
+            views.append((view, self.trunk.features(view, half, stop=1)))
         denoised = torch.empty_like(noisy)
-        for box in blocks(height, width, BLOCK):
-            y = self._joined(views, box.moved(MARGIN, MARGIN))
-            denoised[:, :, box.top : box.bottom, box.left : box.right] = y
+        for box in blocks(noisy.shape[2], noisy.shape[3], BLOCK):
+            seen = []
+            for side, (view, half_features) in enumerate(views):
+                place = _turned_box(box.moved(MARGIN, MARGIN), side, height, width).moved(-1, 0)
+                features = self.trunk.decode(0, half_features, (0, 0), view, place)
+                seen.append(turned_back(features, side))
+            x = torch.cat(seen, 1).contiguous(memory_format=torch.channels_last)
+            for conv in self.merge:
+                x = F.leaky_relu_(conv(x), SLOPE)
+            denoised[:, :, box.top : box.bottom, box.left : box.right] = self.last(x.float())
         return denoised
-
-    def _at_half(self, image: Tensor) -> Tensor:
-        """Return the features at half the resolution, of the way up."""
-        x = self._first(image)
-        skips = [x]
-        for conv in list(self.down)[1:]:
-            x = F.max_pool2d(moved_away(_see_up(conv, x), 0, 1), 2)
-            skips.append(x)
-        x = _see_up(self.bottom, x)
-        skips.pop()
-        for level in range(LEVELS - 1, 0, -1):
-            below, skip = F.pad(x, (1, 1, 1, 0)), F.pad(skips.pop(), (1, 1, 2, 0))
-            x = _see_up(self.up[level], F.leaky_relu_(self.join[level](below, skip), SLOPE))
-        return x
-
-    def _first(self, image: Tensor) -> Tensor:
-        """Return the pooled features of the first level."""
-        height, width = image.shape[2:]
-        pooled = empty(image, self.intro.out_channels, height // 2, width // 2)
-        for box in blocks(height, width, 2 * BLOCK):
-            seen = box.moved(-1, 0)  # the pool looks up too
-            inner = _reach(seen).clip(height, width)
-            x = F.leaky_relu_(self.intro(cut(image, _reach(inner))), SLOPE)
-            known = seen.clip(height, width)
-            x = F.leaky_relu_(self.down[0](cut(x, _reach(known), (inner.top, inner.left))), SLOPE)
-            small = box.half()
-            pooled[:, :, small.top : small.bottom, small.left : small.right] = F.max_pool2d(
-                cut(x, seen, (known.top, known.left)), 2
-            )
-        return pooled
-
-    def _joined(self, views: list[_View], box: Box) -> Tensor:
-        """Denoise a box of the padded image, from what the four sides saw of it."""
-        height, width = views[0].image.shape[2:]
-        seen = []
-        for side, view in enumerate(views):
-            above = _turned_box(box, side, height, width).moved(-1, 0)
-            seen.append(turned_back(self._full(view, above), side))
-        x = torch.cat(seen, 1).contiguous(memory_format=torch.channels_last)
-        for conv in self.merge:
-            x = F.leaky_relu_(conv(x), SLOPE)
-        denoised: Tensor = self.last(x.float())
-        return denoised
-
-    def _full(self, view: _View, box: Box) -> Tensor:
-        """Return the features at full resolution, of a box inside the turned image."""
-        inner = _reach(box).even().clip(*view.image.shape[2:])
-        half = inner.half()
-        below = cut(view.half, Box(half.top - 1, half.left - 1, half.bottom, half.right + 1))
-        y = F.leaky_relu_(self.join[0](below, cut(view.image, _reach(inner))), SLOPE)
-        y = self.up[0](cut(y, _reach(box), (inner.top, inner.left)))
-        return F.leaky_relu_(y, SLOPE)
-
-
-class _SplitJoin(nn.Module):
-    """Convolution of (upsampled features, skip features) that looks up.
-
-    The former come with a pixel more to the left, right and above, the latter with a
-    second one above.
-    """
-
-    def __init__(self, conv: nn.Module, below: int, dtype: torch.dtype) -> None:
-        super().__init__()
-        weight, bias = conv.get_parameter("weight").detach(), conv.get_parameter("bias").detach()
-        self.skip = conv_like(weight[:, below:], bias, dtype)
-        # Both output rows see the small row above and their own one, the upper row more
-        # of the former.
-        self.phases = nn.ModuleList(
-            conv_like(
-                phase_kernel(phase_kernel(weight[:, :below], 1 - row, 2), column, 3), None, dtype
-            )
-            for row in (0, 1)
-            for column in (0, 1)
-        )
-
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        y: Tensor = self.skip(skip)
-        width = x.shape[3] - 1
-        for index, conv in enumerate(self.phases):
-            row, column = divmod(index, 2)
-            y[:, :, row::2, column::2] += conv(x[:, :, :, column : column + width])
-        return y
-
-
-def _reach(box: Box) -> Box:
-    """Return what a 3x3 convolution that looks up needs for a box."""
-    return Box(box.top - 2, box.left - 1, box.bottom, box.right + 1)
 
 
 def _turned_box(box: Box, side: int, height: int, width: int) -> Box:

@@ -69,7 +69,7 @@ def as_mean_around(net: Any, channels: int) -> None:
     row, own = torch.zeros(3, 3), torch.zeros(3, 3)
     row[2] = torch.tensor([1 / 4, 1 / 2, 1 / 4])
     own[2, 1] = 1
-    _pass_on(net.join[0], channels, row, sources=(net.below(0),))
+    _pass_on(net.join[0], channels, row, sources=(net.below[0],))
     _pass_on(net.up[0], channels, own)
     width = net.up[0].out_channels
     _pass_on(net.merge[0], channels, sources=range(0, net.merge[0].in_channels, width))

@@ -26,7 +26,7 @@ rounding, but
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -141,69 +141,90 @@ class BlockUNet(nn.Module):
 
     Parameters
     ----------
-    unet : UNet
+    unet : UNet or ATBSN
         The network with its weights; left as it is.
     dtype : torch.dtype
-        Precision of all layers but the last. That one stays float32: its output is
+        Precision of all layers but the last of `UNet`. That one stays float32: its output is
         the image, and bf16 has fewer levels than an 8-bit file.
+    above : int
+        Rows above its own that a 3x3 convolution sees: 1, or 2 where it looks upwards only, as
+        those of `ATBSN` do. Pools look up too then.
 
     Notes
     -----
     Input (N, channels, H, W) float32, H and W multiples of 32; output the same.
     """
 
-    def __init__(self, unet: UNet, dtype: torch.dtype) -> None:
+    def __init__(self, unet: Any, dtype: torch.dtype, above: int = 1) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.above = dtype, above
         self.pooled_skips = unet.pooled_skips
         self.unshuffle, self.levels = unet.unshuffle, unet.levels
         self.intro = None if unet.intro is None else valid(unet.intro, dtype)
         self.down = nn.ModuleList(valid(conv, dtype) for conv in unet.down)
         self.bottom = valid(unet.bottom, dtype)
         self.join = nn.ModuleList(
-            _SplitJoin(join.get_submodule("conv"), below, dtype)
+            _SplitJoin(getattr(join, "conv", join), below, dtype, above)
             for join, below in zip(unet.join, unet.below, strict=True)
         )
         self.up = nn.ModuleList(
-            valid(conv, dtype if level else torch.float32) for level, conv in enumerate(unet.up)
+            valid(conv, dtype if level or above > 1 else torch.float32)
+            for level, conv in enumerate(unet.up)
         )
         self.eval().requires_grad_(False)
 
     def forward(self, noisy: Tensor, core: Core | None = None) -> Tensor:
-        """Denoise (N, channels, H, W); return the core alone, where one is named.
+        """Denoise (N, channels, H, W); return the core alone, where one is named."""
+        kept = Box(*(core or (0, 0, *noisy.shape[2:])))
+        if self.unshuffle == 1:
+            return self.features(noisy, kept)
+        needed = kept.even().half()
+        x = self.features(F.pixel_unshuffle(noisy, self.unshuffle), needed)
+        origin = 2 * needed.top, 2 * needed.left
+        return cut(noisy, kept) + cut(F.pixel_shuffle(x, self.unshuffle), kept, origin)
 
-        The way up is then gone at each level as far as the core sees: an output pixel sees a
+    def features(self, image: Tensor, needed: Box, stop: int = 0) -> Tensor:
+        """Go down and up again, to a level; return a box of its features.
+
+        The way up is gone at each level as far as the box sees: an output pixel sees a
         hundred pixels to each side through the small levels, and a few through the large ones.
         """
-        kept = Box(*(core or (0, 0, *noisy.shape[2:])))
-        image = noisy if self.unshuffle == 1 else F.pixel_unshuffle(noisy, self.unshuffle)
-        image = image.to(self.dtype, memory_format=torch.channels_last)
-        skips = [image]
-        x = image
+        x = image.to(self.dtype, memory_format=torch.channels_last)
+        skips = [x]
         for level in range(self.levels):
             x, features = self._encode(level, x)
             skips.append(x if self.pooled_skips else features)
-        x = F.leaky_relu_(self.bottom(F.pad(x, (1, 1, 1, 1))), SLOPE)
-        skips = skips[: self.levels] if self.pooled_skips else [image, *skips[2:]]
-        needed = [kept if self.unshuffle == 1 else kept.even().half()]
-        for skip in skips[:-1]:
-            needed.append(_seen_below(needed[-1], *skip.shape[2:]))
+        x = F.leaky_relu_(self.bottom(cut(x, self.reach(Box(0, 0, *x.shape[2:])))), SLOPE)
+        if not self.pooled_skips:
+            del skips[1]
+        boxes = [needed]
+        for skip in skips[stop : self.levels - 1]:
+            height, width = skip.shape[2:]
+            half = self.reach(boxes[-1]).even().clip(height, width).half()
+            boxes.append(self._reach_below(half).clip(height // 2, width // 2))
         origin = (0, 0)
-        for level in reversed(range(self.levels)):
-            x = self._decode(level, x, origin, skips.pop(), needed[level])
-            origin = needed[level].top, needed[level].left
-        if self.unshuffle == 1:
-            return x
-        first = 2 * origin[0], 2 * origin[1]
-        return cut(noisy, kept) + cut(F.pixel_shuffle(x, self.unshuffle), kept, first)
+        for level in reversed(range(stop, self.levels)):
+            box = boxes.pop()
+            x = self.decode(level, x, origin, skips[level], box)
+            origin = box.top, box.left
+        return x
+
+    def reach(self, box: Box) -> Box:
+        """Return what a 3x3 convolution needs for a box."""
+        return Box(box.top - self.above, box.left - 1, box.bottom + 2 - self.above, box.right + 1)
+
+    def _reach_below(self, half: Box) -> Box:
+        """Return what a join needs of the level below, for a box there."""
+        return Box(half.top - 1, half.left - 1, half.bottom + 2 - self.above, half.right + 1)
 
     def _first(self, image: Tensor, box: Box) -> Tensor:
-        """Full-resolution features before the first pool, of a box inside the image."""
+        """Features of the first level before its pool, of a box inside the image."""
         if self.intro is None:
-            return F.leaky_relu_(self.down[0](cut(image, box.grow(1))), SLOPE)
-        inner = box.grow(1).clip(*image.shape[2:])
-        x = F.leaky_relu_(self.intro(cut(image, inner.grow(1))), SLOPE)
-        return F.leaky_relu_(self.down[0](cut(x, box.grow(1), (inner.top, inner.left))), SLOPE)
+            return F.leaky_relu_(self.down[0](cut(image, self.reach(box))), SLOPE)
+        inner = self.reach(box).clip(*image.shape[2:])
+        x = F.leaky_relu_(self.intro(cut(image, self.reach(inner))), SLOPE)
+        x = cut(x, self.reach(box), (inner.top, inner.left))
+        return F.leaky_relu_(self.down[0](x), SLOPE)
 
     def _encode(self, level: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return a level's pooled features and, where the way up wants them, all of them."""
@@ -213,17 +234,19 @@ class BlockUNet(nn.Module):
         pooled = empty(x, channels, height // 2, width // 2)
         features = empty(x, channels, height, width) if keep else x
         for box in blocks(height, width, BLOCK):
+            seen = box.moved(1 - self.above, 0)
+            known = seen.clip(height, width)
             if level == 0:
-                y = self._first(x, box)
+                y = self._first(x, known)
             else:
-                y = F.leaky_relu_(self.down[level](cut(x, box.grow(1))), SLOPE)
+                y = F.leaky_relu_(self.down[level](cut(x, self.reach(known))), SLOPE)
             if keep:
                 features[:, :, box.top : box.bottom, box.left : box.right] = y
-            small = box.half()
+            small, y = box.half(), cut(y, seen, (known.top, known.left))
             pooled[:, :, small.top : small.bottom, small.left : small.right] = F.max_pool2d(y, 2)
         return pooled, features
 
-    def _decode(
+    def decode(
         self, level: int, x: Tensor, origin: tuple[int, int], skip: Tensor, needed: Box
     ) -> Tensor:
         """Join a box of a level's skip features with the level below, two convolutions.
@@ -237,47 +260,45 @@ class BlockUNet(nn.Module):
         result = empty(skip, weight.shape[0], *size, weight.dtype)
         for block in blocks(*size, BLOCK):
             box = block.moved(needed.top, needed.left)
-            # Even borders, so that the box halves; one pixel more than the next layer needs.
-            inner = box.grow(1).even().clip(height, width)
-            around = inner.grow(1)
+            # Even borders, so that the box halves.
+            inner = self.reach(box).even().clip(height, width)
+            around = self.reach(inner)
             if level == 0 and not self.pooled_skips:
                 known = around.clip(height, width)
                 features = cut(self._first(skip, known), around, (known.top, known.left))
             else:
                 features = cut(skip, around)
-            y = self.join[level](cut(x, inner.half().grow(1), origin), features)
+            y = self.join[level](cut(x, self._reach_below(inner.half()), origin), features)
             y = F.leaky_relu_(y, SLOPE).to(weight.dtype)
-            y = last(cut(y, box.grow(1), (inner.top, inner.left)))
+            y = last(cut(y, self.reach(box), (inner.top, inner.left)))
             if level or self.pooled_skips:
                 y = F.leaky_relu_(y, SLOPE)
             result[:, :, block.top : block.bottom, block.left : block.right] = y
         return result
 
 
-def _seen_below(box: Box, height: int, width: int) -> Box:
-    """Return the box of the level below that a box of this level is made of."""
-    inner = box.grow(1).even().clip(height, width)
-    return inner.half().grow(1).clip(height // 2, width // 2)
-
-
 class _SplitJoin(nn.Module):
-    """Convolution of (upsampled small features, skip features); both come one pixel larger."""
+    """Convolution of (upsampled small features, skip features); both with what it reaches."""
 
-    def __init__(self, conv: nn.Module, below: int, dtype: torch.dtype) -> None:
+    def __init__(self, conv: nn.Module, below: int, dtype: torch.dtype, above: int) -> None:
         super().__init__()
         weight, bias = conv.get_parameter("weight").detach(), conv.get_parameter("bias").detach()
+        self.above = above
         self.skip = conv_like(weight[:, below:], bias, dtype)
+        # Looking up, both output rows see the small row above and their own one, the upper row
+        # more of the former.
+        rows = (0, 1) if above == 1 else (1, 0)
         self.phases = nn.ModuleList(
             conv_like(phase_kernel(phase_kernel(weight[:, :below], row, 2), column, 3), None, dtype)
-            for row in (0, 1)
+            for row in rows
             for column in (0, 1)
         )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         y: Tensor = self.skip(skip)
-        height, width = x.shape[2] - 1, x.shape[3] - 1
+        height, width = x.shape[2] - 2 + self.above, x.shape[3] - 1
         for index, conv in enumerate(self.phases):
             row, column = divmod(index, 2)
-            part = conv(x[:, :, row : row + height, column : column + width])
-            y[:, :, row::2, column::2] += part
+            top = row if self.above == 1 else 0
+            y[:, :, row::2, column::2] += conv(x[:, :, top : top + height, column : column + width])
         return y
