@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from denoisekit.cli import render
-from denoisekit.cli.export import EPILOG as EXPORT_EPILOG
-from denoisekit.cli.export import export_weights
+from denoisekit.cli.shared import Settings, check_writable
 from denoisekit.errors import OutputError
+from denoisekit.options import parse_settings
 
 if TYPE_CHECKING:
     from denoisekit.weights import Stored, WeightEntry
@@ -48,13 +48,11 @@ def list_weights(as_json: Json = False) -> None:
         for entry, stored in entries:
             render.json_line(_facts(entry, stored))
         return
-    render.table(
-        ("id", "here", "size", "trained on", "licence"),
-        [
-            (entry.id, _state(entry, stored), _size(entry), entry.trained_on, entry.licence)
-            for entry, stored in entries
-        ],
-    )
+    rows = []
+    for entry, stored in entries:
+        size = f"{entry.bytes / 1e6:.1f} MB" if entry.bytes else "?"
+        rows.append((entry.id, _state(entry, stored), size, entry.trained_on, entry.licence))
+    render.table(("id", "here", "size", "trained on", "licence"), rows)
     for method in all_methods():
         if not method.default_weights:
             render.out(f"note: {unpublished(method).message}: {method.without_weights}")
@@ -84,19 +82,11 @@ def info(name: Id, as_json: Json = False) -> None:
     render.table(("", title), rows)
     if entry.results:
         render.out("")
-        render.table(
-            ("dataset", "PSNR dB", "SSIM", "origin", "protocol"),
-            [
-                (
-                    result.dataset,
-                    f"{result.psnr:.2f}",
-                    "-" if result.ssim is None else f"{result.ssim:.3f}",
-                    result.origin,
-                    result.protocol,
-                )
-                for result in entry.results
-            ],
-        )
+        results = []
+        for one in entry.results:
+            ssim = "-" if one.ssim is None else f"{one.ssim:.3f}"
+            results.append((one.dataset, f"{one.psnr:.2f}", ssim, one.origin, one.protocol))
+        render.table(("dataset", "PSNR dB", "SSIM", "origin", "protocol"), results)
 
 
 @app.command(epilog="Examples:\n\ndenoisekit weights pull aprrd.sidd")
@@ -122,18 +112,16 @@ def pull(
     from denoisekit.weights import is_hub
     from denoisekit.weights import pull as fetch
 
+    report = render.Reporter(as_json=as_json)
     # All ids are checked before any work.
     for entry in [name if is_hub(name) else _entry(name) for name in names]:
         if isinstance(entry, str):
-            _pull_hub(entry, renew, quiet, as_json)
+            _pull_hub(entry, renew, quiet, report)
             continue
-        total = (entry.bytes or 0) / 1e6
-        with render.progress(entry.id, total, "MB", quiet=quiet) as bar:
+        method, total = get_method(entry.method), (entry.bytes or 0) / 1e6
+        with render.progress(entry.id, total, "MB", quiet) as bar:
             stored, fetched = fetch(
-                entry,
-                get_method(entry.method),
-                lambda done, _: bar.update(done / 1e6),
-                renew=renew,
+                entry, method, lambda done, _: bar.update(done / 1e6), renew=renew
             )
         if fetched and not entry.pinned:
             render.err(
@@ -142,14 +130,12 @@ def pull(
             )
         if fetched and "none stated" in entry.licence:
             render.err(f"note: {entry.id} has no stated licence: use it, but do not pass it on")
-        if as_json:
-            render.json_line({**_facts(entry, stored), "fetched": fetched})
-        else:
-            what = "fetched" if fetched else "already here, nothing to do"
-            render.out(f"{entry.id}: {what} ({stored.path})")
+        what = "fetched" if fetched else "already here, nothing to do"
+        facts = {**_facts(entry, stored), "fetched": fetched}
+        report.result(f"{entry.id}: {what} ({stored.path})", facts)
 
 
-def _pull_hub(name: str, renew: bool, quiet: bool, as_json: bool) -> None:
+def _pull_hub(name: str, renew: bool, quiet: bool, report: render.Reporter) -> None:
     from denoisekit.weights import pull_hub
 
     with render.progress(name, 0, "MB", quiet=quiet) as bar:
@@ -158,13 +144,12 @@ def _pull_hub(name: str, renew: bool, quiet: bool, as_json: bool) -> None:
         )
     for warning in here.warnings:
         render.err(f"warning: {warning}")
-    if as_json:
-        facts = {"path": str(here.path), "sha256": here.sha256, "fetched": here.fetched}
-        render.json_line({"id": name, "commit": here.source.revision, **facts})
-        return
+    commit, facts = here.source.revision, {"path": str(here.path), "sha256": here.sha256}
     what = "fetched" if here.fetched else "already here, nothing to do"
-    told = f"commit {here.source.revision[:10]}, sha256 {here.sha256[:8]}"
-    render.out(f"{name}: {what} ({told}; {here.path})")
+    report.result(
+        f"{name}: {what} (commit {commit[:10]}, sha256 {here.sha256[:8]}; {here.path})",
+        {"id": name, "commit": commit, **facts, "fetched": here.fetched},
+    )
 
 
 @app.command(
@@ -192,11 +177,9 @@ def import_weights(
             f"note: taken for {entry.id}, whose keys and shapes it has; no hash is published "
             "that could confirm it"
         )
-    if as_json:
-        render.json_line(_facts(entry, stored))
-        return
     how = "the published file, by its hash" if stored.verified else "unverified source"
-    render.out(f"{entry.id}: imported ({how}; {stored.path})")
+    text = f"{entry.id}: imported ({how}; {stored.path})"
+    render.Reporter(as_json=as_json).result(text, _facts(entry, stored))
 
 
 @app.command(
@@ -213,18 +196,15 @@ def verify(
     from denoisekit.weights.manifest import absent
     from denoisekit.weights.store import damaged
 
+    report, problems = render.Reporter(as_json=as_json), []
     entries = [_entry(name)] if name else load_manifest()
-    problems = []
     for entry in entries:
         stored = find(entry, thorough=True)
         if stored is None:
             if name:
                 raise absent(entry, "they are not in the cache folder")
             continue
-        if as_json:
-            render.json_line(_facts(entry, stored))
-        else:
-            render.out(f"{entry.id}: {stored.damage or 'sound'}")
+        report.result(f"{entry.id}: {stored.damage or 'sound'}", _facts(entry, stored))
         if stored.damage:
             problems.append(damaged(entry, stored))
     for problem in problems[:-1]:
@@ -263,14 +243,65 @@ def remove(names: Ids, as_json: Json = False) -> None:
     from denoisekit.weights import remove as delete
 
     for entry in [_entry(name) for name in names]:
-        removed = [str(path) for path in delete(entry)]
-        if as_json:
-            render.json_line({"id": entry.id, "removed": removed})
-        else:
-            render.out(f"{entry.id}: removed")
+        facts = {"id": entry.id, "removed": [str(path) for path in delete(entry)]}
+        render.Reporter(as_json=as_json).result(f"{entry.id}: removed", facts)
 
 
-app.command("export", epilog=EXPORT_EPILOG)(export_weights)
+@app.command(
+    "export",
+    epilog="Examples:\n\ndenoisekit weights export aprrd.sidd --to onnx student.onnx\n\n"
+    "denoisekit weights export sdap.sidd --to torchscript sdap.pt --set enhance=off",
+)
+def export_weights(
+    name: Annotated[str, typer.Argument(metavar="ID|FILE", help="Id of the weights, or a file.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORM", help="onnx or torchscript.")],
+    set: Settings = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    quiet: Quiet = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Write a local network as one file for other programs, and compare it with the original."""
+    from denoisekit.export.exporting import check, export, look_up
+    from denoisekit.weights import load_weights
+
+    settings = parse_settings(set or [], "--set")
+    source = look_up(name)
+    method = source.method
+    # Before anything is fetched; the network of these weights is asked again later.
+    published = method.traits(method.config, method.choose(settings))
+    check(method, published, output, kind=to, overwrite=overwrite)
+    check_writable(output, overwrite=overwrite)
+    with render.progress(name, source.bytes / 1e6, "MB", quiet=quiet) as bar:
+        weights = load_weights(name, method, progress=lambda done, _: bar.update(done / 1e6))
+    for warning in weights.warnings:
+        render.err(f"warning: {warning}")
+    done = export(
+        weights,
+        method,
+        output,
+        kind=to,
+        settings=settings,
+        licence=source.licence,
+        overwrite=overwrite,
+    )
+    if as_json:
+        render.json_line(
+            {
+                "path": str(done.path),
+                "difference": done.difference,
+                "sizes": [list(size) for size in done.sizes],
+                **done.facts,
+            }
+        )
+        return
+    sizes = ", ".join(f"{height}x{width}" for height, width in done.sizes)
+    opset = f", opset {done.facts['opset']}" if "opset" in done.facts else ""
+    render.out(f"{output}: written ({to}{opset})")
+    render.out(f"largest difference from the original: {done.difference:.1g} of its range")
+    render.out(f"compared at: {sizes}")
+    if source.licence == "none stated":
+        render.err(f"note: {name} has no stated licence: use the file, but do not pass it on")
 
 
 @app.command(
@@ -295,7 +326,6 @@ def card(
 ) -> None:
     """Write the model card with which the hub shows the weights of a training run."""
     from denoisekit.atomic import write_whole
-    from denoisekit.cli.shared import check_writable
     from denoisekit.export.card import model_card
 
     text = model_card(run, licence=licence, repo=repo, datasets=dataset or [])
@@ -358,16 +388,10 @@ def _state(entry: WeightEntry, stored: Stored | None) -> str:
     return "yes, unverified source"
 
 
-def _size(entry: WeightEntry) -> str:
-    return f"{entry.bytes / 1e6:.1f} MB" if entry.bytes else "?"
-
-
 def _words(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
     if isinstance(value, list):
         runs = [(name, len(list(run))) for name, run in groupby(map(str, value))]
         return " / ".join(name if count == 1 else f"{count} x {name}" for name, count in runs)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
+    return render.words(value)
