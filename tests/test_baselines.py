@@ -24,16 +24,16 @@ def error(image, clean):
     return float(np.sqrt(np.square(image - clean).mean()))
 
 
-@pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: b.id)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_independent_noise_becomes_less(baseline, channels, monkeypatch):
-    monkeypatch.setattr(baselines.zsn2n, "__defaults__", (150,))
-    clean, noisy = picture(0.1, channels)
-    before = noisy.copy()
-    denoised = baseline.run(noisy, 0)
-    assert denoised.dtype == np.float32
-    assert error(denoised, clean) < 0.65 * error(noisy, clean)
-    np.testing.assert_array_equal(noisy, before)
+def test_independent_noise_becomes_less(monkeypatch):
+    monkeypatch.setattr(baselines.zsn2n, "__defaults__", (100,))
+    for channels in (1, 3):
+        clean, noisy = picture(0.1, channels)
+        before = noisy.copy()
+        for baseline in BASELINES:
+            denoised = baseline.run(noisy, 0)
+            assert denoised.dtype == np.float32
+            assert error(denoised, clean) < 0.65 * error(noisy, clean), baseline.id
+            np.testing.assert_array_equal(noisy, before)
 
 
 def test_opencv_takes_any_channels_and_pictures_without_noise():

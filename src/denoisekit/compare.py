@@ -19,7 +19,7 @@ import numpy as np
 from denoisekit import report
 from denoisekit.baselines import BASELINES
 from denoisekit.bench.candidates import check_once, named, through
-from denoisekit.bench.speed import peak_memory
+from denoisekit.bench.speed import measure_call
 from denoisekit.engine.denoiser import load
 from denoisekit.engine.device import describe_device, resolve_device
 from denoisekit.engine.timing import estimate_seconds, measure_work
@@ -416,7 +416,6 @@ class Comparison:
             def denoise() -> list[Floats]:
                 shape = (info.planes, info.height, info.width, info.samples)
                 pixels = np.empty(shape, info.dtype)
-
                 for plane, top, rows in denoiser.run(self.part):
                     pixels[plane, top : top + len(rows)] = rows
                 return self._on_unit(pixels)
@@ -427,16 +426,7 @@ class Comparison:
                 "precision": denoiser.precision,
                 "weights_sha256": denoiser.weights.sha256,
             }
-        denoised: list[Floats] = []
-        seconds = 0.0
-
-        def timed() -> None:
-            nonlocal seconds
-            began = time.perf_counter()
-            denoised.extend(denoise())
-            seconds = time.perf_counter() - began
-
-        memory = peak_memory(device, timed)
+        denoised, seconds, memory = measure_call(device, denoise)
         return Result(choice, tuple(denoised), seconds, memory, again, about)
 
     def rank(self) -> None:

@@ -78,7 +78,8 @@ def test_a_set_in_the_folder_of_data(bench):
     assert [json.loads(line)["id"] for line in out.splitlines()] == [info.id for info in DATASETS]
 
 
-def test_the_sample_is_measured_at_once_and_named_so(bench, tmp_path):
+def test_the_sample_is_measured_at_once_and_named_so(bench, monkeypatch):
+    monkeypatch.setattr("denoisekit.bench.page.SHOWN", 1)
     code, out, err = bench("sidd", *BOX)
     assert code == 0, err
     assert out.splitlines()[0] == "sidd-sample, 8 pictures, a sample of the 1280 of sidd"

@@ -136,6 +136,9 @@ def test_no_more_is_kept_than_there_is_room_for(tmp_path):
     assert [kept.get("a", str(index)) is not None for index in range(6)] == [True] * 3 + [False] * 3
     kept._path("a", "1").write_bytes(b"cut short")
     assert kept.get("a", "1") is None
+    kept.clear()
+    kept.put("a", "0", pixels)
+    assert kept.get("a", "0") is not None
 
 
 def test_of_a_large_picture_the_part_with_most_detail_is_shown(weights, monkeypatch):

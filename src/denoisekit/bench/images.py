@@ -312,6 +312,7 @@ class KeptImages:
     def clear(self) -> None:
         """Delete all files."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._bytes = 0
 
     def _path(self, candidate: str, item: str) -> Path:
         # Names of images may hold what names of files may not.

@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -48,6 +48,7 @@ POWERCAP = Path("/sys/class/powercap")
 """Where Linux counts the energy of processors, readable by some users on some systems."""
 
 Clock = Callable[[], float]
+Made = TypeVar("Made")
 
 
 def measure_speed(
@@ -120,7 +121,7 @@ def measure_speed(
     found: list[dict[str, Any]] = []
     for candidate, size in ((candidate, size) for candidate in candidates for size in sizes):
         noisy = np.random.default_rng(0).random((size, size, 3), np.float32)
-        memory = peak_memory(device, partial(candidate.run, noisy))
+        _, _, memory = measure_call(device, partial(candidate.run, noisy))
         # Apart, because what counts may send torch another way, with other memory.
         with FlopCounterMode(display=False, custom_mapping=products) as counter:
             candidate.run(noisy)
@@ -210,18 +211,21 @@ def matrix_rate(device: torch.device, precision: str, clock: Clock = time.perf_c
     return 2 * side**3 / min(seconds)
 
 
-def peak_memory(device: torch.device, work: Callable[[], Any]) -> int:
-    """Run something and return the most bytes it took beside those that were taken before.
+def measure_call(device: torch.device, call: Callable[[], Made]) -> tuple[Made, float, int]:
+    """Call something; return its result, the seconds it took, and the most bytes.
 
-    On CUDA these are bytes of the device that torch gave out, elsewhere of the process.
+    The bytes are those taken beside what was taken before: on CUDA of the device, given out by
+    torch, elsewhere of the process.
     """
     import torch
 
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        work()
-        return int(torch.cuda.max_memory_allocated(device)) - before
+        began = time.perf_counter()
+        made = call()
+        seconds = time.perf_counter() - began
+        return made, seconds, int(torch.cuda.max_memory_allocated(device)) - before
     gc.collect()
     if sys.platform == "linux":  # hand what is free within the process back: it counts anew
         with suppress(OSError, AttributeError):  # another C library than GNU's
@@ -234,12 +238,14 @@ def peak_memory(device: torch.device, work: Callable[[], Any]) -> int:
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
+    began = time.perf_counter()
     try:
-        work()
+        made = call()
     finally:
+        seconds = time.perf_counter() - began
         ended.set()
         thread.join()
-    return int(max(*seen, used_memory()) - seen[0])
+    return made, seconds, int(max(*seen, used_memory()) - seen[0])
 
 
 Counters = dict[str, tuple[int, int]]
