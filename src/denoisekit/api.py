@@ -26,6 +26,7 @@ from denoisekit.formats import check_output, create_image, open_image
 from denoisekit.interop import Array, denoise_held, hold
 from denoisekit.options import FileOptions, FitOptions, Options, read_options, takes
 from denoisekit.training.threads import threads_that_help
+from denoisekit.weights import method_of
 
 Name = str | os.PathLike[str]
 """Of a file."""
@@ -112,6 +113,9 @@ def load(
             "the method auto chooses for an image, so that it cannot be loaded before there is one",
             "give the image to denoise, or name a method or weights",
         )
+    weights = keywords.get("weights")
+    if weights is not None and method is None and not allow_download:
+        method = method_of(os.fspath(weights), allow_download=False)
     options = read_options(Options, {"method": method, **keywords})
     return load_options(options, allow_download=allow_download)
 

@@ -18,9 +18,8 @@ from safetensors.torch import save_file
 from denoisekit.cli import app as frame
 from denoisekit.draws import Draws
 from denoisekit.errors import OutputError, UsageError, WeightsError, pip_install
-from denoisekit.export import exporting
-from denoisekit.export.exporting import export, look_up
-from denoisekit.export.forms import FACTS_FILE, FORMS
+from denoisekit.export import network as exporting
+from denoisekit.export.network import FACTS_FILE, FORMS, export, look_up
 from denoisekit.methods import get_method
 from denoisekit.nets.single import REACH
 from denoisekit.training.step import fresh
@@ -34,8 +33,9 @@ SDAP = (
     {"enhance": "on"},
 )
 ONCE = (*SDAP[:2], {"enhance": "off"})
-CASES = [STUDENT, TEACHER, SDAP, ONCE]
-NAMES = ["student", "teacher", "sdap", "sdap once"]
+PLAIN = ("single", {**get_method("single").config, "channels": 1, "width": 4, "depth": 2}, {})
+CASES = [STUDENT, TEACHER, SDAP, ONCE, PLAIN]
+NAMES = ["student", "teacher", "sdap", "sdap once", "plain"]
 
 
 def weights_of(case):
@@ -92,7 +92,9 @@ def test_torchscript_equals_the_original(case, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "case", [STUDENT, pytest.param(SDAP, marks=pytest.mark.slow)], ids=["student", "sdap"]
+    "case",
+    [pytest.param(case, marks=[pytest.mark.slow] * (case is not PLAIN)) for case in CASES],
+    ids=NAMES,
 )
 def test_onnx_equals_the_original(case, tmp_path):
     path = tmp_path / "network.onnx"
@@ -111,14 +113,6 @@ def test_onnx_equals_the_original(case, tmp_path):
     # Nothing of this computer travels along.
     assert str(Path(torch.__file__).parents[1]).encode() not in path.read_bytes()
     assert [file.name for file in tmp_path.iterdir()] == ["network.onnx"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", [TEACHER, ONCE], ids=["teacher", "sdap once"])
-def test_onnx_of_the_others_equals_the_original(case, tmp_path):
-    path = tmp_path / "network.onnx"
-    assert written(case, path, "onnx").difference <= 1e-5
-    check_onnx(case, path)
 
 
 @pytest.mark.parametrize("error", [1e-3, float("nan")], ids=["far", "not a number"])

@@ -209,7 +209,7 @@ def test_git_blob_of_a_file_that_comes_in_pieces(site, by_blob, length, cuts, mo
     stored, _ = pull(by_blob, METHOD)
     assert_complete(by_blob, stored)
     assert site.count("/w.pth") == 1 + len(cuts)
-    monkeypatch.setattr(loading, "load_manifest", lambda path: (by_blob,))
+    monkeypatch.setattr(loading, "load_manifest", lambda: (by_blob,))
     loaded = load_weights("tiny.test", METHOD)
     assert (loaded.sha256, loaded.warnings) == (hashlib.sha256(DATA).hexdigest(), ())
 
@@ -397,7 +397,7 @@ def test_published_file_of_another_network_is_not_stored(site):
 
 
 def test_damaged_weights_are_fetched_again_when_loaded(entry, site, tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "load_manifest", lambda path: (entry,))
+    monkeypatch.setattr(loading, "load_manifest", lambda: (entry,))
     stored, _ = pull(entry, METHOD)
     stored.path.write_bytes(b"damage")
     loaded = load_weights("tiny.test", METHOD)

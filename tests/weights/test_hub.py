@@ -172,12 +172,12 @@ def test_moved_branch_is_told_and_taken_only_when_asked(hub):
     assert pull_hub(SPEC, look=True).warnings == ()
     publish(hub, OTHER, SECOND)
     here = pull_hub(SPEC, look=True)
-    assert (here.fetched, here.source.revision, here.sha256) == (False, FIRST, sha256(DATA))
+    assert (here.new, here.commit, here.sha256) == (False, FIRST, sha256(DATA))
     (warning,) = here.warnings
     assert f"main of org/denoiser has moved from commit {'a' * 10} to {'b' * 10}" in warning
     assert f"denoisekit weights pull {MAIN} --renew takes the new one" in warning
     here = pull_hub(SPEC, renew=True)
-    assert (here.source.revision, here.sha256) == (SECOND, sha256(OTHER))
+    assert (here.commit, here.sha256) == (SECOND, sha256(OTHER))
     assert load_weights(SPEC, METHOD).sha256 == sha256(OTHER)
 
 

@@ -149,7 +149,7 @@ def unpinned(name):
 def test_import_keeps_what_the_file_held(save, name, monkeypatch):
     state, ours = checkpoint(name)
     entry = unpinned(name)
-    monkeypatch.setattr(loading, "load_manifest", lambda path: (entry,))
+    monkeypatch.setattr(loading, "load_manifest", lambda: (entry,))
     path = save(LAYOUTS["model_weight"](prefixed(state)))
     # It is the only one without a hash that the keys fit.
     pinned = entry_for(b"", name=f"{entry.method}.pinned", method=entry.method, config=entry.config)

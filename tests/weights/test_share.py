@@ -51,7 +51,7 @@ def entry(share, monkeypatch):
     """An entry of which no hash and no size is published."""
     changes = {"sha256": None, "bytes": None, "page": "https://example.org/view"}
     entry = entry_for(DATA, UrlSource(share.url(ASKED)), **changes)
-    monkeypatch.setattr(loading, "load_manifest", lambda path: (entry,))
+    monkeypatch.setattr(loading, "load_manifest", lambda: (entry,))
     return entry
 
 

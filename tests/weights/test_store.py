@@ -43,7 +43,7 @@ def file(tmp_path):
 @pytest.fixture
 def entry(monkeypatch):
     entry = entry_for(DATA, UrlSource("http://127.0.0.1:9/w.pth"))
-    monkeypatch.setattr(loading, "load_manifest", lambda path: (entry,))
+    monkeypatch.setattr(loading, "load_manifest", lambda: (entry,))
     return entry
 
 
@@ -247,7 +247,7 @@ def test_weights_of_another_method(file, entry):
 
 def test_entry_without_a_hash_is_imported_on_the_users_word(file, monkeypatch):
     by_hand = entry_for(DATA, sha256=None, bytes=None, page="https://example.org/")
-    monkeypatch.setattr(loading, "load_manifest", lambda path: (by_hand,))
+    monkeypatch.setattr(loading, "load_manifest", lambda: (by_hand,))
     with pytest.raises(WeightsError) as caught:
         load_weights("tiny.test", METHOD)
     assert "https://example.org/" in caught.value.hint

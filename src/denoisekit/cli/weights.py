@@ -144,11 +144,11 @@ def _pull_hub(name: str, renew: bool, quiet: bool, report: render.Reporter) -> N
         )
     for warning in here.warnings:
         render.err(f"warning: {warning}")
-    commit, facts = here.source.revision, {"path": str(here.path), "sha256": here.sha256}
-    what = "fetched" if here.fetched else "already here, nothing to do"
+    facts = {"path": str(here.path), "sha256": here.sha256, "fetched": here.new}
+    what = "fetched" if here.new else "already here, nothing to do"
     report.result(
-        f"{name}: {what} (commit {commit[:10]}, sha256 {here.sha256[:8]}; {here.path})",
-        {"id": name, "commit": commit, **facts, "fetched": here.fetched},
+        f"{name}: {what} (commit {here.commit[:10]}, sha256 {here.sha256[:8]}; {here.path})",
+        {"id": name, "commit": here.commit, **facts},
     )
 
 
@@ -262,7 +262,7 @@ def export_weights(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Write a local network as one file for other programs, and compare it with the original."""
-    from denoisekit.export.exporting import check, export, look_up
+    from denoisekit.export.network import check, export, look_up
     from denoisekit.weights import load_weights
 
     settings = parse_settings(set or [], "--set")

@@ -4,7 +4,6 @@ from denoisekit.weights.hub import is_hub
 from denoisekit.weights.loading import LoadedWeights, file_of, is_path, load_weights, method_of
 from denoisekit.weights.manifest import WeightEntry, find_entry, load_manifest, unpublished
 from denoisekit.weights.store import (
-    HubFile,
     Stored,
     cache_folder,
     choose_entry,
@@ -18,7 +17,6 @@ from denoisekit.weights.store import (
 )
 
 __all__ = [
-    "HubFile",
     "LoadedWeights",
     "Stored",
     "WeightEntry",

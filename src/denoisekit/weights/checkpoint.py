@@ -281,14 +281,11 @@ class Guess:
 
     def same(self, config: Config) -> bool:
         """Return whether the method's network of another configuration has them too."""
-        if dict(config) == dict(self.config):
-            return True
-        settings = self.method.choose()
         try:
-            one, other = (self.method.build(c, settings).shapes() for c in (config, self.config))
+            one, other = (_shapes_of_network(self.method, c) for c in (config, self.config))
         except Exception:  # noqa: BLE001 - a configuration that this version does not know
             return False
-        return dict(one) == dict(other)
+        return one == other
 
 
 def guesses(shapes: Shapes, methods: Iterable[MethodInfo] | None = None) -> tuple[Guess, ...]:
@@ -349,7 +346,7 @@ def fit(
     if config is None:
         config = next((guess.config for guess in guesses(shapes, (method,))), method.config)
     with _no_such_network(method, config, name):
-        expected = _expected(method, config, shapes)
+        expected = _shapes_of_network(method, config, shapes)
     if shapes.keys() != expected.keys():
         state = _map_keys(state, method, config, name)
     differences = _differences(shapes_of(state), expected)
@@ -420,16 +417,23 @@ def _no_such_network(method: MethodInfo, config: Config, name: str) -> Iterator[
         ) from error
 
 
-def _expected(method: MethodInfo, config: Config, shapes: Shapes) -> Shapes:
-    """Return the keys and shapes of a network; stop building where it is far larger than the file.
+_built: dict[tuple[object, str], Shapes] = {}
 
+
+def _shapes_of_network(method: MethodInfo, config: Config, file: Shapes | None = None) -> Shapes:
+    """Return the keys and shapes of a network, which is built once to see them.
+
+    Building is stopped where the network is far larger than the file with the shapes ``file``.
     Some room is left: whose file lacks a part hears which. 16 million numbers, and 2000 layers,
     are built in a fraction of a second.
     """
+    key = method.build, json.dumps(dict(config), sort_keys=True)
+    if key in _built:
+        return _built[key]
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
-    numbers = max(16_000_000, 4 * sum(math.prod(shape) for shape in shapes.values()))
-    layers = max(2000, 4 * len(shapes))
+    numbers = max(16_000_000, 4 * sum(math.prod(shape) for shape in (file or {}).values()))
+    layers = max(2000, 4 * len(file or {}))
     here = threading.get_ident()
 
     def count(_module: object, _name: str, parameter: torch.nn.Parameter | None) -> None:
@@ -454,7 +458,7 @@ def _expected(method: MethodInfo, config: Config, shapes: Shapes) -> Shapes:
         raise ValueError("no tile fits it")
     if len(offset) not in (0, traits.channels):
         raise ValueError("its offset has another number of channels")
-    return built.shapes()
+    return _built.setdefault(key, dict(built.shapes()))
 
 
 def _map_keys(

@@ -105,7 +105,7 @@ def hash_blob(path: Path) -> str:
     return digest.hexdigest()
 
 
-def download(url: str, part: Path, size: int | None, progress: Progress) -> str:
+def download(url: str, part: Path, size: int | None, progress: Progress | None) -> str:
     """Download a file, going on where an earlier call was cut.
 
     Parameters
@@ -118,7 +118,7 @@ def download(url: str, part: Path, size: int | None, progress: Progress) -> str:
         ``.tag`` beside it remembers which file of the server's that was.
     size : int or None
         The size that the file must have.
-    progress : callable
+    progress : callable, optional
         Called after each chunk.
 
     Returns
@@ -144,7 +144,7 @@ def download(url: str, part: Path, size: int | None, progress: Progress) -> str:
 
 
 def _attempt(
-    url: str, part: Path, size: int | None, progress: Progress, confirmed: str | None = None
+    url: str, part: Path, size: int | None, progress: Progress | None, confirmed: str | None = None
 ) -> str:
     """Make one request for what is still missing; return the SHA-256 of the whole."""
     digest, done = hashlib.sha256(), 0
@@ -183,7 +183,8 @@ def _attempt(
                     raise SourceFailed(f"{url} sends more than the {total or LIMIT} bytes expected")
                 file.write(chunk)
                 digest.update(chunk)
-                progress(done, total)
+                if progress:
+                    progress(done, total)
                 came += len(chunk)
                 # A server may send now and then a byte, so that no read ever times out.
                 if (seconds := time.monotonic() - since) >= _STALL_SECONDS:

@@ -95,7 +95,7 @@ def look(source: HubSource) -> Offer:
 
 
 def fetch(
-    offer: Offer, size: int | None, progress: Progress, *, damaged: Path | None = None
+    offer: Offer, size: int | None, progress: Progress | None, *, damaged: Path | None = None
 ) -> Path:
     """Fetch a file into the hub's cache; ``HF_ENDPOINT`` and the hub's other settings hold.
 
@@ -106,7 +106,7 @@ def fetch(
         waits and tries again.
     size : int or None
         The size that the file must have.
-    progress : callable
+    progress : callable, optional
         Called with the bytes done and the total.
     damaged : Path, optional
         The file of the cache that is to be replaced.
@@ -161,7 +161,7 @@ def _reason(error: Exception, source: HubSource) -> str:
     return first if not isinstance(error, PermissionError) else f"cannot write {error.filename}"
 
 
-def _bar(size: int | None, progress: Progress) -> Any:
+def _bar(size: int | None, progress: Progress | None) -> Any:
     from huggingface_hub.utils import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
@@ -176,7 +176,8 @@ def _bar(size: int | None, progress: Progress) -> Any:
             self.done += int(n or 0)
             if self.done > (size or LIMIT):
                 raise SourceFailed(f"the hub sends more than the {size} bytes expected")
-            progress(self.done, size or int(self.total or 0))
+            if progress:
+                progress(self.done, size or int(self.total or 0))
             return None
 
     return Bar

@@ -85,7 +85,6 @@ def load_weights(
     *,
     allow_download: bool = True,
     progress: Progress | None = None,
-    manifest: Path | None = None,
 ) -> LoadedWeights:
     """Load weights for a method.
 
@@ -102,8 +101,6 @@ def load_weights(
         Fetch them if they are not here.
     progress : callable, optional
         Called with the bytes done and the total while fetching.
-    manifest : Path, optional
-        Another manifest than the project's own.
 
     Returns
     -------
@@ -123,7 +120,7 @@ def load_weights(
         return replace(_from_file(here.path, method), id=str(name), warnings=here.warnings)
     if name is not None and is_path(name):
         return _from_file(file_of(name), method)
-    entries = load_manifest(manifest)
+    entries = load_manifest()
     if name is None:
         return _best(method, entries, allow_download, progress)
     entry = find_entry(str(name), entries, method)

@@ -20,6 +20,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -94,40 +95,33 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class HubFile:
-    """A file of a Hugging Face repository in the hub's cache.
+class Fetched:
+    """A published file on this machine, its hash checked.
 
     Attributes
     ----------
     path : Path
-        The file.
-    source : HubSource
-        Its repository, commit and name.
+        The file; what lies in the cache of the Hugging Face hub is not to be removed.
     sha256 : str
-        Of the file, as pinned.
-    fetched : bool
+        Of the file.
+    source : UrlSource, HubSource or str
+        Where it is from; of the hub at its commit.
+    new : bool
         Whether it came just now.
     warnings : tuple of str
         What the user should know, a line each.
     """
 
     path: Path
-    source: HubSource
     sha256: str
-    fetched: bool = False
+    source: UrlSource | HubSource | str
+    new: bool = True
     warnings: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A published file on this machine, its hash checked.
-
-    It lies in the folder that was given, or in the hub's cache, where it is not to be removed.
-    """
-
-    path: Path
-    sha256: str
-    source: str
+    @property
+    def commit(self) -> str:
+        """The commit of a file of the hub; empty for others."""
+        return self.source.revision if isinstance(self.source, HubSource) else ""
 
 
 def cache_folder() -> Path:
@@ -281,10 +275,10 @@ def _write_record(path: Path, stat: os.stat_result, sha256: str) -> None:
 def read_pins() -> dict[str, dict[str, str]]:
     """Return what ``pins.json`` holds, by id or ``hf://…@…``: sha256, and commit or source."""
     pins: dict[str, dict[str, str]] = {}
-    with suppress(OSError, ValueError, AttributeError, RecursionError):
+    with suppress(OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
         for name, pin in json.loads((cache_folder() / "pins.json").read_text("utf-8")).items():
-            if isinstance(pin, dict) and all(isinstance(value, str) for value in pin.values()):
-                pins[name] = pin
+            if re.fullmatch(r"[0-9a-f]{64}", pin["sha256"]):
+                pins[name] = {str(key): str(value) for key, value in pin.items()}
     return pins
 
 
@@ -409,18 +403,16 @@ def _from_source(
 ) -> Fetched:
     if isinstance(source, HubSource):
         pin = {"commit": source.revision, **({"sha256": entry.sha256} if entry.sha256 else {})}
-        here = _from_hub(source, pin, size=entry.bytes, progress=progress)
-        return Fetched(here.path, here.sha256, str(source))
+        return _from_hub(source, pin, size=entry.bytes, progress=progress)
     if offline():
         raise SourceFailed("")
-    tell = progress or (lambda _done, _total: None)
     resumed = part.exists()
-    sha256 = download(source.url, part, entry.bytes, tell)
+    sha256 = download(source.url, part, entry.bytes, progress)
     if resumed and not any_hash and mismatch(entry, part, sha256):
         # The old part may be of another file: once more, from the start.
         part.unlink()
-        sha256 = download(source.url, part, entry.bytes, tell)
-    return Fetched(part, sha256, str(source))
+        sha256 = download(source.url, part, entry.bytes, progress)
+    return Fetched(part, sha256, source)
 
 
 def mismatch(entry: WeightEntry, path: Path, sha256: str) -> str | None:
@@ -447,7 +439,7 @@ def pull_hub(
     progress: Progress | None = None,
     look: bool = False,
     renew: bool = False,
-) -> HubFile:
+) -> Fetched:
     """Bring a file of the Hugging Face hub here, and hold it to the commit it first came from.
 
     Parameters
@@ -484,11 +476,11 @@ def pull_hub(
         ) from failure
     if not pin:
         try:
-            _pin(spec, commit=here.source.revision, sha256=here.sha256)
+            _pin(spec, commit=here.commit, sha256=here.sha256)
         except WeightsError:
             if not hub.is_commit(asked):  # a commit is a pin; a branch is none
                 raise
-    elif here.fetched or look:
+    elif here.new or look:
         return replace(here, warnings=_moved(asked, pin["commit"]))
     return here
 
@@ -500,7 +492,7 @@ def _from_hub(
     size: int | None = None,
     allow_download: bool = True,
     progress: Progress | None = None,
-) -> HubFile:
+) -> Fetched:
     """Return a file of the hub's cache, at the pinned commit; fetch it if it is not there."""
     at = replace(asked, revision=pin.get("commit", asked.revision))
     closed = hub.forbidden()
@@ -509,13 +501,12 @@ def _from_hub(
     if here and (hub.is_commit(at) or closed or not allow_download):
         sha256 = hash_file(here[0])
         if sha256 == pin.get("sha256", sha256):
-            return HubFile(*here, sha256)
+            return Fetched(here[0], sha256, here[1], new=False)
         damaged = here[0]
     if closed or not allow_download:
         raise SourceFailed(f"{closed} forbids the network" if closed else "it is not here")
     offer = hub.look(at)
-    tell = progress or (lambda _done, _total: None)
-    path = hub.fetch(offer, size, tell, damaged=damaged)
+    path = hub.fetch(offer, size, progress, damaged=damaged)
     sha256, etag = hash_file(path), offer.etag
     # The hub names what it has: SHA-256 of large files, the id in the repository of small ones.
     found = {64: sha256, 40: hash_blob(path)}.get(len(etag), etag)
@@ -526,7 +517,7 @@ def _from_hub(
             f"{offer.source} is not what it was at this commit, or was to be: expected sha256 "
             f"{pin['sha256']}, found {sha256}"
         )
-    return HubFile(path, offer.source, sha256, fetched=True)
+    return Fetched(path, sha256, offer.source)
 
 
 def _moved(asked: HubSource, commit: str) -> tuple[str, ...]:
@@ -720,13 +711,13 @@ def _convert(entry: WeightEntry, method: MethodInfo, got: Fetched, *, verified: 
     if verified:
         how = "yes" if entry.pinned else PINNED_FIRST
         if not entry.pinned and _pinned(entry) != got.sha256:
-            _pin(entry.id, sha256=got.sha256, source=got.source)
+            _pin(entry.id, sha256=got.sha256, source=str(got.source))
     header = {
         "denoisekit": "1",
         "id": entry.id,
         "method": entry.method,
         "config": json.dumps(dict(config), sort_keys=True),
-        "source": got.source,
+        "source": str(got.source),
         "source_sha256": got.sha256,
         "verified": how,
         "licence": entry.licence,
