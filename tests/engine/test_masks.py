@@ -26,7 +26,7 @@ def scene(height=96, width=120, sigma=0.03, seed=0):
 
 
 def found(image, local=SURE):
-    typical = typical_spike([image])
+    typical = typical_spike(image)
     return spikes(image, max(0.12, SPIKE * typical), typical, local)
 
 

@@ -6,13 +6,14 @@ does not depend on how an image is cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
 
 REACH = 8
 """Rows and columns around a pixel that the rules look at, at most."""
@@ -61,116 +62,83 @@ def flat_windows(rows: npt.NDArray[Any]) -> Mask | None:
     Parameters
     ----------
     rows : numpy.ndarray
-        (n, W, C); where it is cut out of an image, with `REACH` more rows on either side.
+        (..., n, W, C); where it is cut out of an image, with `REACH` more rows on either side.
 
     Returns
     -------
     numpy.ndarray or None
-        (n, W): all channels are constant there; None: nowhere.
+        (..., n, W): all channels are constant there; None: nowhere.
     """
-    if rows.shape[0] < FLAT or rows.shape[1] < FLAT:
+    height, width = rows.shape[-3:-1]
+    if height < FLAT or width < FLAT:
+        return None
+    # Every window has one of these rows.
+    some = rows[..., FLAT - 1 :: FLAT, :, :]
+    if not _each(np.logical_and, _same(some[..., 1:, :], some[..., :-1, :]), FLAT - 1, -1).any():
         return None
     # Equal to the right and the lower neighbour; then a whole window of those.
-    right = (rows[:, 1:] == rows[:, :-1]).all(-1)
-    if not right.any():
-        return None
-    windows = _all_of(right, FLAT - 1, 1)
-    windows = _all_of(windows, FLAT, 0)
-    down = (rows[1:, :] == rows[:-1, :]).all(-1)
-    down = _all_of(down, FLAT - 1, 0)[:, : windows.shape[1]]
-    windows &= down
+    windows = _each(np.logical_and, _same(rows[..., 1:, :], rows[..., :-1, :]), FLAT - 1, -1)
+    windows = _each(np.logical_and, windows, FLAT, -2)
+    down = _same(rows[..., 1:, :, :], rows[..., :-1, :, :])
+    windows &= _each(np.logical_and, down, FLAT - 1, -2)[..., : width - FLAT + 1]
     if not windows.any():
         return None
-    found = np.zeros(rows.shape[:2], bool)
-    grown = _any_of(_any_of(windows, FLAT, 0), FLAT, 1)
-    found[: grown.shape[0], : grown.shape[1]] = grown
-    return found
+    # All pixels of every window.
+    found = np.zeros((*rows.shape[:-3], height + FLAT - 1, width + FLAT - 1), bool)
+    found[..., FLAT - 1 : height, FLAT - 1 : width] = windows
+    return _each(np.logical_or, _each(np.logical_or, found, FLAT, -1), FLAT, -2)
 
 
-def _all_of(mask: Mask, count: int, axis: int) -> Mask:
-    """Return where ``count`` in a row, from here on, are set; shorter by count - 1."""
-    length = mask.shape[axis] - count + 1
-    out = np.take(mask, range(length), axis) if length else mask[:0]
-    for step in range(1, count):
-        part = [slice(None)] * 2
-        part[axis] = slice(step, step + length)
-        out = out & mask[tuple(part)]
-    return out
+def _same(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Mask:
+    """Return where all channels, the last axis, are equal."""
+    equal: Mask = one == other
+    same: Mask = equal[..., 0]
+    for index in range(1, equal.shape[-1]):
+        same = same & equal[..., index]
+    return same
 
 
-def _any_of(mask: Mask, count: int, axis: int) -> Mask:
-    """Undo `_all_of`: set all pixels of every window; longer by count - 1."""
-    shape = list(mask.shape)
-    shape[axis] += count - 1
-    out = np.zeros(shape, bool)
-    for step in range(count):
-        part = [slice(None)] * 2
-        part[axis] = slice(step, step + mask.shape[axis])
-        out[tuple(part)] |= mask
-    return out
+def _each(operation: np.ufunc, mask: Mask, count: int, axis: int) -> Mask:
+    """Join each value with the ``count`` - 1 after it; shorter by that."""
+    joined = 1
+    while joined < count and mask.shape[axis]:
+        step = min(joined, count - joined)
+        length = mask.shape[axis]
+        first, second = [slice(None)] * mask.ndim, [slice(None)] * mask.ndim
+        first[axis], second[axis] = slice(0, max(0, length - step)), slice(step, None)
+        mask = operation(mask[tuple(first)], mask[tuple(second)])
+        joined += step
+    return mask
 
 
-class Neighbours:
-    """The eight neighbours of every pixel, sorted out; borders are mirrored.
-
-    Parameters
-    ----------
-    rows : numpy.ndarray
-        (n, W), float32.
-
-    Attributes
-    ----------
-    largest, second, least, second_least : numpy.ndarray
-        Of the eight, same shape.
-    cross : numpy.ndarray
-        Sum of the four nearest.
-    cross_largest, cross_least : numpy.ndarray
-        Of those four.
-    """
-
-    def __init__(self, rows: npt.NDArray[np.float32]) -> None:
-        padded = np.pad(rows, 1, "reflect" if min(rows.shape) > 1 else "edge")
-        height, width = rows.shape
-        nearest = [(0, 1), (1, 0), (1, 2), (2, 1)]
-        shifts = [*nearest, (0, 0), (0, 2), (2, 0), (2, 2)]
-        parts = [padded[y : y + height, x : x + width] for y, x in shifts]
-        self.largest, self.least = parts[0].copy(), parts[0].copy()
-        self.second, self.second_least = np.full_like(rows, -np.inf), np.full_like(rows, np.inf)
-        for number, part in enumerate(parts[1:], 2):
-            np.maximum(self.second, np.minimum(self.largest, part), out=self.second)
-            np.minimum(self.second_least, np.maximum(self.least, part), out=self.second_least)
-            np.maximum(self.largest, part, out=self.largest)
-            np.minimum(self.least, part, out=self.least)
-            if number == len(nearest):
-                self.cross = parts[0] + parts[1] + parts[2] + parts[3]
-                self.cross_largest, self.cross_least = self.largest.copy(), self.least.copy()
-
-
-def typical_spike(boxes: Sequence[npt.NDArray[np.float32]]) -> float:
+def typical_spike(boxes: Floats) -> float:
     """Return how far the median local maximum stands out of its neighbours.
 
     Parameters
     ----------
-    boxes : sequence of numpy.ndarray
-        Parts of an image, (h, w) each, finite.
+    boxes : numpy.ndarray
+        Parts of an image, (..., h, w), finite.
     """
-    found = []
-    for box in boxes:
-        above = box - Neighbours(box).largest
-        found.append(above[above > 0])
-    heights = np.concatenate(found) if found else np.empty(0)
+    height, width = boxes.shape[-2:]
+    edges = [(0, 0)] * (boxes.ndim - 2) + [(1, 1)] * 2
+    padded = np.pad(boxes, edges, "reflect" if min(height, width) > 1 else "edge")
+    beside = np.maximum(padded[..., :-2], padded[..., 2:])
+    rows = np.maximum(beside, padded[..., 1:-1])
+    largest = np.maximum(rows[..., :-2, :], rows[..., 2:, :])
+    np.maximum(largest, beside[..., 1:-1, :], out=largest)
+    above = boxes - largest
+    heights = above[above > 0]
     return float(np.median(heights)) if heights.size else 0.0
 
 
-def spikes(
-    rows: npt.NDArray[np.float32], least: float, typical: float, local: float
-) -> tuple[Mask, Mask]:
+def spikes(rows: Floats, least: float, typical: float, local: float) -> tuple[Mask, Mask]:
     """Find single pixels that stand out of their neighbours, one excepted: hot and dead ones.
 
     Parameters
     ----------
     rows : numpy.ndarray
-        (n, W), finite; where it is cut out of an image, with `REACH` more rows on either side.
+        (..., n, W), finite; where it is cut out of an image, with `REACH` more rows on either
+        side.
     least : float
         How far they must stand out.
     typical : float
@@ -181,44 +149,68 @@ def spikes(
     Returns
     -------
     (numpy.ndarray, numpy.ndarray)
-        (n, W) each.
+        Same shape each.
     """
-    around = Neighbours(rows)
-    hot, dead = rows - around.second > least, around.second_least - rows > least
-    if hot.any():
-        others = (around.cross - around.cross_largest) / np.float32(3)
-        _confirm(hot, rows, around.second, around.least, others, typical, local)
-    if dead.any():
-        others = (around.cross - around.cross_least) / np.float32(3)
-        _confirm(dead, -rows, -around.second_least, -around.largest, -others, typical, local)
+    hot, dead = np.zeros(rows.shape, bool), np.zeros(rows.shape, bool)
+    for found, sign, low, high in (
+        (hot, 1, np.minimum, np.maximum),
+        (dead, -1, np.maximum, np.minimum),
+    ):
+        # No further above the second largest of all neighbours than above that of two pairs.
+        bound = high(_pairs(low, rows, -1), _pairs(low, rows, -2))
+        likely = np.flatnonzero((rows - bound if sign > 0 else bound - rows) > least)
+        if not len(likely):
+            continue
+        where = np.unravel_index(likely, rows.shape)
+        here, around = sign * rows[where], sign * _around(rows, where, 1)
+        second = np.partition(around, -2, 0)[-2]
+        smallest = around.min(0)
+        # A dot on a background without any noise was drawn; light that spreads is a star.
+        cross = around[:4]
+        nearest = (cross[0] + cross[1] + cross[2] + cross[3] - cross.max(0)) / np.float32(3)
+        good = (here - second > least) & (second > smallest)
+        good &= nearest - smallest < WINGS * (here - smallest) + 5 * typical
+        # Nor texture.
+        where = tuple(place[good] for place in where)
+        around = sign * _around(rows, where, 2)
+        around.partition((2, len(around) - 3), 0)
+        spread = around[-3] - around[2]
+        found[where] = (here - second)[good] > local * spread
     return hot, dead
 
 
-def _confirm(
-    spike: Mask,
-    here: npt.NDArray[np.float32],
-    second: npt.NDArray[np.float32],
-    least: npt.NDArray[np.float32],
-    nearest: npt.NDArray[np.float32],
-    typical: float,
-    local: float,
-) -> None:
-    """Clear what only looks like a hot pixel: drawn dots, stars, texture."""
-    # A dot on a background without any noise was drawn; light that spreads is a star.
-    spike &= second > least
-    spike &= nearest - least < WINGS * (here - least) + 5 * typical
-    spike[spike] = (here - second)[spike] > local * _spread(here, spike)
+def _pairs(operation: np.ufunc, rows: Floats, axis: int) -> Floats:
+    """Join the two neighbours of every pixel along an axis; borders are mirrored."""
+    across = rows if axis == -1 else rows.swapaxes(-1, -2)
+    out = np.empty_like(rows)
+    into = out if axis == -1 else out.swapaxes(-1, -2)
+    operation(across[..., :-2], across[..., 2:], out=into[..., 1:-1])
+    # Where nothing lies to either side, this pair says nothing.
+    alone = min(rows.shape[-2:]) == 1
+    nothing = np.inf if operation is np.maximum else -np.inf
+    for edge, inner in ((0, 1), (-1, -2)):
+        into[..., edge] = nothing if alone else across[..., inner]
+    return out
 
 
-def _spread(rows: npt.NDArray[np.float32], where: Mask) -> npt.NDArray[np.float32]:
-    """Return how far the 24 pixels around some pixels spread, the two at either end left out."""
-    padded = np.pad(rows, 2, "reflect" if min(rows.shape) > 2 else "edge")
-    down, across = np.nonzero(where)
-    shifts = [(y, x) for y in range(5) for x in range(5) if (y, x) != (2, 2)]
-    around = np.stack([padded[down + y, across + x] for y, x in shifts])
-    around.partition((2, len(shifts) - 3), 0)
-    spread: npt.NDArray[np.float32] = around[-3] - around[2]
-    return spread
+def _around(rows: Floats, where: tuple[npt.NDArray[np.intp], ...], reach: int) -> Floats:
+    """Return the pixels around some: (count, n), the four nearest first; borders are mirrored."""
+    places = []
+    for place, size, moves in zip(where[-2:], rows.shape[-2:], _shifts(reach), strict=True):
+        moved = place + moves
+        if min(rows.shape[-2:]) > reach:
+            moved = size - 1 - np.abs(size - 1 - np.abs(moved))
+        places.append(moved.clip(0, size - 1))
+    around: Floats = rows[(*where[:-2], *places)]
+    return around
+
+
+@cache
+def _shifts(reach: int) -> npt.NDArray[np.intp]:
+    """Return the steps down and across to the pixels around one, (2, count, 1)."""
+    steps = range(-reach, reach + 1)
+    shifts = [(y, x) for y in steps for x in steps if (y, x) != (0, 0)]
+    return np.array(sorted(shifts, key=lambda shift: abs(shift[0]) + abs(shift[1]))).T[..., None]
 
 
 def absurd(rows: npt.NDArray[Any], low: float, high: float) -> Mask | None:
@@ -231,6 +223,7 @@ def absurd(rows: npt.NDArray[Any], low: float, high: float) -> Mask | None:
     excess = np.maximum(values - high, 0) + np.maximum(low - values, 0)
     # Compared in float32 the largest numbers of float64 would all be infinite.
     scaled = (excess / excess.max()).astype(np.float32)
-    lonely = Neighbours(scaled).largest <= LONELY * scaled
-    found: Mask = far & lonely
-    return found if found.any() else None
+    where = np.nonzero(far)
+    lonely = _around(scaled, where, 1).max(0) <= LONELY * scaled[where]
+    far[where] = lonely
+    return far if lonely.any() else None

@@ -208,16 +208,13 @@ def find_signal(
     info = reader.info
     boxes = _sample(reader)
     absent = _absent(boxes, info)
-    found = [_Values(part, absent) for part in boxes]
+    found = [_Sample.of(part, absent) for part in boxes]
     told = spec.kind == "dtype" or (spec.kind == "given" and not own_range)
     measured = not told and _is_measured(info, found)
     forced = None if measured and spec.kind == "auto" else resolve_range(spec, reader)
-    channels = tuple(_channel(values, forced, measured=measured) for values in found)
-    spiked = [v.spiked(c) for v, c in zip(found, channels, strict=True)]
-    channels = tuple(one for one, _ in spiked)
+    channels, spiked = zip(*(one.channel(forced, measured=measured) for one in found), strict=True)
     remove = hot_pixels == "remove" or (hot_pixels == "auto" and not measured)
-    some = any(some for _, some in spiked)
-    return Signal(channels, measured, absent, some, _is_grey(info, boxes), remove)
+    return Signal(channels, measured, absent, any(spiked), _is_grey(info, boxes), remove)
 
 
 def nominal_scale(spec: RangeSpec, reader: Reader) -> Range:
@@ -238,7 +235,7 @@ def nominal_scale(spec: RangeSpec, reader: Reader) -> Range:
     return resolve_range(spec, reader)
 
 
-def _is_measured(info: ImageInfo, found: list[_Values]) -> bool:
+def _is_measured(info: ImageInfo, found: list[_Sample]) -> bool:
     if info.dtype == np.uint8:
         return info.colour != "rgb"
     if not is_photograph(info):
@@ -247,37 +244,42 @@ def _is_measured(info: ImageInfo, found: list[_Values]) -> bool:
     return bool(high < USED * info.peak)
 
 
-def _is_grey(info: ImageInfo, boxes: list[list[Pixels]]) -> bool:
+def _is_grey(info: ImageInfo, boxes: list[Pixels]) -> bool:
     """Tell whether nearly all pixels of a colour image have no colour at all."""
     if info.colour != "rgb":
         return False
-    same = [(box[..., 1:] == box[..., :1]).all(-1) for part in boxes for box in part]
-    return bool(sum(s.sum() for s in same) >= GREY * sum(s.size for s in same))
+    same = without_colour(boxes[0])
+    return bool(np.count_nonzero(same) >= GREY * same.size)
 
 
-def _sample(reader: Reader) -> list[list[Pixels]]:
-    """Return boxes (h, w, S) of each channel, spread over its planes."""
+def without_colour(pixels: Pixels) -> Mask:
+    """Return where the three samples, the last axis, are the same."""
+    red, green, blue = (pixels[..., index] for index in range(3))
+    same: Mask = (red == green) & (red == blue)
+    return same
+
+
+def _sample(reader: Reader) -> list[Pixels]:
+    """Return boxes (n, h, w, S) of each channel, spread over its planes."""
     info = reader.info
     colours = info.samples - info.alpha
     planes: dict[int, list[int]] = {}
     for plane in range(info.planes):
         planes.setdefault(channel_of(info, plane), []).append(plane)
-    boxes: dict[int, list[Pixels]] = {}
-    for channel, of_channel in planes.items():
+    boxes: list[list[Pixels]] = []
+    for _, of_channel in sorted(planes.items()):
         count = min(PLANES, len(of_channel))
         chosen = {
             of_channel[round(i * (len(of_channel) - 1) / max(1, count - 1))] for i in range(count)
         }
         across = ACROSS if count == 1 else max(4, ACROSS // 2)
-        for plane in sorted(chosen):
-            boxes.setdefault(channel, []).extend(_of_plane(reader, plane, colours, across))
-    parts = [boxes[channel] for channel in sorted(boxes)]
+        boxes.append([box for p in sorted(chosen) for box in _of_plane(reader, p, colours, across)])
     if info.colour == "channels":
-        everything = [box for part in parts for box in part]
-        return [[box[..., i : i + 1] for box in everything] for i in range(colours)]
+        everything = np.stack([box for part in boxes for box in part])
+        return [everything[..., i : i + 1] for i in range(colours)]
     if info.colour == "rgb":  # one balance of colours for all of them
-        return [[box for part in parts for box in part]]
-    return parts
+        return [np.stack([box for part in boxes for box in part])]
+    return [np.stack(part) for part in boxes]
 
 
 def _of_plane(reader: Reader, plane: int, colours: int, across: int) -> Iterator[Pixels]:
@@ -297,12 +299,12 @@ def _spread(length: int, side: int, most: int) -> list[int]:
     return [i * (length - side) // max(1, count - 1) for i in range(count)]
 
 
-def _absent(boxes: list[list[Pixels]], info: ImageInfo) -> tuple[float, ...]:
+def _absent(boxes: list[Pixels], info: ImageInfo) -> tuple[float, ...]:
     """Return the values that say "no data": as declared, or one extreme that many pixels share."""
     declared = () if info.nodata is None else (info.nodata,)
     if is_photograph(info) or info.dtype == np.uint8:
         return declared
-    values = np.concatenate([box.ravel() for part in boxes for box in part])
+    values = np.concatenate([part.ravel() for part in boxes])
     values = np.sort(values[np.isfinite(values)] if values.dtype.kind == "f" else values)
     for value in declared:
         values = values[values != np.asarray(value).astype(values.dtype)]
@@ -323,22 +325,37 @@ def _absent(boxes: list[list[Pixels]], info: ImageInfo) -> tuple[float, ...]:
     return tuple(found)
 
 
-class _Values:
-    """The sample of one channel, without what is no measurement."""
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """The sample of one channel.
 
-    def __init__(self, boxes: list[Pixels], absent: tuple[float, ...]) -> None:
-        self.boxes, good = [], []
-        for box in boxes:
-            known = known_values(box, absent)
-            padding = flat_windows(box)
-            if padding is not None:
-                known &= ~padding[..., None]
-            self.boxes.append((box, known))
-            good.append(box[known])
-        self.values = np.sort(np.concatenate(good))
-        if not len(self.values):  # nothing but padding: a constant is as good as any
-            flat = np.concatenate([box[known_values(box, absent)] for box in boxes])
-            self.values = np.sort(flat)
+    Attributes
+    ----------
+    boxes : numpy.ndarray
+        (n, h, w, S).
+    known : numpy.ndarray
+        Same shape: what of it is a measurement.
+    values : numpy.ndarray
+        Those, in rising order.
+    """
+
+    boxes: Pixels
+    known: Mask
+    values: Pixels
+
+    @staticmethod
+    def of(boxes: Pixels, absent: tuple[float, ...]) -> _Sample:
+        known = known_values(boxes, absent)
+        measured = known.copy()
+        padding = flat_windows(boxes)
+        if padding is not None:
+            measured &= ~padding[..., None]
+        values = boxes[measured]
+        if not len(values):  # nothing but padding: a constant is as good as any
+            values = boxes[known]
+        # Small integers are sorted by counting.
+        values.sort(kind="stable" if values.dtype.kind in "iu" else None)
+        return _Sample(boxes, measured, values)
 
     def quantile(self, share: float) -> float:
         """Return the value that this share of all does not exceed."""
@@ -347,7 +364,41 @@ class _Values:
         at = min(len(self.values) - 1, int(np.ceil(share * len(self.values))) - 1)
         return float(self.values[max(0, at)])
 
-    def white(self) -> float:
+    def unit(self, scale: Range) -> Floats:
+        """Return the boxes on 0..1, gaps filled."""
+        rows = self.boxes.reshape(-1, *self.boxes.shape[2:])
+        filled = fill_absent(rows, ~self.known.reshape(rows.shape), self.quantile(0.5))
+        unit = to_unit(filled, scale)
+        return unit.clip(-BEYOND, 1 + BEYOND, out=unit).reshape(self.boxes.shape)
+
+    def channel(self, forced: Range | None, *, measured: bool) -> tuple[Channel, bool]:
+        """Return the channel, and whether hot or dead pixels are looked for in it."""
+        scale = forced or self._percentiles()
+        unit = self.unit(scale)
+        noise = estimate_noise_boxes(unit, self.known)
+        sigma = scale.span * max(noise.sigma) if noise else 0.0
+        if forced is None and sigma > STRONGEST * scale.span:
+            scale = Range(scale.low, scale.low + sigma / STRONGEST)
+            unit = self.unit(scale)
+        single = np.ascontiguousarray(np.moveaxis(unit, -1, 0))
+        typical = typical_spike(single)
+        spike = max(CONTRAST, typical * (SPIKE if measured else SPIKE_OF_PHOTOGRAPH))
+        white = self._white() if measured else math.inf
+        found = Channel(scale, self.quantile(0.5), white, sigma, typical, spike)
+        if (sure := _share(found, single)) >= MANY:
+            likely = replace(found, local=LIKELY)
+            if (share := _share(likely, single)) <= RARE:
+                return likely, share > 0
+        # In a large image a sample shows few or none.
+        return found, sure <= RARE
+
+    def _percentiles(self) -> Range:
+        low, high = (self.quantile(share) for share in SHARES)
+        if low == high and len(self.values):
+            low, high = float(self.values[0]), float(self.values[-1])
+        return Range.widened(low, high)
+
+    def _white(self) -> float:
         """Return the largest integer where so many have it that a sensor must have cut them off."""
         few = len(self.values) < 1 / (1 - SHARES[1])
         if few or self.values.dtype.kind == "f" or self.values[0] == self.values[-1]:
@@ -355,52 +406,11 @@ class _Values:
         largest = float(self.values[-1])
         return largest if self.quantile(SHARES[1]) == largest else math.inf
 
-    def units(self, scale: Range) -> Iterator[Floats]:
-        """Yield the boxes on 0..1, gaps filled."""
-        for box, known in self.boxes:
-            filled = fill_absent(box, ~known, self.quantile(0.5))
-            unit: Floats = to_unit(filled, scale).clip(-BEYOND, 1 + BEYOND)
-            yield unit
 
-    def spiked(self, channel: Channel) -> tuple[Channel, bool]:
-        """Return the channel, and whether hot or dead pixels are looked for in it."""
-        sure = self._share(channel)
-        if sure >= MANY:
-            likely = replace(channel, local=LIKELY)
-            if (share := self._share(likely)) <= RARE:
-                return likely, share > 0
-        # In a large image a sample shows few or none.
-        return channel, sure <= RARE
-
-    def _share(self, channel: Channel) -> float:
-        count = pixels = 0
-        for unit in self.units(channel.scale):
-            for sample in unit.transpose(2, 0, 1):
-                hot, dead = channel.spikes(sample)
-                count += int(hot.sum() + dead.sum())
-                pixels += sample.size
-        return count / max(1, pixels)
-
-
-def _channel(values: _Values, forced: Range | None, *, measured: bool) -> Channel:
-    middle = values.quantile(0.5)
-    scale = forced or _percentiles(values)
-    noise = estimate_noise_boxes(list(values.units(scale)), [known for _, known in values.boxes])
-    sigma = scale.span * max(noise.sigma) if noise else 0.0
-    if forced is None and sigma > STRONGEST * scale.span:
-        scale = Range(scale.low, scale.low + sigma / STRONGEST)
-    boxes = list(values.units(scale))
-    typical = typical_spike([sample for box in boxes for sample in box.transpose(2, 0, 1)])
-    spike = max(CONTRAST, typical * (SPIKE if measured else SPIKE_OF_PHOTOGRAPH))
-    white = values.white() if measured else math.inf
-    return Channel(scale, middle, white, sigma, typical, spike)
-
-
-def _percentiles(values: _Values) -> Range:
-    low, high = (values.quantile(share) for share in SHARES)
-    if low == high and len(values.values):
-        low, high = float(values.values[0]), float(values.values[-1])
-    return Range.widened(low, high)
+def _share(channel: Channel, unit: Floats) -> float:
+    """Return the part of the pixels that are hot or dead."""
+    hot, dead = channel.spikes(unit)
+    return int(np.count_nonzero(hot) + np.count_nonzero(dead)) / max(1, unit.size)
 
 
 def known_values(rows: Pixels, absent: tuple[float, ...]) -> Mask:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from denoisekit.draws import Draws
 from denoisekit.engine.masks import REACH, Mask, absurd, flat_windows
-from denoisekit.engine.signal import BEYOND, Channel, Signal, known_values
+from denoisekit.engine.signal import BEYOND, Channel, Signal, known_values, without_colour
 from denoisekit.image import Pixels, Reader
 from denoisekit.ranges import Floats, fill_absent, to_unit
 
@@ -113,8 +113,8 @@ class View:
             band = band + block.beyond[rows]
         raw = block.raw[rows]
         if self.signal.grey:
-            same = (raw[..., 1 : self.colours] == raw[..., :1]).all(-1, keepdims=True)
-            band = np.where(same, band.mean(-1, keepdims=True), band)
+            mean = (band[..., :1] + band[..., 1:2] + band[..., 2:3]) / np.float32(3)
+            band = np.where(without_colour(raw)[..., None], mean, band)
         channels = self.signal.of(info, plane)
         if len(channels) == 1:
             values = channels[0].file_values(band, info)
@@ -158,23 +158,46 @@ class View:
     def _made(self, plane: int, index: int) -> _Block:
         top, bottom = index * ROWS, min((index + 1) * ROWS, self.info.height)
         first, stop = max(0, top - REACH), min(self.info.height, bottom + REACH)
-        wide = self.raw(plane, first, stop)[..., : self.colours]
         inside = slice(top - first, bottom - first)
-        holes = ~known_values(wide, self.signal.absent)
-        holes |= self._masked(plane, first, stop, wide.shape)
-        channels = self.signal.of(self.info, plane)
-        judged = self._judged(wide, holes, channels)
-        kept, gaps, hot, dead = (part[inside] for part in judged)
+        wide = self.raw(plane, first, stop)[..., : self.colours]
+        groups = self._groups(plane)
+        gaps = ~known_values(wide, self.signal.absent)
+        self._mask(gaps, plane, first, stop)
+        masked = int(np.count_nonzero(gaps[inside]))
+        kept, hot, dead = gaps.copy(), np.zeros_like(gaps), np.zeros_like(gaps)
+        flat = flat_windows(wide)
+        if flat is not None:
+            kept |= flat[..., None]
+        for channel, i in groups if self.signal.measured else ():
+            low, high, middle = channel.scale.low, channel.scale.high, channel.middle
+            values, gap = wide[..., i], gaps[..., i]
+            if flat is not None:
+                gap |= flat[..., None] & ((values < low) | (values > high))
+            for one, single in enumerate(range(i.start, i.stop)):
+                odd = absurd(np.where(gap[..., one], middle, values[..., one]), low, high)
+                if odd is not None:
+                    hot[..., single] |= odd & (values[..., one] > middle)
+                    dead[..., single] |= odd & (values[..., one] < middle)
+                    gap[..., one] |= odd
+                    kept[..., single] |= odd
+        unit = self._on_unit(wide, groups, gaps, [channel.middle for channel, _ in groups])
+        if self.signal.spikes:
+            shown = unit.clip(-BEYOND, 1 + BEYOND)
+            for channel, i in groups:
+                for single in range(i.start, i.stop):
+                    above, below = channel.spikes(np.ascontiguousarray(shown[..., single]))
+                    hot[..., single] |= above
+                    dead[..., single] |= below
+                    gaps[..., single] |= above | below
+        if not self.signal.remove:
+            kept |= hot
+            kept |= dead
+        unit = unit[inside]
+        kept, gaps, hot, dead = (part[inside] for part in (kept, gaps, hot, dead))
         raw = self._raw(plane, index)
-        parts = []
-        for i in range(self.colours if len(channels) > 1 else 1):
-            picked = slice(i, i + 1) if len(channels) > 1 else slice(0, self.colours)
-            channel = channels[i]
-            values, gap = raw[..., : self.colours][..., picked], gaps[..., picked]
-            fallback = self._surroundings(channel, top, gap) if gap.any() else 0.0
-            filled = fill_absent(values, gap, fallback)
-            parts.append(to_unit(filled, channel.scale))
-        unit = np.concatenate(parts, -1) if len(parts) > 1 else parts[0]
+        if gaps.any():
+            draws = [self._surroundings(channel, top, gaps[..., i]) for channel, i in groups]
+            unit = self._on_unit(raw[..., : self.colours], groups, gaps, draws)
         beyond = None
         if self.signal.measured:
             shown = unit.clip(-BEYOND, 1 + BEYOND)
@@ -182,13 +205,37 @@ class View:
             unit = shown
         if (plane, index) >= self._next:  # blocks that are made again count once
             self._next = plane, index + 1
-            self.masked += int(holes[inside].sum())
-            self.hot += int(hot.any(-1).sum())
-            self.dead += int(dead.any(-1).sum())
-        return _Block(raw, unit, beyond, kept if kept.any() else None)
+            self.masked += masked
+            self.hot += _pixels(hot)
+            self.dead += _pixels(dead)
+        # A copy, because the rows around it are not to be held.
+        return _Block(raw, unit.copy(), beyond, kept.copy() if kept.any() else None)
+
+    def _groups(self, plane: int) -> list[tuple[Channel, slice]]:
+        """Return the channels of a plane, and which of its samples each stands for."""
+        channels = self.signal.of(self.info, plane)
+        if len(channels) == 1:
+            return [(channels[0], slice(0, self.colours))]
+        return [(channel, slice(i, i + 1)) for i, channel in enumerate(channels)]
+
+    def _on_unit(
+        self,
+        rows: Pixels,
+        groups: list[tuple[Channel, slice]],
+        gaps: Mask,
+        fallbacks: Sequence[float | Pixels],
+    ) -> Floats:
+        """Return rows on 0..1, with gaps filled."""
+        parts = [
+            to_unit(fill_absent(rows[..., i], gaps[..., i], fallback), channel.scale)
+            for (channel, i), fallback in zip(groups, fallbacks, strict=True)
+        ]
+        return np.concatenate(parts, -1) if len(parts) > 1 else parts[0]
 
     def _surroundings(self, channel: Channel, top: int, gap: Mask) -> Pixels:
         """Return noise as strong as the image's: beside a clean area a network leaves it."""
+        if not gap.any():
+            return np.zeros(gap.shape, self.info.dtype)
         height, width, samples = gap.shape
         draws = Draws().part(top, 0)
         first, second = (draws.uniform(step, (samples, height, width)) for step in (0, 1))
@@ -201,46 +248,18 @@ class View:
         surroundings: Pixels = values.astype(self.info.dtype)
         return surroundings
 
-    def _masked(self, plane: int, top: int, bottom: int, shape: tuple[int, ...]) -> Mask:
-        """Return what the caller of the library has masked."""
+    def _mask(self, gaps: Mask, plane: int, top: int, bottom: int) -> None:
+        """Set what the caller of the library has masked."""
         read = getattr(self.reader, "read_mask", None)
         mask = None if read is None else read(plane, top, bottom)
-        if mask is None:
-            return np.zeros(shape, bool)
-        mask = np.asarray(mask, bool)
-        return np.broadcast_to(mask if mask.ndim == 3 else mask[..., None], shape)
+        if mask is not None:
+            mask = np.asarray(mask, bool)
+            gaps |= mask if mask.ndim == 3 else mask[..., None]
 
-    def _judged(
-        self, wide: Pixels, holes: Mask, channels: tuple[Channel, ...]
-    ) -> tuple[Mask, Mask, Mask, Mask]:
-        """Return what comes back as it is, what is filled for the network, hot and dead pixels."""
-        kept, gaps = holes.copy(), holes.copy()
-        hot, dead = np.zeros_like(holes), np.zeros_like(holes)
-        flat = flat_windows(wide)
-        for i in range(self.colours):
-            channel = channels[i if len(channels) > 1 else 0]
-            scale, values, gap = channel.scale, wide[..., i], gaps[..., i]
-            if flat is not None:
-                kept[..., i] |= flat
-                if self.signal.measured:
-                    gap |= flat & ((values < scale.low) | (values > scale.high))
-            if self.signal.measured:
-                odd = absurd(np.where(gap, channel.middle, values), scale.low, scale.high)
-                if odd is not None:
-                    hot[..., i] |= odd & (values > channel.middle)
-                    dead[..., i] |= odd & (values < channel.middle)
-                    gap |= odd
-                    kept[..., i] |= odd
-            if self.signal.spikes:
-                filled = fill_absent(values[..., None], gap[..., None], channel.middle)
-                unit = to_unit(filled, scale)[..., 0].clip(-BEYOND, 1 + BEYOND)
-                above, below = channel.spikes(unit)
-                hot[..., i] |= above
-                dead[..., i] |= below
-                gap |= above | below
-        if not self.signal.remove:
-            kept |= hot | dead
-        return kept, gaps, hot, dead
+
+def _pixels(samples: Mask) -> int:
+    """Count the pixels of which any sample is set."""
+    return int(samples.any(-1).sum()) if samples.any() else 0
 
 
 def _blocks(top: int, bottom: int) -> Iterator[tuple[int, int, int]]:

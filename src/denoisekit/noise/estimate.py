@@ -13,7 +13,7 @@ Their ratio tells which kind it is. Numpy only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,34 +127,34 @@ def estimate_noise_rows(
     )
 
 
-def estimate_noise_boxes(
-    boxes: Sequence[Floats], known: Sequence[npt.NDArray[np.bool_]]
-) -> NoiseEstimate | None:
+def estimate_noise_boxes(boxes: Floats, known: npt.NDArray[np.bool_]) -> NoiseEstimate | None:
     """Estimate the noise of an image from some parts of it.
 
     Parameters
     ----------
-    boxes : sequence of numpy.ndarray
-        (h, w, C) each, as in `estimate_noise`; those with a side shorter than `PATCH` do not
-        count.
-    known : sequence of numpy.ndarray
-        Same shapes: what of them was measured.
+    boxes : numpy.ndarray
+        (n, h, w, C), as in `estimate_noise`.
+    known : numpy.ndarray
+        Same shape: what of them was measured.
 
     Returns
     -------
     NoiseEstimate or None
-        As `estimate_noise`.
+        None: a side is shorter than `PATCH`, too small to tell.
     """
-    patches, whole = [], []
-    for box, mask in zip(boxes, known, strict=True):
-        for top in sample_tops(box.shape[0]):
-            for left in sample_tops(box.shape[1]):
-                place = slice(top, top + PATCH), slice(left, left + PATCH)
-                patches.append(box[place].transpose(2, 0, 1))
-                whole.append(bool(mask[place].all()))
-    if any(whole):
-        patches = [patch for patch, good in zip(patches, whole, strict=True) if good]
-    return _estimate(np.stack(patches).astype(np.float32)) if patches else None
+    tops, lefts = (sample_tops(length) for length in boxes.shape[1:3])
+    if not tops or not lefts:
+        return None
+    columns = np.add.outer(lefts, np.arange(PATCH))
+
+    def cut(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        rows = [pixels[:, top : top + PATCH, columns].transpose(0, 2, 4, 1, 3) for top in tops]
+        return np.stack(rows, 1).reshape(-1, pixels.shape[-1], PATCH, PATCH)
+
+    patches = cut(boxes)
+    if not known.all() and (whole := cut(known).all((1, 2, 3))).any():
+        patches = patches[whole]
+    return _estimate(np.ascontiguousarray(patches, np.float32))
 
 
 def _estimate(patches: Floats) -> NoiseEstimate:
