@@ -16,6 +16,7 @@ from denoisekit.bench.candidates import NOISY, Candidate
 from denoisekit.bench.datasets import DATASETS
 from denoisekit.bench.images import Images, Item, KeptImages
 from denoisekit.bench.results import Row, rows_of
+from denoisekit.bench.run import Keep
 from denoisekit.errors import OutputError
 from denoisekit.metrics import Floats, Protocol, fit_levels
 
@@ -31,7 +32,7 @@ BLOCK = 32
 Crop = tuple[slice, slice]
 
 
-def keeper(kept: KeptImages, images: Images) -> Callable[[Candidate, Item, Floats], None]:
+def keeper(kept: KeptImages, images: Images) -> Keep:
     """Return what `denoisekit.bench.run.run` calls with every denoised image, for the page."""
 
     def keep(candidate: Candidate, item: Item, denoised: Floats) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import csv
-from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from denoisekit.atomic import replacing
 from denoisekit.bench.candidates import Candidate
 from denoisekit.bench.images import Images, Item, KeptImages
+from denoisekit.bench.run import Keep
 from denoisekit.errors import InputError, OutputError, UsageError, pip_install
 from denoisekit.metrics import Protocol
 
@@ -27,7 +27,7 @@ BLOCKS = (40, 32)
 """Images of SIDD's benchmark, and blocks of each."""
 
 
-def keeper(kept: KeptImages, protocol: Protocol, *, floats: bool) -> Callable[..., None]:
+def keeper(kept: KeptImages, protocol: Protocol, *, floats: bool) -> Keep:
     """Return what `denoisekit.bench.run.run` calls with every denoised image, to be packed later.
 
     Parameters

@@ -151,19 +151,17 @@ def run_set(
         precision=precision,
     )
     folder = out or Path(f"bench_{images.facts['id']}")
-    kept = KeptImages(folder / "denoised")
     path = folder / PAGE
     there = path.exists() and (folder / RESULTS).exists() and not (overwrite or lossless)
     shown = images.known and not no_html and not there
-    if shown:
+    if not shown:
+        kept, floats = KeptImages(folder / "denoised"), name == "dnd"
+        keep = None if images.known else submission.keeper(kept, measure, floats=floats)
+    else:
         kept = KeptImages(folder / "pictures", page.MOST_BYTES)
         if overwrite or not (folder / ROWS).exists():
             kept.clear()
-    keep = None
-    if shown:
         keep = page.keeper(kept, images)
-    elif not images.known:
-        keep = submission.keeper(kept, measure, floats=name == "dnd")
     silent = quiet or as_json
     title, total = images.facts["id"], len(chosen) * len(images.items)
     try:
