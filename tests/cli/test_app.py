@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ import typer
 
 import denoisekit
 from denoisekit.cli import app as frame
+from denoisekit.cli import render
 from denoisekit.cli.render import out
 from denoisekit.errors import InputError, OutOfMemory, UsageError, WeightsError
+from processes import launch
 
 HEAVY = ("torch", "imagecodecs", "tifffile", "huggingface_hub", "safetensors")
 
@@ -50,16 +54,17 @@ def command_line(*arguments: str, **environment: str) -> subprocess.CompletedPro
     )
 
 
-def loaded_modules(*arguments: str, **environment: str) -> set[str]:
-    """Run a command line in a new Python and return the modules it has imported at its end."""
+def loaded_modules(*commands: str, **environment: str) -> set[str]:
+    """Run command lines in a new Python and return the modules it has imported at its end."""
     program = """
 import atexit, sys
 atexit.register(lambda: print("\\nMODULES", *sys.modules, file=sys.stderr))
-from denoisekit.cli.app import main
-main()
+from denoisekit.cli.app import main, run
+codes = [run(line.split()) for line in sys.argv[1:]]
+sys.exit(max(codes)) if codes else main()
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-c", program, *commands],
         capture_output=True,
         text=True,
         check=False,
@@ -67,6 +72,35 @@ main()
     )
     assert done.returncode == 0, done.stderr
     return set(done.stderr.rpartition("MODULES")[2].split())
+
+
+def run_with_streams(arguments: list[str], streams: dict[int, str | None], folder: Path) -> None:
+    """Run a command line whose streams are files, the pipe of a reader that has gone, or closed."""
+    os.chdir(folder)
+    for number, path in streams.items():
+        opened = None
+        if path is None:
+            os.close(number)
+        elif path == "gone":
+            read, write = os.pipe()
+            os.close(read)
+            os.dup2(write, number)
+        else:
+            os.dup2(os.open(path, os.O_WRONLY), number)
+        if path is not None:
+            opened = open(number, "w", closefd=False)  # noqa: SIM115
+        setattr(sys, ("stdin", "stdout", "stderr")[number], opened)
+    sys.argv = ["denoisekit", *arguments]
+    frame.main()
+
+
+def ended(
+    arguments: list[str], streams: dict[int, str | None], folder: Path
+) -> tuple[int | None, str]:
+    """Return the exit code of such a run, and what it says on the streams that it has."""
+    process = launch(run_with_streams, arguments, streams, folder, log=folder / "log")
+    process.join(timeout=60)
+    return process.exitcode, (folder / "log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -160,8 +194,14 @@ def test_version_and_python_m():
     assert (done.returncode, done.stdout) == (0, f"denoisekit {denoisekit.__version__}\n")
 
 
-def test_no_arguments_show_the_help():
-    assert command_line().stdout == command_line("--help").stdout
+def test_no_arguments_show_the_help(capsys):
+    said = []
+    for arguments in ([], ["--help"]):
+        assert frame.run(arguments) == 0
+        lines = capsys.readouterr().out.splitlines()
+        said.append([line.strip() for line in lines if line.strip()])
+    assert said[0] == said[1]
+    assert any("denoise " in line for line in said[0])
 
 
 def test_every_command_has_examples_in_its_help():
@@ -182,11 +222,8 @@ def test_every_command_has_examples_in_its_help():
             assert line.strip().startswith(f"denoisekit {' '.join(path)}"), line
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["methods"], ["methods", "--help"]]
-)
-def test_light_commands_import_nothing_heavy(arguments):
-    loaded = loaded_modules(*arguments)
+def test_light_commands_import_nothing_heavy():
+    loaded = loaded_modules("--help", "--version", "methods", "methods --help", "denoise --help")
     assert "denoisekit.cli.app" in loaded
     assert not loaded & set(HEAVY)
 
@@ -218,18 +255,12 @@ def test_a_reader_that_leaves_ends_the_command_quietly():
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
 @pytest.mark.parametrize("arguments", [["--help"], ["denoise", "--help"], ["--version"]])
-def test_help_ends_like_the_rest_where_nobody_reads_it(arguments):
-    command = [sys.executable, "-m", "denoisekit", *arguments]
-    read, write = os.pipe()
-    os.close(read)
-    for stream, code in ((os.fdopen(write, "w"), 141), (open("/dev/full", "w"), 1)):  # noqa: PTH123, SIM115
-        with stream:
-            done = subprocess.run(
-                command, stdout=stream, stderr=subprocess.PIPE, text=True, check=False
-            )
-        assert done.returncode == code
-        assert ("error: " in done.stderr) == (code == 1)
-        assert "Traceback" not in done.stderr
+def test_help_ends_like_the_rest_where_nobody_reads_it(tmp_path, arguments):
+    for stream, code in (("gone", 141), ("/dev/full", 1)):
+        found, said = ended(arguments, {1: stream}, tmp_path)
+        assert found == code
+        assert ("error: " in said) == (code == 1)
+        assert "Traceback" not in said
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
@@ -250,43 +281,36 @@ def test_a_full_disk_behind_stdout_is_an_error_not_a_traceback():
 def test_what_cannot_be_said_stops_no_work(tmp_path):
     for name in ("a", "b"):
         np.save(tmp_path / f"{name}.npy", np.zeros((20, 20, 3), np.uint8))
-    command = [sys.executable, "-m", "denoisekit", "simulate", "a.npy", "b.npy", "none.npy"]
-    command += ["--camera", "phone", "-o"]
-    with open("/dev/full", "w") as full:  # noqa: PTH123
-        kept = {"cwd": tmp_path, "text": True, "check": False}
-        errors = subprocess.run([*command, "x"], stderr=full, stdout=subprocess.PIPE, **kept)
-        output = subprocess.run([*command, "y"], stdout=full, stderr=subprocess.PIPE, **kept)
-    assert errors.returncode == output.returncode == 1
-    assert len(errors.stdout.splitlines()) == 2
-    assert "none.npy" in output.stderr
+    command = ["simulate", "a.npy", "b.npy", "none.npy", "--camera", "phone", "-o"]
+    code, output = ended([*command, "x"], {2: "/dev/full"}, tmp_path)
+    assert (code, len(output.splitlines())) == (1, 2)
+    code, errors = ended([*command, "y"], {1: "/dev/full"}, tmp_path)
+    assert code == 1
+    assert "none.npy" in errors
     for folder in ("x", "y"):
         assert {path.name for path in (tmp_path / folder).iterdir()} == {"a.npy", "b.npy"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")
-@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&-"])
+@pytest.mark.parametrize("closed", [(0, 1, 2), (1,), (2,)])
 def test_closed_streams_do_not_get_into_files(tmp_path, closed):
     np.save(tmp_path / "a.npy", np.zeros((20, 20, 3), np.uint8))
-    command = f"exec {sys.executable} -m denoisekit simulate a.npy --camera phone -o b.npy {closed}"
-    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False, capture_output=True)
-    assert done.returncode == 0
+    command = ["simulate", "a.npy", "--camera", "phone", "-o", "b.npy"]
+    assert ended(command, dict.fromkeys(closed), tmp_path)[0] == 0
     assert np.load(tmp_path / "b.npy").shape == (20, 20, 3)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp850", "latin-1"])
-def test_letters_that_a_terminal_lacks_are_written_out(tmp_path, encoding):
-    path = tmp_path / "写 é.npy"
-    np.save(path, np.zeros((20, 20, 3), np.uint8))
-    done = subprocess.run(
-        [sys.executable, "-m", "denoisekit", "simulate", path.name, "none é", "--camera", "phone"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONIOENCODING": encoding},
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "\\u5199" in done.stdout.decode(encoding)
-    assert done.stderr.decode(encoding).startswith("error: none ")
+def test_letters_that_a_terminal_lacks_are_written_out(tmp_path, monkeypatch, encoding):
+    monkeypatch.chdir(tmp_path)
+    np.save("写 é.npy", np.zeros((20, 20, 3), np.uint8))
+    raw = {name: io.BytesIO() for name in ("stdout", "stderr")}
+    for name, stream in raw.items():
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(stream, encoding, write_through=True))
+    render.prepare()
+    assert frame.run(["simulate", "写 é.npy", "none é", "--camera", "phone"]) == 1
+    assert "\\u5199" in raw["stdout"].getvalue().decode(encoding)
+    assert raw["stderr"].getvalue().decode(encoding).startswith("error: none ")
     assert (tmp_path / "写 é_noisy.npy").exists()
 
 
