@@ -340,6 +340,8 @@ def test_commands_take_it_as_they_take_a_file(ours, image, capsys, monkeypatch):
     assert (told["commit"], told["id"]) == (FIRST, OURS)
     code, out, _ = run("weights", "path", OURS)
     assert (code, out.strip()) == (0, told["path"])
+    code, _, err = run("weights", "info", OURS)
+    assert (code, f"denoisekit weights path {OURS}" in err) == (2, True)
     monkeypatch.setenv("DENOISEKIT_OFFLINE", "1")
     code, out, _ = run("compare", image, "--weights", OURS, "--methods", "nlm", "--json")
     assert (code, OURS in out) == (0, True)

@@ -25,7 +25,7 @@ from denoisekit.weights import (
     remove,
 )
 from denoisekit.weights.manifest import UrlSource
-from denoisekit.weights.store import PINNED_FIRST, read_pins
+from denoisekit.weights.store import PINNED_FIRST, fetch, read_pins
 
 DATA = pickled(official())
 OTHER = pickled(official(seed=1))
@@ -94,6 +94,12 @@ def test_what_comes_later_is_held_to_what_came_first(share, entry):
     assert fetched
     assert load_weights("tiny.test", METHOD).sha256 == now
     assert left_over() == ["pins.json", stored.path.name, f"{stored.path.name}.json"]
+
+
+def test_fetching_alone_needs_no_hash(share, entry, tmp_path):
+    got = fetch(entry, tmp_path / "work")
+    assert got.path.read_bytes() == DATA
+    assert read_pins() == {}
 
 
 def test_renewing_takes_nothing_else_than_the_pinned_file(share):

@@ -11,7 +11,7 @@ import typer
 
 from denoisekit.cli import render
 from denoisekit.cli.shared import Settings, check_writable
-from denoisekit.errors import OutputError
+from denoisekit.errors import OutputError, UsageError
 from denoisekit.options import parse_settings
 
 if TYPE_CHECKING:
@@ -342,8 +342,13 @@ def card(
 
 
 def _entry(name: str) -> WeightEntry:
-    from denoisekit.weights import find_entry, load_manifest
+    from denoisekit.weights import find_entry, is_hub, load_manifest
 
+    if is_hub(name):
+        raise UsageError(
+            f"{name} lies in the cache of the Hugging Face hub, which is not ours to look after",
+            f"denoisekit weights path {name} tells where; hf cache shows and removes it",
+        )
     return find_entry(name, load_manifest())
 
 

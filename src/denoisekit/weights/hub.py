@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,6 @@ from denoisekit._version import __version__
 from denoisekit.errors import UsageError
 from denoisekit.weights.download import LIMIT, OFFLINE, Progress, SourceFailed, is_set
 from denoisekit.weights.manifest import HubSource
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What the hub has: the file at its commit, the hash it names, and the size."""
-
-    source: HubSource
-    etag: str
-    size: int | None
 
 
 def is_hub(name: str | Path) -> bool:
@@ -71,8 +62,10 @@ def cached(source: HubSource) -> tuple[Path, HubSource] | None:
     return path, replace(source, revision=commit)
 
 
-def look(source: HubSource) -> Offer:
-    """Ask the hub for a file, without its content.
+def look(source: HubSource) -> tuple[HubSource, str, int | None]:
+    """Ask the hub for a file without its content: return it at its commit, its ETag and size.
+
+    Asked beforehand, it fails at once where the hub's own function waits and tries again.
 
     Raises
     ------
@@ -91,19 +84,18 @@ def look(source: HubSource) -> Offer:
     commit = replace(source, revision=told.commit_hash or "")
     if not is_commit(commit):
         raise SourceFailed(f"{source}: the server names no commit; is it a hub?")
-    return Offer(commit, told.etag or "", told.size)
+    return commit, told.etag or "", told.size
 
 
 def fetch(
-    offer: Offer, size: int | None, progress: Progress | None, *, damaged: Path | None = None
+    source: HubSource, size: int | None, progress: Progress | None, *, damaged: Path | None = None
 ) -> Path:
     """Fetch a file into the hub's cache; ``HF_ENDPOINT`` and the hub's other settings hold.
 
     Parameters
     ----------
-    offer : Offer
-        What `look` returned. Asked beforehand, it fails at once where the hub's own function
-        waits and tries again.
+    source : HubSource
+        The file at its commit, as `look` returned it.
     size : int or None
         The size that the file must have.
     progress : callable, optional
@@ -118,9 +110,6 @@ def fetch(
     """
     from huggingface_hub import hf_hub_download
 
-    source = offer.source
-    if size and offer.size != size:
-        raise SourceFailed(f"{source} has {offer.size} bytes, the published file {size}")
     try:
         if damaged:  # the hub's function would leave a file that is no link
             damaged.unlink(missing_ok=True)

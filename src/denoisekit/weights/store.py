@@ -338,7 +338,7 @@ def pull(
         if present and not renew:
             return present, False
         former, work = path_for(entry, verified=True), _work_for(entry)
-        got = fetch(entry, work, progress, any_hash=renew or not _pinned(entry))
+        got = fetch(entry, work, progress, renew=renew)
         try:
             stored = _convert(entry, method, got, verified=True)
         finally:
@@ -349,7 +349,7 @@ def pull(
 
 
 def fetch(
-    entry: WeightEntry, folder: Path, progress: Progress | None = None, *, any_hash: bool = False
+    entry: WeightEntry, folder: Path, progress: Progress | None = None, *, renew: bool = False
 ) -> Fetched:
     """Bring the published file here and check its hash.
 
@@ -362,8 +362,8 @@ def fetch(
         resumed; after any other failure the folder is removed.
     progress : callable, optional
         Called with the bytes done and the total.
-    any_hash : bool
-        Whether the file may have any hash: none is published.
+    renew : bool
+        Whether a file that is published without a hash may be another one than at first.
 
     Raises
     ------
@@ -371,16 +371,17 @@ def fetch(
         Offline, no source gave the right file, or it cannot be written.
     """
     failures = []
+    held = _pinned(entry) is not None and not renew
     try:
         if not offline():
             folder.mkdir(parents=True, exist_ok=True)
         for source in entry.sources:
             try:
-                got = _from_source(entry, source, folder / "file.part", progress, any_hash)
+                got = _from_source(entry, source, folder / "file.part", progress, held)
             except SourceFailed as failure:
                 failures.append(str(failure))
                 continue
-            problem = None if any_hash else mismatch(entry, got.path, got.sha256)
+            problem = mismatch(entry, got.path, got.sha256) if held else None
             if not problem:
                 return got
             shutil.rmtree(folder, ignore_errors=True)
@@ -399,7 +400,7 @@ def _from_source(
     source: UrlSource | HubSource,
     part: Path,
     progress: Progress | None,
-    any_hash: bool,
+    held: bool,
 ) -> Fetched:
     if isinstance(source, HubSource):
         pin = {"commit": source.revision, **({"sha256": entry.sha256} if entry.sha256 else {})}
@@ -408,7 +409,7 @@ def _from_source(
         raise SourceFailed("")
     resumed = part.exists()
     sha256 = download(source.url, part, entry.bytes, progress)
-    if resumed and not any_hash and mismatch(entry, part, sha256):
+    if resumed and held and mismatch(entry, part, sha256):
         # The old part may be of another file: once more, from the start.
         part.unlink()
         sha256 = download(source.url, part, entry.bytes, progress)
@@ -505,19 +506,21 @@ def _from_hub(
         damaged = here[0]
     if closed or not allow_download:
         raise SourceFailed(f"{closed} forbids the network" if closed else "it is not here")
-    offer = hub.look(at)
-    path = hub.fetch(offer, size, progress, damaged=damaged)
-    sha256, etag = hash_file(path), offer.etag
+    source, etag, offered = hub.look(at)
+    if size and offered != size:
+        raise SourceFailed(f"{source} has {offered} bytes, the published file {size}")
+    path = hub.fetch(source, size, progress, damaged=damaged)
+    sha256 = hash_file(path)
     # The hub names what it has: SHA-256 of large files, the id in the repository of small ones.
     found = {64: sha256, 40: hash_blob(path)}.get(len(etag), etag)
     if found != etag and not etag.strip("0123456789abcdef"):
-        raise SourceFailed(f"{offer.source} came damaged: expected {etag}, found {found}")
+        raise SourceFailed(f"{source} came damaged: expected {etag}, found {found}")
     if sha256 != pin.get("sha256", sha256):
         raise SourceFailed(
-            f"{offer.source} is not what it was at this commit, or was to be: expected sha256 "
+            f"{source} is not what it was at this commit, or was to be: expected sha256 "
             f"{pin['sha256']}, found {sha256}"
         )
-    return Fetched(path, sha256, offer.source)
+    return Fetched(path, sha256, source)
 
 
 def _moved(asked: HubSource, commit: str) -> tuple[str, ...]:
@@ -525,7 +528,7 @@ def _moved(asked: HubSource, commit: str) -> tuple[str, ...]:
     if hub.is_commit(asked) or hub.forbidden():
         return ()
     with suppress(SourceFailed):
-        now = hub.look(asked).source.revision
+        now = hub.look(asked)[0].revision
         if now != commit:
             return (
                 f"{asked.revision} of {asked.repo} has moved from commit {commit[:10]} "
