@@ -20,7 +20,7 @@ PACKAGE = ROOT / "src" / "denoisekit"
 LAYERS = (
     {"_version", "errors"},
     {"atomic", "draws", "image", "limits"},
-    {"baselines", "extremes", "formats", "metrics", "nets", "report"},
+    {"baselines", "formats", "metrics", "nets", "report"},
     {"ranges"},
     {"methods", "noise"},
     {"weights"},

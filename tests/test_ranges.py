@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from denoisekit import extremes
+from denoisekit import ranges
 from denoisekit.errors import InputError, UsageError
 from denoisekit.image import ImageInfo
 from denoisekit.ranges import (
@@ -119,7 +119,7 @@ def test_dtype_does_not_look_at_the_values(dtype, bits, expected):
 
 
 def test_minmax_is_that_of_the_whole_stack_without_alpha(monkeypatch):
-    monkeypatch.setattr(extremes, "AT_ONCE", 12)
+    monkeypatch.setattr(ranges, "AT_ONCE", 12)
     pixels = np.full((3, 7, 5, 2), 50, np.uint16)
     pixels[..., 1] = 9999
     pixels[2, 6, 4, 0], pixels[0, 3, 0, 0] = 70, 20
@@ -128,7 +128,7 @@ def test_minmax_is_that_of_the_whole_stack_without_alpha(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
 def test_percentiles_of_integers_are_exact(dtype, monkeypatch):
-    monkeypatch.setattr(extremes, "AT_ONCE", 1000)
+    monkeypatch.setattr(ranges, "AT_ONCE", 1000)
     limits = np.iinfo(dtype)
     pixels = np.random.default_rng(1).normal(0.1, 0.1, (4, 50, 41, 1)) * limits.max
     pixels = pixels.clip(limits.min, limits.max).astype(dtype)
@@ -137,8 +137,8 @@ def test_percentiles_of_integers_are_exact(dtype, monkeypatch):
 
 
 def test_percentiles_of_floats_are_close_and_see_every_column(monkeypatch):
-    monkeypatch.setattr(extremes, "SAMPLE", 4000)
-    monkeypatch.setattr(extremes, "AT_ONCE", 700)
+    monkeypatch.setattr(ranges, "SAMPLE", 4000)
+    monkeypatch.setattr(ranges, "AT_ONCE", 700)
     # 20 values fall on one sampled: a row of 20 would show the same column for ever.
     pixels = np.random.default_rng(1).random((4, 1000, 20, 1), np.float32)
     pixels += 10 * np.arange(20, dtype=np.float32)[:, None]

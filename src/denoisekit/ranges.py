@@ -9,6 +9,7 @@ treated alike. Numpy only.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,13 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from denoisekit.errors import InputError, UsageError, did_you_mean
-from denoisekit.extremes import extremes, percentiles
 from denoisekit.image import ImageInfo, Pixels, Reader
 
 Floats = npt.NDArray[np.float32]
 
 NEAR = 8
 """How far a single value may fill a gap: further on it would draw lines."""
+
+SHARES = (0.001, 0.999)
+"""Parts of the values that lie below and above which are taken for outliers."""
+SAMPLE = 2**21
+"""Most values kept for the quantiles of types too wide for a histogram."""
+AT_ONCE = 2**22
+"""Most values read in one piece."""
 
 NAMES = ("auto", "dtype", "minmax", "percentile")
 
@@ -140,14 +147,63 @@ def resolve_range(spec: RangeSpec, reader: Reader) -> Range:
     if spec.kind == "auto" and info.dtype.kind == "u":
         return Range(0.0, info.peak)
     if spec.kind == "percentile":
-        low, high = percentiles(reader)
+        low, high = quantiles(reader)
         if high - low == 0:
-            low, high = extremes(reader)
+            low, high = minmax(reader)
         return Range.widened(low, high)
-    least, largest = extremes(reader)
+    least, largest = minmax(reader)
     if spec.kind == "auto" and least >= 0 and largest <= info.peak:
         return Range(0.0, info.peak)
     return Range.widened(least, largest)
+
+
+def minmax(reader: Reader) -> tuple[float, float]:
+    """Return least and largest finite value, without alpha; 0 and 1 where there is none."""
+    low, high = math.inf, -math.inf
+    for rows in _bands(reader):
+        values = rows[np.isfinite(rows)] if rows.dtype.kind == "f" else rows
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    return (low, high) if low <= high else (0.0, 1.0)
+
+
+def quantiles(reader: Reader) -> tuple[float, float]:
+    """Return the quantiles at `SHARES`: exact, of wide types those of a sample."""
+    info = reader.info
+    if info.dtype.kind in "iu" and info.dtype.itemsize <= 2:
+        least = int(np.iinfo(info.dtype).min)
+        counts = np.zeros(2 ** (8 * info.dtype.itemsize), np.int64)
+        for rows in _bands(reader):
+            counts += np.bincount(rows.ravel().astype(np.intp) - least, minlength=len(counts))
+        below = np.cumsum(counts)
+        # The least value with at least this share of all at or below it.
+        low, high = (int(np.searchsorted(below, share * below[-1])) + least for share in SHARES)
+        return float(low), float(high)
+    # Every n-th value; n shares no factor with a row's length, so no column is left out.
+    row = info.width * (info.samples - info.alpha)
+    every = -(-info.planes * info.height * row // SAMPLE)
+    while math.gcd(every, row) > 1:
+        every += 1
+    kept, seen = [], 0
+    for rows in _bands(reader):
+        part = rows.reshape(-1)[-seen % every :: every].astype(np.float64)
+        kept.append(part[np.isfinite(part)])
+        seen += rows.size
+    sample = np.concatenate(kept)
+    if sample.size == 0:
+        return 0.0, 1.0
+    low, high = np.quantile(sample, SHARES, method="inverted_cdf")
+    return float(low), float(high)
+
+
+def _bands(reader: Reader) -> Iterator[Pixels]:
+    """Yield the whole stack, without alpha, in pieces of bounded size."""
+    info = reader.info
+    step = max(1, AT_ONCE // (info.width * info.samples))
+    for plane in range(info.planes):
+        for top in range(0, info.height, step):
+            rows = reader.read_rows(plane, top, min(top + step, info.height))
+            yield rows[..., : info.samples - info.alpha]
 
 
 def to_unit(rows: Pixels, scale: Range) -> Floats:

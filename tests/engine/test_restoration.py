@@ -109,7 +109,7 @@ def test_the_result_does_not_depend_on_the_boxes(monkeypatch):
     noisy = clean + 0.02 * correlated(clean.shape, 6)
     wiped = np.repeat(shade[..., None], 3, 2)
     whole = returned(noisy, wiped)
-    monkeypatch.setattr(restoration, "STRIP", 64)
+    monkeypatch.setattr(restoration, "STRIP", 128)
     monkeypatch.setattr(restoration, "CHUNK", 96)
     np.testing.assert_allclose(returned(noisy, wiped), whole, atol=2e-6)
 

@@ -139,6 +139,10 @@ class Denoiser:
         image = reader.info
         signal = self.signal(reader)
         held = window_bytes(image, self.network.workers.count, self.traits.limits.halo)
+        if self.strength == "auto" or signal.measured:
+            from denoisekit.engine.restoration import restoring_bytes
+
+            held += restoring_bytes(image, means=signal.measured)
         plan, at_once = self.plan(image.height, image.width, reserved + held)
         return Run(self, reader, signal, plan, at_once, on_progress)
 

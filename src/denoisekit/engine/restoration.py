@@ -22,14 +22,15 @@ import torch
 from torch.nn import functional
 
 from denoisekit.engine.tiling import reflect_index
+from denoisekit.image import ImageInfo
 from denoisekit.noise import spectrum
 from denoisekit.noise.spectrum import NOTHING, NoiseSpectrum, measure, sample
 
 Floats = npt.NDArray[np.float32]
 Rows = Callable[[int, int], Floats]
 
-STRIP = 128
-"""Rows that are worked on at once."""
+STRIP = 64
+"""Rows that are worked on at once: twice as many take 6 % less time, and 1.5 times the memory."""
 AROUND = 48
 """Pixels to each side of one whose mean is kept: noise is 97 times weaker there."""
 BLOCKS = 2 * spectrum.STEP
@@ -44,6 +45,9 @@ LAG = STRIP + RIM
 """Rows behind the last ones that are still asked for."""
 CHUNK = 512
 """Columns whose coefficients are held at once."""
+BYTES, BYTES_OF_MEANS = 12_000, 18_000
+"""Held of a column of a channel, at most, without and with local means. (Measured as the growth
+of the process, with 1 and 3 channels of 2048 and 4096 columns: 10.4 and 16.6 thousand.)"""
 
 RINGS = 8
 """Rings of equal width into which frequencies up to half a cycle a pixel are sorted."""
@@ -178,6 +182,20 @@ def restore(
         bottom = top + after.shape[1]
         yield top, noisy(top, bottom) - after.permute(1, 2, 0).cpu().numpy()
         top = bottom
+
+
+def restoring_bytes(image: ImageInfo, *, means: bool) -> int:
+    """Return the bytes that `restore` holds of an image, at most, whatever its height.
+
+    Parameters
+    ----------
+    image : ImageInfo
+        The image.
+    means : bool
+        As `Restoring.means`.
+    """
+    colours = image.samples - image.alpha
+    return (BYTES_OF_MEANS if means else BYTES) * colours * (image.width + 2 * RIM)
 
 
 def _padded(

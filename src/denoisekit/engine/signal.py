@@ -31,19 +31,24 @@ from denoisekit.engine.masks import (
     spikes,
     typical_spike,
 )
-from denoisekit.extremes import extremes
 from denoisekit.image import ImageInfo, Pixels, Reader
 from denoisekit.noise.estimate import estimate_noise_boxes
 from denoisekit.options import HotPixels
-from denoisekit.ranges import Range, RangeSpec, fill_absent, from_unit, resolve_range, to_unit
+from denoisekit.ranges import (
+    SHARES,
+    Range,
+    RangeSpec,
+    fill_absent,
+    from_unit,
+    minmax,
+    resolve_range,
+    to_unit,
+)
 
 Floats = npt.NDArray[np.float32]
 
 USED = 0.5
 """Part of its range up to which a 16-bit photograph must reach."""
-
-SHARES = (0.001, 0.999)
-"""Parts of the values below black and below white."""
 
 BEYOND = 0.5
 """How far outside 0..1 a network is shown measured values; what lies further off is noise-free
@@ -229,7 +234,7 @@ def nominal_scale(spec: RangeSpec, reader: Reader) -> Range:
         scale = channel.scale
         unit = info.dtype.kind == "f" and scale.low >= 0 and USED <= scale.high <= 1
         # All of the file is read only where the sample may be of a constant.
-        flat = channel.sigma == channel.typical == 0 and len(set(extremes(reader))) == 1
+        flat = channel.sigma == channel.typical == 0 and len(set(minmax(reader))) == 1
         if not unit and not flat:
             return scale
     return resolve_range(spec, reader)
