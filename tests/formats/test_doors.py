@@ -6,7 +6,8 @@ import errno
 import os
 import re
 import stat
-from collections import namedtuple
+import sys
+from collections import Counter, namedtuple
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from samples import (
 )
 
 from denoisekit.errors import InputError, OutputError, UsageError
-from denoisekit.formats import FORMATS, create_image, find_format, open_image
+from denoisekit.formats import FORMATS, create_image, find_format, open_image, write_image
 from denoisekit.formats.base import image_info
 from denoisekit.formats.guard import writing
 from denoisekit.image import ImageInfo, Metadata
@@ -157,6 +158,38 @@ def test_rows_outside_are_a_bug_of_the_caller(tmp_path):
                 reader.read_rows(*wrong)
 
 
+opened: Counter[str] = Counter()
+
+
+def count_opened(event: str, args: tuple[object, ...]) -> None:
+    if event == "open" and isinstance(args[0], str | os.PathLike):
+        opened[os.fspath(args[0])] += 1
+
+
+@pytest.fixture(scope="module")
+def counting() -> None:
+    sys.addaudithook(count_opened)  # there to stay
+
+
+@every("name", IDS)
+def test_a_file_is_opened_once(tmp_path, counting, name):
+    write(tmp_path / "a", find_format(name).check(plain("none")), pixels(3))
+    before = opened[str(tmp_path / "a")]
+    read(tmp_path / "a")
+    assert opened[str(tmp_path / "a")] == before + 1
+
+
+def test_a_photo_of_one_scan_is_decoded_once(tmp_path, monkeypatch):
+    from denoisekit.formats import base
+
+    decoded = []
+    real = base.image_pixels
+    monkeypatch.setattr(base, "image_pixels", lambda image: decoded.append(1) or real(image))
+    (tmp_path / "a").write_bytes(pillow(pixels(3), "JPEG"))
+    read(tmp_path / "a")
+    assert len(decoded) == 1
+
+
 # --- writing ------------------------------------------------------------------------------
 
 
@@ -207,6 +240,24 @@ def test_a_file_is_replaced_only_when_complete(tmp_path):
     assert path.read_bytes() == b"before"
     write(path, plain(), pixels(3))
     assert np.array_equal(read(path)[1], pixels(3))
+    assert leftovers(tmp_path) == ["a.png"]
+
+
+def test_bands_of_an_iterator_make_a_file_or_none(tmp_path):
+    bands = [(0, top, pixels(3)[top : top + 5]) for top in range(0, HEIGHT, 5)]
+    write_image(tmp_path / "a.png", plain(), iter(bands))
+    assert np.array_equal(read(tmp_path / "a.png")[1], pixels(3))
+
+    def interrupted():
+        yield from bands[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_image(tmp_path / "a.png", plain(), interrupted(), overwrite=True)
+    for wrong in (bands[:2], bands[1:], bands[::-1]):
+        with pytest.raises(ValueError, match="rows"):
+            write_image(tmp_path / "a.png", plain(), wrong, overwrite=True)
+    assert np.array_equal(read(tmp_path / "a.png")[1], pixels(3))
     assert leftovers(tmp_path) == ["a.png"]
 
 
