@@ -32,61 +32,30 @@ def _open(source: base.Source, axes: str | None) -> Reader:
     bands = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4}.get(mode)
     if bands is None:
         raise InputError(f"{source.path}: BMP of kind {mode} is not supported", "convert it to PNG")
-    source.check_fits(height, width, 4 + bands)
     (depth,) = struct.unpack_from("<H", head, 24 if head[14] == 12 else 28)
     packed = head[14] != 12 and struct.unpack_from("<I", head, 30)[0] in (1, 2)
     # Rows fill whole words; the last one's padding does no harm when missing.
     row_bits = width * depth
     needed = (height - 1) * (-(-row_bits // 32) * 4) + -(-row_bits // 8)
     (start,) = struct.unpack_from("<I", head, 10)
-    if packed:
-        whole = _runs_are_whole(source.read(start), height, width, depth)
-    else:
-        whole = start + needed <= source.size
-    if not whole:
-        raise InputError(f"{source.path}: the file ends early", base.RECOPY)
+    early = InputError(f"{source.path}: the file ends early", base.RECOPY)
     notes: list[str] = []
     metadata = _metadata(source, head, notes)
     notes += [base.PALETTE] * (mode == "P") + [base.BILEVEL] * (mode == "1")
     notes += ["5 bits a colour; written with 8"] * (depth == 16)
     info = base.image_info("bmp", height, width, bands, "uint8", metadata, notes)
     plain = {"P": "RGB", "1": "L"}.get(mode)
-    return base.held(
-        source,
-        axes,
-        info,
-        4 + bands,
-        lambda _: base.image_pixels(image.convert(plain) if plain else image),
-    )
 
+    def decode(_: int) -> Pixels:
+        try:
+            return base.image_pixels(image.convert(plain) if plain else image)
+        except (ValueError, OSError) as fault:  # run lengths of fewer pixels
+            raise early from fault
 
-def _runs_are_whole(data: bytes, height: int, width: int, depth: int) -> bool:
-    """Tell whether run lengths reach the last row; no code is for more than 255 pixels."""
-    if height * width > 128 * len(data):
-        return False
-    row = column = at = 0
-    while at + 2 <= len(data):
-        count, value = data[at], data[at + 1]
-        at += 2
-        if count:
-            column += count
-        elif value == 0:
-            row, column = row + 1, 0
-        elif value == 1:
-            break
-        elif value == 2:
-            if at + 2 > len(data):
-                return False
-            column, row = column + data[at], row + data[at + 1]
-            at += 2
-        else:
-            size = value if depth == 8 else -(-value // 2)
-            if at + size > len(data):
-                return False
-            column, at = column + value, at + size + size % 2
-        if row >= height or (row == height - 1 and column >= width):
-            return True
-    return row >= height - 1
+    reader = base.held(source, axes, info, 4 + bands, decode)
+    if not packed and start + needed > source.size:
+        raise early
+    return reader
 
 
 def _metadata(source: base.Source, head: bytes, notes: list[str]) -> Metadata:
