@@ -67,8 +67,9 @@ class Geometry:
     @property
     def shape(self) -> tuple[int, ...]:
         """Lengths of `axes`."""
-        of = dict(zip(self.letters, self.sizes, strict=True))
-        return (*self._iterated_sizes(), *(of[a] for a in "YXS" if a in of))
+        lengths = list(zip(self.letters, self.sizes, strict=True))
+        others = (size for letter, size in lengths if letter not in "YXS")
+        return (*others, *(dict(lengths)[a] for a in "YXS" if a in self.letters))
 
     @property
     def sample_role(self) -> Role | None:
@@ -78,7 +79,8 @@ class Geometry:
     @property
     def pages(self) -> int:
         """Number of pages."""
-        return math.prod(self._sizes_of("page"))
+        pairs = zip(self.roles, self.sizes, strict=True)
+        return math.prod(size for role, size in pairs if role == "page")
 
     @property
     def page_is_plane(self) -> bool:
@@ -109,13 +111,6 @@ class Geometry:
                 inside[role] = index[axis]
         alone = "sample" in self.roles and self.sample_role != "sample"
         return Spot(page, inside["separate"], inside["depth"], inside["sample"] if alone else None)
-
-    def _iterated_sizes(self) -> list[int]:
-        pairs = zip(self.letters, self.sizes, strict=True)
-        return [size for letter, size in pairs if letter not in "YXS"]
-
-    def _sizes_of(self, role: Role) -> list[int]:
-        return [size for r, size in zip(self.roles, self.sizes, strict=True) if r == role]
 
 
 def aligned(axes: str, shape: tuple[int, ...], page: tuple[int, ...]) -> Geometry:
@@ -181,26 +176,19 @@ def renamed(geometry: Geometry, asked: str, name: str) -> Geometry:
     asked = asked.upper()
     sizes = "×".join(str(n) for n in geometry.sizes)
     hint = f"the file has axes {geometry.letters} of {sizes}"
-    fixed = [i for i, role in enumerate(geometry.roles) if role in ("row", "column")]
-    if len(asked) != len(geometry.letters):
-        long = [i for i, n in enumerate(geometry.sizes) if n > 1 or i in fixed]
-        geometry = _only(geometry, long)
-        fixed = [i for i, role in enumerate(geometry.roles) if role in ("row", "column")]
+    if len(asked) != len(geometry.letters):  # axes of length 1 may be left out
+        axes = zip(geometry.letters, geometry.sizes, geometry.roles, strict=True)
+        long = [a for a in axes if a[1] > 1 or a[2] in ("row", "column")]
+        letters, lengths, roles = zip(*long, strict=True)
+        geometry = Geometry("".join(letters), lengths, roles)
     if len(asked) != len(geometry.letters):
         raise UsageError(f"{name}: axes '{asked}' do not fit", hint)
     if not asked.isalpha() or len(set(asked)) != len(asked) or not {"Y", "X"} <= set(asked):
         raise UsageError(f"axes '{asked}' must be different letters with Y and X among them", hint)
+    fixed = [i for i, role in enumerate(geometry.roles) if role in ("row", "column")]
     if [asked[i] for i in fixed] != ["Y", "X"]:
         raise UsageError(f"{name}: axes '{asked}' do not put Y and X on the rows and columns", hint)
     return replace(geometry, letters=asked)
-
-
-def _only(geometry: Geometry, axes: list[int]) -> Geometry:
-    return Geometry(
-        "".join(geometry.letters[i] for i in axes),
-        tuple(geometry.sizes[i] for i in axes),
-        tuple(geometry.roles[i] for i in axes),
-    )
 
 
 _MARKED, _OPEN_ENDED = (7, 33007), (2, 3, 4, 22610, 34934)
