@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import subprocess
 from types import SimpleNamespace
 
 import pytest
 import torch
+from test_checkpoint import Harmful
 from tiny_method import METHOD, entry_for, official, pickled
 
 from denoisekit.errors import WeightsError
@@ -172,14 +172,6 @@ def test_form_that_leads_from_https_to_http_is_not_sent():
     answer = SimpleNamespace(url="https://example.org/", read1=lambda size: b"")
     with pytest.raises(download.SourceFailed, match="web page"):
         download._form("https://example.org/", None, answer, text)
-
-
-class Harmful:
-    def __init__(self, file):
-        self.file = file
-
-    def __reduce__(self):
-        return subprocess.call, (["touch", str(self.file)],)
 
 
 def test_first_file_is_checked_as_any_other(share, entry, tmp_path):
