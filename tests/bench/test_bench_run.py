@@ -15,8 +15,7 @@ import box_method
 from bench_box import candidates, material, write_pairs
 from denoisekit.bench.candidates import Candidate, gather
 from denoisekit.bench.images import paired_images
-from denoisekit.bench.results import read_results
-from denoisekit.bench.run import ROWS, run
+from denoisekit.bench.run import ROWS, read_results, run
 from denoisekit.errors import DenoisekitError, InputError, UsageError
 from denoisekit.methods.base import Setting
 from denoisekit.metrics import SRGB, find_protocol, psnr

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from denoisekit.bench.results import (
+from denoisekit.bench.run import (
     RESULTS,
     Row,
     changes,

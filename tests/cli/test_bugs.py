@@ -13,8 +13,8 @@ import bench_box
 import box_method
 from denoisekit.batch import plan as batch
 from denoisekit.batch import simulate as noise_files
-from denoisekit.bench.results import RESULTS
-from denoisekit.bench.run import ROWS
+from denoisekit.bench.candidates import Candidate
+from denoisekit.bench.run import RESULTS, ROWS
 from denoisekit.bench.run import run as run_bench
 from denoisekit.cli import app as frame
 from denoisekit.errors import InputError, InternalError, as_error
@@ -152,7 +152,7 @@ def test_bench_measures_the_others_first(tmp_path, monkeypatch):
         return noisy
 
     monkeypatch.setattr(pictures, "read", reading)
-    ways, place = [bench_box.Candidate("x", {"id": "x"}, once)], tmp_path / "out"
+    ways, place = [Candidate("x", {"id": "x"}, once)], tmp_path / "out"
     with pytest.raises(InternalError, match=r"1: this is a bug.* \(2 of 6 pictures failed"):
         run_bench(pictures, ways, SRGB, place, workers=1)
     rows = (tmp_path / "out" / ROWS).read_text().splitlines()[1:]

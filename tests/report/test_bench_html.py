@@ -15,8 +15,7 @@ from bench_box import candidates, material, write_pairs
 from denoisekit.bench.candidates import Candidate
 from denoisekit.bench.images import KeptImages
 from denoisekit.bench.page import bench_page, choose_images, keeper, most_detail, write_page
-from denoisekit.bench.results import Row
-from denoisekit.bench.run import run
+from denoisekit.bench.run import Row, run
 from denoisekit.cli import app as frame
 from denoisekit.metrics import SRGB
 from denoisekit.report import Exhibit

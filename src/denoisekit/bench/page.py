@@ -15,8 +15,7 @@ from denoisekit.atomic import write_whole
 from denoisekit.bench.candidates import NOISY, Candidate
 from denoisekit.bench.datasets import DATASETS
 from denoisekit.bench.images import Images, Item, KeptImages
-from denoisekit.bench.results import Row, rows_of
-from denoisekit.bench.run import Keep
+from denoisekit.bench.run import Keep, Row, rows_of
 from denoisekit.errors import OutputError
 from denoisekit.metrics import Floats, Protocol, fit_levels
 

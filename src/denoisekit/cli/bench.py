@@ -130,8 +130,7 @@ def run_set(
     from denoisekit.bench.candidates import gather
     from denoisekit.bench.datasets import find_dataset
     from denoisekit.bench.images import KeptImages
-    from denoisekit.bench.results import RESULTS
-    from denoisekit.bench.run import ROWS, run
+    from denoisekit.bench.run import RESULTS, ROWS, run
     from denoisekit.metrics import SRGB, find_protocol
     from denoisekit.options import DEFAULT_METHOD
 
@@ -310,7 +309,7 @@ def show_difference(
     """Show what changed between two runs, and whether chance could have done it."""
     from dataclasses import asdict
 
-    from denoisekit.bench.results import changes, read_results
+    from denoisekit.bench.run import changes, read_results
 
     found, notes = changes(read_results(before), read_results(after))
     if as_json:
