@@ -51,13 +51,10 @@ def get_method(name: str) -> MethodInfo:
     UsageError
         No method is called so; the hint names the closest.
     """
-    for info in METHODS:
-        if info.id == name:
-            return info
-    # Other packages are asked only where ours do not know the name.
-    every = all_methods()
-    for info in every:
-        if info.id == name:
-            return info
-    hint = did_you_mean(name, [info.id for info in every])
+    known = {info.id: info for info in METHODS}
+    if name not in known:  # only then other packages are asked
+        known = {info.id: info for info in all_methods()}
+    if name in known:
+        return known[name]
+    hint = did_you_mean(name, list(known))
     raise UsageError(f"there is no method '{name}'", hint)

@@ -43,21 +43,21 @@ class NoiseModel:
         noisier.
     drawn : (float, float)
         Range that the strength is drawn from, log-uniformly, where it is not given.
+    start : callable
+        ``start(strength, channels, bits, rng)``: the noise of one image.
     allowed : (float, float)
         Least and largest strength that makes sense.
     channels : int or None
         How many it needs; None: any number.
-    start : callable
-        ``start(strength, channels, bits, rng)``: the noise of one image.
     """
 
     id: str
     summary: str
     strength: Literal["gain", "sigma", "peak"]
     drawn: tuple[float, float]
-    allowed: tuple[float, float]
-    channels: int | None
     start: Callable[[float, int, int | None, Rng], Noise]
+    allowed: tuple[float, float] = (1e-8, 1.0)
+    channels: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,26 +129,22 @@ _MODELS = (
         "a small sensor, its noise developed and mostly left as it is",
         "gain",
         drawn=(3e-6, 4e-2),
-        allowed=(1e-8, 1.0),
-        channels=3,
         start=partial(start_camera, PHONE),
+        channels=3,
     ),
     NoiseModel(
         "dslr",
         "a large sensor, its noise developed, smoothed and coded as JPEG",
         "gain",
         drawn=(3e-6, 8e-3),
-        allowed=(1e-8, 1.0),
-        channels=3,
         start=partial(start_camera, DSLR),
+        channels=3,
     ),
     NoiseModel(
         "fluorescence",
         "a microscope's detector: shot and read noise, channel by channel",
         "gain",
         drawn=(1e-3, 0.25),
-        allowed=(1e-8, 1.0),
-        channels=None,
         start=partial(start_detector, Detector()),
     ),
     NoiseModel(
@@ -156,18 +152,16 @@ _MODELS = (
         "normal noise of one deviation, independent everywhere",
         "sigma",
         drawn=(1 / 255, 75 / 255),
-        allowed=(0.0, 100.0),
-        channels=None,
         start=start_gaussian,
+        allowed=(0.0, 100.0),
     ),
     NoiseModel(
         "poisson",
         "photon counts, independent everywhere",
         "peak",
         drawn=(2.0, 2000.0),
-        allowed=(1e-3, 1e9),
-        channels=None,
         start=start_poisson,
+        allowed=(1e-3, 1e9),
     ),
 )
 
