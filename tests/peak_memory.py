@@ -32,7 +32,7 @@ def call_memory(
 def _measure(
     name: str, config: dict[str, Any], settings: dict[str, Any], side: int, precision: str
 ) -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # as a worker calls it
     method = get_method(name).build(config, settings)
     method.prepare(torch.device("cpu"), precision)
     channels = config["channels"]

@@ -193,7 +193,7 @@ def picture(height, width, channels=2):
     return torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(3))
 
 
-@EVERY
+@TRAINING  # nets/test_promptsid_fast.py compares the two forms at the published size
 def test_the_method_equals_its_networks(path):
     tensors, config, net, _ = loaded(path)
     made = method(config)

@@ -29,7 +29,8 @@ equal to rounding, but
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal, cast
 
@@ -201,14 +202,14 @@ class FastBlindSpot:
     """
 
     def __init__(self, net: BlindSpotNet, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+        self.dtype, self.width = dtype, net.head.out_channels
         count = len(net.branches)
-        self.head = _Pointwise(net.head, torch.float32)
+        self.head = _pointwise(net.head, torch.float32)
         self.branches = [_FastBranch(cast("Branch", branch), dtype) for branch in net.branches]
         first, *inner, last = net.tail
-        self.join = [_Pointwise(first, dtype, part, count) for part in range(count)]
-        self.tail = [_Pointwise(conv, dtype) for conv in inner]
-        self.last = _Pointwise(last, torch.float32)
+        self.join = [_pointwise(first, dtype, part, count) for part in range(count)]
+        self.tail = [_pointwise(conv, dtype) for conv in inner]
+        self.last = _pointwise(last, torch.float32)
 
     def __call__(self, noisy: Tensor) -> Tensor:
         """Denoise (N, channels, H, W)."""
@@ -218,7 +219,7 @@ class FastBlindSpot:
         """(H, W, channels) -> the same."""
         height, width = image.shape[:2]
         denoised = torch.empty_like(image)
-        joined = image.new_empty(height, width, self.join[0].channels, dtype=self.dtype)
+        joined = image.new_empty(height, width, self.width, dtype=self.dtype)
 
         def features(top: int, bottom: int) -> Tensor:
             return F.relu_(self.head(image[top:bottom])).to(self.dtype)
@@ -248,13 +249,13 @@ class _FastBranch:
 
     def __init__(self, branch: Branch, dtype: torch.dtype) -> None:
         self.masked = _conv(branch.masked, 1, dtype, branch.masked.masked_weight())
-        self.mix = [_Pointwise(conv, dtype) for conv in branch.mix]
+        self.mix = [_pointwise(conv, dtype) for conv in branch.mix]
         self.blocks = [_FastBlock(cast("Block", block), dtype) for block in branch.blocks]
-        self.out = _Pointwise(branch.out, dtype)
+        self.out, self.width = _pointwise(branch.out, dtype), branch.out.out_channels
 
     def __call__(self, features: Take, height: int, width: int) -> Tensor:
         """Return (H, W, C) for the features of the head."""
-        x = features(0, 0).new_empty(height, width, self.out.channels)
+        x = features(0, 0).new_empty(height, width, self.width)
         for rows, y in self.masked.rows(features, height):
             for conv in self.mix:
                 y = F.relu_(conv(y))
@@ -273,7 +274,7 @@ class _FastBlock:
         self.dilated = [_conv(conv, dilation, dtype) for conv in block.dilated]
         self.sets = dilation if isinstance(self.dilated[0], WinogradConv) else 1
         """Sets of rows that do not meet."""
-        self.mix = _Pointwise(block.mix, dtype)
+        self.mix = _pointwise(block.mix, dtype)
 
     def __call__(self, x: Tensor) -> None:
         """Change (H, W, C)."""
@@ -291,17 +292,13 @@ class _FastBlock:
                 x_set[rows].add_(self.mix(y))
 
 
-class _Pointwise:
-    """A 1x1 convolution on (..., C), or its part for one of several inputs side by side."""
-
-    def __init__(self, conv: nn.Module, dtype: torch.dtype, part: int = 0, parts: int = 1) -> None:
-        weight = conv.get_parameter("weight").detach().flatten(1).chunk(parts, 1)[part]
-        self.weight = weight.to(dtype).contiguous()
-        self.bias = None if part else conv.get_parameter("bias").detach().to(dtype)
-        self.channels = len(weight)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+def _pointwise(
+    conv: nn.Module, dtype: torch.dtype, part: int = 0, parts: int = 1
+) -> Callable[[Tensor], Tensor]:
+    """Return a 1x1 convolution on (..., C), or its part for one of several inputs side by side."""
+    weight = conv.get_parameter("weight").detach().flatten(1).chunk(parts, 1)[part]
+    bias = None if part else conv.get_parameter("bias").detach().to(dtype)
+    return partial(F.linear, weight=weight.to(dtype).contiguous(), bias=bias)
 
 
 def _conv(
