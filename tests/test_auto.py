@@ -39,6 +39,7 @@ def box(factor, **options) -> Denoiser:
 
 def chooser(*factors, **options) -> Chooser:
     made = Chooser(box(factors[0], **options))
+    made.measured = None
     made.candidates = [made.default, *(box(factor, **options) for factor in factors[1:])]
     return made
 
@@ -77,6 +78,42 @@ def test_only_colour_pictures_are_tried(noisy, options):
     axes = "YXS" if noisy.shape[-1] == 5 else None
     _, report = finished(made.run(ArrayReader(noisy, axes)))
     assert (report.weights, report.estimates) == ("box.0.7", ())
+
+
+@pytest.mark.parametrize("noisy", [picture(64, 64), picture(3, 40, 64, dtype=np.uint16)])
+def test_grey_measured_data_has_weights_of_its_own(noisy):
+    made, own = chooser(0.7, 1.0), box(0.9)
+    made.measured = own
+    _, report = finished(made.run(ArrayReader(noisy, None)))
+    assert (report.weights, report.estimates) == ("box.0.9", ())
+    assert report.notes[0] == "method auto: box.0.9 was made for such data"
+    np.testing.assert_array_equal(made(noisy), own(noisy))
+    _, colour = finished(made.run(ArrayReader(picture(64, 64, 3), None)))
+    assert colour.weights == "box.1.0"
+    assert not any("was made for" in note for note in colour.notes)
+
+
+def test_a_grey_picture_without_noise_has_the_default_weights():
+    made = chooser(0.7)
+    made.measured = box(0.9)
+    smooth = np.tile(np.linspace(20, 230, 64), (64, 1)).astype(np.uint8)
+    for noisy in (smooth, np.full((40, 40), 7, np.uint16)):
+        _, report = finished(made.run(ArrayReader(noisy, None)))
+        assert report.weights == "box.0.7"
+
+
+def test_every_use_has_its_weights(monkeypatch):
+    entry = find_entry("aprrd.camera", load_manifest())
+    entries = [
+        replace(entry, id=f"box.{use}", method="box", use=use)
+        for use in ("any", "measured", "named")
+    ]
+    monkeypatch.setattr(auto, "load_manifest", lambda: entries)
+    monkeypatch.setattr(auto, "weights_present", lambda one: True)
+    monkeypatch.setattr(auto, "load", lambda options, **_: options.weights)
+    made = Chooser(box(1.0))
+    assert made.candidates == [made.default, "box.any"]
+    assert made.measured == "box.measured"
 
 
 def test_where_there_is_one_nothing_is_tried():

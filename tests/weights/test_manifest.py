@@ -72,6 +72,7 @@ def test_entry_is_read_whole(tmp_path):
         (changed(bytes=True), "'bytes' has the wrong type bool"),
         (changed(bytes=-1), "'bytes' must be"),
         (changed(strength=0), "'strength' must be: above 0"),
+        (changed(use="grey"), "'use' must be: any, measured or named"),
         (changed(strength="auto"), "'strength' has the wrong type str"),
         (changed(bytes=None), "'bytes' must be: given where sha256 is"),
         (changed(sha256="0" * 63), "'sha256' must be: 64 hex"),

@@ -106,6 +106,8 @@ class Run:
     ----------
     warnings : list of str
         What the user should know, so far.
+    notes : list of str
+        What was found before it is denoised.
     estimates : tuple of (str, float)
         As `Report.estimates`.
 
@@ -133,6 +135,7 @@ class Run:
         self.view = View(reader, signal, LAG + (1 + ahead) * plan.largest_read[0])
         self.restored = Restored()
         self.warnings: list[str] = [*reader.info.warnings]
+        self.notes: list[str] = []
         self.estimates: tuple[tuple[str, float], ...] = ()
         self._on_progress = on_progress
 
@@ -170,7 +173,7 @@ class Run:
             self.plan.count,
             (scale.low, scale.high),
             tuple(dict.fromkeys(self.warnings)),
-            tuple(self._notes()),
+            (*self.notes, *self._notes()),
             self.restored.share if self.denoiser.strength == "auto" else None,
             weights.id,
             weights.sha256,

@@ -98,6 +98,8 @@ class Channel:
         How far a hot or dead pixel stands out, on 0..1.
     local : float
         `denoisekit.engine.masks.SURE`; or LIKELY, where there are many.
+    correlated : bool
+        Whether neighbouring pixels share noise.
     """
 
     scale: Range
@@ -107,6 +109,7 @@ class Channel:
     typical: float = 0.0
     spike: float = 1.0
     local: float = SURE
+    correlated: bool = False
 
     def file_values(self, unit: Floats, info: ImageInfo) -> Pixels:
         """Return values on 0..1 as the file keeps them."""
@@ -389,7 +392,9 @@ class _Sample:
         typical = typical_spike(single)
         spike = max(CONTRAST, typical * (SPIKE if measured else SPIKE_OF_PHOTOGRAPH))
         white = self._white() if measured else math.inf
-        found = Channel(scale, self.quantile(0.5), white, sigma, typical, spike)
+        correlated = noise is not None and noise.correlated
+        middle = self.quantile(0.5)
+        found = Channel(scale, middle, white, sigma, typical, spike, correlated=correlated)
         if (sure := _share(found, single)) >= MANY:
             likely = replace(found, local=LIKELY)
             if (share := _share(likely, single)) <= RARE:

@@ -105,6 +105,9 @@ class WeightEntry:
         Name of the file, where it ships with denoisekit.
     strength : float or 'auto'
         Blend with the input where none is asked for; see `denoisekit.options.Options`.
+    use : {'any', 'measured', 'named'}
+        Where the method ``auto`` may take them: for colour images, which it tries them on; for
+        grey measured data, in place of the default; or nowhere, unless they are named.
     """
 
     id: str
@@ -122,6 +125,7 @@ class WeightEntry:
     page: str | None = None
     embedded: str | None = None
     strength: float | Literal["auto"] = "auto"
+    use: Literal["any", "measured", "named"] = "any"
 
     @property
     def pinned(self) -> str | None:
@@ -250,7 +254,7 @@ _KEYS: Mapping[str, tuple[type, ...]] = {
     "results": (list,),
 }
 _OPTIONAL: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("sha256", "git_blob", "page", "embedded"), (str,)),
+    **dict.fromkeys(("sha256", "git_blob", "page", "embedded", "use"), (str,)),
     "strength": (int, float),
 }
 _RESULT: Mapping[str, tuple[type, ...]] = {
@@ -291,6 +295,7 @@ def _entry(item: Any, position: int) -> WeightEntry:
         ),
         (not embedded or sha256, "sha256", "given where the file is embedded"),
         (0 < strength <= 1, "strength", "above 0, at most 1"),
+        (item.get("use", "any") in {"any", "measured", "named"}, "use", "any, measured or named"),
         (page is None or _is_url(page), "page", _URL),
     )
     results = []
