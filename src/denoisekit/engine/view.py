@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,30 +58,34 @@ class View:
         self.reader, self.signal, self.info = reader, signal, reader.info
         self.colours = self.info.samples - self.info.alpha
         self._most = -(-lag // ROWS) + 6
-        self._raws: OrderedDict[tuple[int, int], Pixels] = OrderedDict()
-        self._blocks: OrderedDict[tuple[int, int], _Block] = OrderedDict()
+        self._raws: dict[tuple[int, int], Pixels] = {}
+        self._blocks: dict[tuple[int, int], _Block] = {}
         self._next = (0, 0)
         self.hot = self.dead = self.masked = 0
 
     def unit(self, plane: int, top: int, bottom: int) -> Floats:
         """Return rows for the network: (n, W, C) float32 on 0..1, finite."""
-        found = [
-            self._block(plane, index).unit[first - index * ROWS : stop - index * ROWS]
-            for index, first, stop in _blocks(top, bottom)
-        ]
+        found = [block.unit[rows] for block, rows, _ in self._blocks_of(plane, top, bottom)]
+        return np.concatenate(found) if len(found) > 1 else found[0]
+
+    def raw(self, plane: int, top: int, bottom: int) -> Pixels:
+        """Return rows of the file as they are, all samples."""
+        found = [self._raw(plane, index)[rows] for index, rows, _ in _cut(top, bottom)]
         return np.concatenate(found) if len(found) > 1 else found[0]
 
     def settled(self, plane: int, top: int, band: Floats) -> Floats:
         """Return denoised rows with the network's input where a file keeps what it has."""
-        parts, any_kept = [], False
-        for index, first, stop in _blocks(top, top + len(band)):
-            block, part = self._block(plane, index), band[first - top : stop - top]
-            if block.kept is not None:
-                inside = slice(first - index * ROWS, stop - index * ROWS)
-                part = np.where(block.kept[inside], block.unit[inside], part)
-                any_kept = True
-            parts.append(part)
-        return np.concatenate(parts) if any_kept else band
+        blocks = list(self._blocks_of(plane, top, top + len(band)))
+        if all(block.kept is None for block, _, _ in blocks):
+            return band
+        return np.concatenate(
+            [
+                band[part]
+                if block.kept is None
+                else np.where(block.kept[rows], block.unit[rows], band[part])
+                for block, rows, part in blocks
+            ]
+        )
 
     def file_values(self, plane: int, top: int, band: Floats, strength: float = 1.0) -> Pixels:
         """Return denoised rows as the file keeps them, with what is no measurement put back.
@@ -95,47 +99,35 @@ class View:
         strength : float
             Blend with the input.
         """
-        out = []
-        for index, first, stop in _blocks(top, top + len(band)):
-            block = self._block(plane, index)
-            inside = slice(first - index * ROWS, stop - index * ROWS)
-            out.append(self._back(plane, block, inside, band[first - top : stop - top], strength))
-        return np.concatenate(out) if len(out) > 1 else out[0]
+        info, colours = self.info, self.colours
+        out = np.empty((len(band), info.width, info.samples), info.dtype)
+        for block, rows, part in self._blocks_of(plane, top, top + len(band)):
+            raw, pixels = block.raw[rows], band[part]
+            if strength < 1:
+                unit = block.unit[rows]
+                pixels = unit + np.float32(strength) * (pixels - unit)
+            if block.beyond is not None:
+                pixels = pixels + block.beyond[rows]
+            if self.signal.grey:
+                mean = (pixels[..., :1] + pixels[..., 1:2] + pixels[..., 2:3]) / np.float32(3)
+                pixels = np.where(without_colour(raw)[..., None], mean, pixels)
+            for channel, samples in self._groups(plane):
+                out[part, :, samples] = channel.file_values(pixels[..., samples], info)
+            if block.kept is not None:
+                np.copyto(out[part, :, :colours], raw[..., :colours], where=block.kept[rows])
+            out[part, :, colours:] = raw[..., colours:]
+        return out
 
-    def _back(
-        self, plane: int, block: _Block, rows: slice, band: Floats, strength: float
-    ) -> Pixels:
-        info = self.info
-        if strength < 1:
-            unit = block.unit[rows]
-            band = unit + np.float32(strength) * (band - unit)
-        if block.beyond is not None:
-            band = band + block.beyond[rows]
-        raw = block.raw[rows]
-        if self.signal.grey:
-            mean = (band[..., :1] + band[..., 1:2] + band[..., 2:3]) / np.float32(3)
-            band = np.where(without_colour(raw)[..., None], mean, band)
-        channels = self.signal.of(info, plane)
-        if len(channels) == 1:
-            values = channels[0].file_values(band, info)
-        else:
-            parts = [one.file_values(band[..., i], info) for i, one in enumerate(channels)]
-            values = np.stack(parts, -1)
-        if block.kept is not None:
-            values = np.where(block.kept[rows], raw[..., : self.colours], values)
-        if not info.alpha:
-            return values
-        whole = np.array(raw)
-        whole[..., : self.colours] = values
-        return whole
-
-    def raw(self, plane: int, top: int, bottom: int) -> Pixels:
-        """Return rows of the file as they are, all samples."""
-        found = [
-            self._raw(plane, index)[first - index * ROWS : stop - index * ROWS]
-            for index, first, stop in _blocks(top, bottom)
-        ]
-        return np.concatenate(found) if len(found) > 1 else found[0]
+    def _blocks_of(
+        self, plane: int, top: int, bottom: int
+    ) -> Iterator[tuple[_Block, slice, slice]]:
+        """Yield the blocks of rows, and which rows of the block and of these they share."""
+        for index, rows, part in _cut(top, bottom):
+            key = plane, index
+            if key not in self._blocks:
+                self._blocks[key] = self._made(plane, index)
+            _forget(self._blocks, self._most)
+            yield self._blocks[key], rows, part
 
     def _raw(self, plane: int, index: int) -> Pixels:
         key = plane, index
@@ -143,24 +135,14 @@ class View:
             bottom = min((index + 1) * ROWS, self.info.height)
             # A copy, because a reader may hand out the same buffer again.
             self._raws[key] = np.array(self.reader.read_rows(plane, index * ROWS, bottom))
-            while len(self._raws) > self._most:
-                self._raws.popitem(last=False)
+        _forget(self._raws, self._most)
         return self._raws[key]
-
-    def _block(self, plane: int, index: int) -> _Block:
-        key = plane, index
-        if key not in self._blocks:
-            self._blocks[key] = self._made(plane, index)
-            while len(self._blocks) > self._most:
-                self._blocks.popitem(last=False)
-        return self._blocks[key]
 
     def _made(self, plane: int, index: int) -> _Block:
         top, bottom = index * ROWS, min((index + 1) * ROWS, self.info.height)
         first, stop = max(0, top - REACH), min(self.info.height, bottom + REACH)
         inside = slice(top - first, bottom - first)
         wide = self.raw(plane, first, stop)[..., : self.colours]
-        groups = self._groups(plane)
         gaps = ~known_values(wide, self.signal.absent)
         self._mask(gaps, plane, first, stop)
         masked = int(np.count_nonzero(gaps[inside]))
@@ -168,36 +150,40 @@ class View:
         flat = flat_windows(wide)
         if flat is not None:
             kept |= flat[..., None]
-        for channel, i in groups if self.signal.measured else ():
-            low, high, middle = channel.scale.low, channel.scale.high, channel.middle
-            values, gap = wide[..., i], gaps[..., i]
-            if flat is not None:
-                gap |= flat[..., None] & ((values < low) | (values > high))
-            for one, single in enumerate(range(i.start, i.stop)):
-                odd = absurd(np.where(gap[..., one], middle, values[..., one]), low, high)
+        raw, units = self._raw(plane, index), []
+        for channel, i in self._groups(plane):
+            scale, middle = channel.scale, channel.middle
+            values, gap, keep, above, below = (
+                np.moveaxis(part[..., i], -1, 0) for part in (wide, gaps, kept, hot, dead)
+            )
+            if self.signal.measured:
+                if flat is not None:
+                    gap |= flat & ((values < scale.low) | (values > scale.high))
+                odd = absurd(np.where(gap, middle, values), scale.low, scale.high)
                 if odd is not None:
-                    hot[..., single] |= odd & (values[..., one] > middle)
-                    dead[..., single] |= odd & (values[..., one] < middle)
-                    gap[..., one] |= odd
-                    kept[..., single] |= odd
-        unit = self._on_unit(wide, groups, gaps, [channel.middle for channel, _ in groups])
-        if self.signal.spikes:
-            shown = unit.clip(-BEYOND, 1 + BEYOND)
-            for channel, i in groups:
-                for single in range(i.start, i.stop):
-                    above, below = channel.spikes(np.ascontiguousarray(shown[..., single]))
-                    hot[..., single] |= above
-                    dead[..., single] |= below
-                    gaps[..., single] |= above | below
+                    above |= odd & (values > middle)
+                    below |= odd & (values < middle)
+                    gap |= odd
+                    keep |= odd
+            unit = to_unit(fill_absent(wide[..., i], gaps[..., i], middle), scale)
+            if self.signal.spikes:
+                single = np.ascontiguousarray(np.moveaxis(unit, -1, 0))
+                for mask, found in zip(
+                    (above, below), channel.spikes(single.clip(-BEYOND, 1 + BEYOND)), strict=True
+                ):
+                    if found.any():
+                        mask |= found
+                        gap |= found
+            inner, unit = gaps[inside][..., i], unit[inside]
+            if inner.any():
+                noise = self._surroundings(channel, top, inner)
+                unit = to_unit(fill_absent(raw[..., i], inner, noise), scale)
+            units.append(unit)
+        # A copy: the rows around it are not to be held.
+        unit = np.concatenate(units, -1)
         if not self.signal.remove:
-            kept |= hot
-            kept |= dead
-        unit = unit[inside]
-        kept, gaps, hot, dead = (part[inside] for part in (kept, gaps, hot, dead))
-        raw = self._raw(plane, index)
-        if gaps.any():
-            draws = [self._surroundings(channel, top, gaps[..., i]) for channel, i in groups]
-            unit = self._on_unit(raw[..., : self.colours], groups, gaps, draws)
+            kept |= hot | dead
+        kept, hot, dead = (part[inside] for part in (kept, hot, dead))
         beyond = None
         if self.signal.measured:
             shown = unit.clip(-BEYOND, 1 + BEYOND)
@@ -208,8 +194,7 @@ class View:
             self.masked += masked
             self.hot += _pixels(hot)
             self.dead += _pixels(dead)
-        # A copy, because the rows around it are not to be held.
-        return _Block(raw, unit.copy(), beyond, kept.copy() if kept.any() else None)
+        return _Block(raw, unit, beyond, kept.copy() if kept.any() else None)
 
     def _groups(self, plane: int) -> list[tuple[Channel, slice]]:
         """Return the channels of a plane, and which of its samples each stands for."""
@@ -218,24 +203,8 @@ class View:
             return [(channels[0], slice(0, self.colours))]
         return [(channel, slice(i, i + 1)) for i, channel in enumerate(channels)]
 
-    def _on_unit(
-        self,
-        rows: Pixels,
-        groups: list[tuple[Channel, slice]],
-        gaps: Mask,
-        fallbacks: Sequence[float | Pixels],
-    ) -> Floats:
-        """Return rows on 0..1, with gaps filled."""
-        parts = [
-            to_unit(fill_absent(rows[..., i], gaps[..., i], fallback), channel.scale)
-            for (channel, i), fallback in zip(groups, fallbacks, strict=True)
-        ]
-        return np.concatenate(parts, -1) if len(parts) > 1 else parts[0]
-
     def _surroundings(self, channel: Channel, top: int, gap: Mask) -> Pixels:
         """Return noise as strong as the image's: beside a clean area a network leaves it."""
-        if not gap.any():
-            return np.zeros(gap.shape, self.info.dtype)
         height, width, samples = gap.shape
         draws = Draws().part(top, 0)
         first, second = (draws.uniform(step, (samples, height, width)) for step in (0, 1))
@@ -262,10 +231,21 @@ def _pixels(samples: Mask) -> int:
     return int(samples.any(-1).sum()) if samples.any() else 0
 
 
-def _blocks(top: int, bottom: int) -> Iterator[tuple[int, int, int]]:
-    """Yield which block, and its first and last row within the range."""
+def _cut(top: int, bottom: int) -> Iterator[tuple[int, slice, slice]]:
+    """Yield which blocks rows lie in, with which rows of the block and of these they share."""
     for index in range(top // ROWS, -(-bottom // ROWS)):
-        yield index, max(top, index * ROWS), min(bottom, (index + 1) * ROWS)
+        first, stop = max(top, index * ROWS), min(bottom, (index + 1) * ROWS)
+        yield (
+            index,
+            slice(first - index * ROWS, stop - index * ROWS),
+            slice(first - top, stop - top),
+        )
+
+
+def _forget(cache: dict[tuple[int, int], Any], most: int) -> None:
+    """Let go of what was made first."""
+    while len(cache) > most:
+        del cache[next(iter(cache))]
 
 
 def count_wrong(reader: Reader, signal: Signal) -> tuple[int, int, int]:
