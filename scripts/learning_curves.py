@@ -23,14 +23,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from denoisekit.learn.config import read_toml, stages_of
+from denoisekit.learn.train import Machine, start
+from denoisekit.learn.trainee import Trainee, frozen, process_group
+from denoisekit.learn.validation import Sample, denoiser_of, psnr
 from denoisekit.methods import METHODS, get_method
 from denoisekit.noise import simulate
-from denoisekit.options import TrainData, TrainOptions
-from denoisekit.training.config import read_toml, stages_of
-from denoisekit.training.distributed import crew
-from denoisekit.training.evaluate import Sample, denoise, psnr
-from denoisekit.training.run import Machine, start
-from denoisekit.training.step import Trainee, frozen
+from denoisekit.options import Options, TrainData, TrainOptions
 from denoisekit.weights import load_weights
 
 SIDE, COUNT, HELD = 128, 32, 8
@@ -142,9 +141,11 @@ def measure(method: str, out: Path) -> None:
     for told, trainee in moments(method, out):
         side = SIDE // trainee.stage.multiple * trainee.stage.multiple
         batch = np.stack([sample.noisy[:side, :side].transpose(2, 0, 1) for sample in samples])
-        loss = trainee.held_out([(np.ascontiguousarray(batch), None)])
+        loss = trainee.mean_loss([(np.ascontiguousarray(batch), None)])
         config, weights = trainee.stage.config, trainee.weights()
-        score = psnr(denoise(trainee.method, config, weights, samples, "cpu"), samples)
+        options = Options(device="cpu", range="0,1")
+        denoiser = denoiser_of(trainee.method, config, weights, options)
+        score = psnr([denoiser(sample.noisy, axes="YXS") for sample in samples], samples)
         lines.append({**told, "loss": loss, "psnr": score, "noisy": noisy})
         print(method, lines[-1], flush=True)
     text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -163,9 +164,9 @@ def moments(name: str, out: Path) -> Iterator[tuple[dict[str, Any], Trainee]]:
     log = [json.loads(line) for line in (kept / "log.jsonl").read_text("utf-8").splitlines()]
     seconds = 0.0
     before: Trainee | None = None
-    with crew("cpu") as here:
-        for place, (stage, sizes) in enumerate(stages_of(method, config)):
-            trainee = Trainee(method, stage, sizes, here, (config.seed, place))
+    with process_group("cpu") as group:
+        for place, stage in enumerate(stages_of(method, config)):
+            trainee = Trainee(method, stage, group, (config.seed, place))
             if before is not None and before.stage.config == stage.config:
                 trainee.load(before.weights())
             elif before is not None:

@@ -16,22 +16,17 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from denoisekit.learn.checkpoint import Folder, State
+from denoisekit.learn.config import resolve, stages_of
+from denoisekit.learn.crops import Sampler, open_images
+from denoisekit.learn.train import Machine, Run, StageTraining
+from denoisekit.learn.trainee import ProcessGroup, Trainee, new_network, process_group
 from denoisekit.methods import get_method
 from denoisekit.options import TrainData, TrainOptions
-from denoisekit.training.config import resolve, stages_of
-from denoisekit.training.data import Patches
-from denoisekit.training.distributed import crew
-from denoisekit.training.log import Log
-from denoisekit.training.loop import Run, train_stage
-from denoisekit.training.material import gather
-from denoisekit.training.state import Folder, State
-from denoisekit.training.step import Trainee, fresh
 
 
 def main() -> None:
@@ -49,8 +44,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="fp32")
     given = parser.parse_args()
-    with crew(given.device) as here, tempfile.TemporaryDirectory() as folder:
-        bare, loop = _forms(given, here, Path(folder))
+    with process_group(given.device) as group, tempfile.TemporaryDirectory() as folder:
+        bare, loop = _forms(given, group, Path(folder))
         bare()
         speeds = [(bare(), loop()) for _ in range(given.rounds)]
     plain, whole = (statistics.median(column) for column in zip(*speeds, strict=True))
@@ -60,13 +55,13 @@ def main() -> None:
 
 
 def _forms(
-    given: argparse.Namespace, here: Any, folder: Path
+    given: argparse.Namespace, group: ProcessGroup, folder: Path
 ) -> tuple[Callable[[], float], Callable[[], float]]:
     """Return the bare steps and the loop as functions that return patches a second."""
     method = get_method(given.method)
     data = TrainData((given.pictures,), simulate=given.simulate)
-    material = gather(data, channels=3)
-    sizes_asked = TrainOptions(
+    images = open_images(data, channels=3)
+    asked = TrainOptions(
         patch=given.patch,
         batch=given.batch,
         network={} if given.width is None else {"width": given.width},
@@ -75,34 +70,21 @@ def _forms(
         preview_every=10**9,
         save_every=10**9,
     )
-    config = resolve(method, data, sizes_asked, 3)
-    stage, sizes = stages_of(method, config)[-1]
-    trainee = Trainee(method, stage, sizes, here, precision=given.precision)
-    before = stages_of(method, config)[-2][0] if len(config.stages) > 1 else stage
+    config = resolve(method, data, asked, 3)
+    stages = stages_of(method, config)
+    stage, before = stages[-1], stages[-2] if len(stages) > 1 else stages[-1]
+    trainee = Trainee(method, stage, group, precision=given.precision)
     if before.config != stage.config:
-        trainee.teacher = fresh(method, before.config, 0).to(here.device).requires_grad_(False)
-    log = Log(folder / "log.jsonl", lambda record: None)  # noqa: ARG005 - nobody listens
-    run = Run(
-        method=method,
-        config=config,
-        folder=Folder(folder),
-        pool=material.pool,
-        held=material.pool,
-        samples=[],
-        crew=here,
-        workers=given.workers,
-        log=log,
-        stop=lambda: False,
-        facts={},
-    )
-    ready = trainee.batch(Patches(material.pool, sizes.patch, (0, 0)).batch(0, range(sizes.batch)))
+        teacher = new_network(method, before.config, 0)
+        trainee.teacher = teacher.to(group.device).requires_grad_(False)
+    ready = trainee.batch(Sampler(images.train, stage.patch, (0, 0)).batch(0, range(stage.batch)))
     net = trainee.net
-    adam = torch.optim.Adam(net.parameters(), sizes.rate, stage.betas)
+    adam = torch.optim.Adam(net.parameters(), stage.rate, stage.betas)
 
     def bare() -> float:
         done, began = 0, time.perf_counter()
         while time.perf_counter() - began < given.seconds:
-            for _ in range(10 if here.device.type == "cuda" else 1):
+            for _ in range(10 if group.device.type == "cuda" else 1):
                 adam.zero_grad(set_to_none=True)
                 with trainee.computing():
                     loss = stage.loss(net, ready)
@@ -110,13 +92,14 @@ def _forms(
                 adam.step()
                 done += 1
             _wait()
-        return done * sizes.batch / (time.perf_counter() - began)
+        return done * stage.batch / (time.perf_counter() - began)
 
     def loop() -> float:
-        end = time.perf_counter() + given.seconds
-        state = State()
-        train_stage(replace(run, stop=lambda: time.perf_counter() > end), stage, trainee, state)
-        return state.step * sizes.batch / state.seconds
+        end, state = time.perf_counter() + given.seconds, State()
+        machine = Machine(workers=given.workers, stop=lambda: time.perf_counter() > end)
+        run = Run(method, config, Folder(folder), images, group, machine, 0.0)
+        StageTraining(run, trainee, state).run_steps()
+        return state.step * stage.batch / state.seconds
 
     return bare, loop
 

@@ -13,7 +13,8 @@ import pytest
 
 import denoisekit
 from denoisekit.auto import Chooser
-from denoisekit.fitting import Fit, FitOptions
+from denoisekit.learn.result import Fit
+from denoisekit.options import FitOptions
 from processes import CONTEXT, launch
 
 NOISY = np.random.default_rng(3).integers(0, 200, (40, 48, 3), dtype=np.uint8)

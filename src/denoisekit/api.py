@@ -20,12 +20,10 @@ from denoisekit.engine.denoiser import Denoiser
 from denoisekit.engine.denoiser import load as load_options
 from denoisekit.engine.device import resolve_device
 from denoisekit.errors import UsageError
-from denoisekit.fitting import Fit, fit
-from denoisekit.fitting.result import Listen
 from denoisekit.formats import check_output, create_image, open_image
 from denoisekit.interop import Array, denoise_held, hold
+from denoisekit.learn.result import Fit, Listen
 from denoisekit.options import FileOptions, FitOptions, Options, read_options, takes
-from denoisekit.training.threads import threads_that_help
 from denoisekit.weights import method_of
 
 Name = str | os.PathLike[str]
@@ -254,7 +252,7 @@ def fit_single(
     axes : str, optional
         As in `denoise`.
     on_look : callable, optional
-        Told a `denoisekit.fitting.Look` after every step; True asks to stop.
+        Told a `denoisekit.learn.result.Look` after every step; True asks to stop.
     {options}
 
     Returns
@@ -275,7 +273,10 @@ def fit_single(
     """
     options = read_options(FitOptions, keywords)
     began = time.monotonic()
+    from denoisekit.learn.fit import fit
+    from denoisekit.learn.planning import fastest_threads
+
     named = isinstance(noisy, str | os.PathLike)
     opened = open_image(Path(noisy), axes) if named else hold(noisy, axes).reader()
-    with closing(opened) as reader, threads_that_help(resolve_device(options.device)):
+    with closing(opened) as reader, fastest_threads(resolve_device(options.device)):
         return fit(reader, options, on_look, began)

@@ -18,8 +18,8 @@ import denoisekit
 from denoisekit.atomic import Claim
 from denoisekit.cli import app as frame
 from denoisekit.errors import OutputError
-from denoisekit.fitting import files as fitting_files
 from denoisekit.formats import raw_array
+from denoisekit.learn import fit as learn_fit
 from denoisekit.methods import METHODS
 from privileges import closed
 
@@ -71,7 +71,7 @@ def test_a_folder_that_may_not_be_searched_is_one_line(run, folder, monkeypatch,
     def never(*_, **__):
         pytest.fail("work was begun for an output that cannot be written")
 
-    monkeypatch.setattr(fitting_files, "fit", never)
+    monkeypatch.setattr(learn_fit, "fit", never)
     (folder / "closed").mkdir()
     with closed(folder / "closed"):
         # compare writes a page, and says so where another kind of file is named.

@@ -15,13 +15,13 @@ import pytest
 from denoisekit import atomic
 from denoisekit.atomic import claimed
 from denoisekit.cli.app import run
-from denoisekit.training import cost
+from denoisekit.learn import planning
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Measure no longer than needed."""
-    monkeypatch.setattr(cost, "BELIEVED", 0.0)
+    monkeypatch.setattr(planning, "BELIEVED", 0.0)
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from denoisekit.draws import Draws
 from denoisekit.errors import OutputError, UsageError, WeightsError, pip_install
 from denoisekit.export import network as exporting
 from denoisekit.export.network import FACTS_FILE, FORMS, export, look_up
+from denoisekit.learn.trainee import new_network
 from denoisekit.methods import get_method
 from denoisekit.nets.single import REACH
-from denoisekit.training.step import fresh
 from denoisekit.weights import LoadedWeights
 
 STUDENT = ("aprrd", {"net": "unet", "variant": "1.00M", "channels": 1, "width": 4}, {})
@@ -150,7 +150,7 @@ def test_method_that_is_not_local_is_refused(tmp_path):
 def test_non_local_means_are_written_as_torchscript_alone(tmp_path, monkeypatch):
     method = get_method("single")
     config = {**method.config, "width": 4, "depth": 2, "levels": 4}
-    state = dict(fresh(method, config, 0).state_dict())
+    state = dict(new_network(method, config, 0).state_dict())
     weights = LoadedWeights(state, config, "fitted", "0" * 64, "single")
     with pytest.raises(UsageError, match="cannot be written as onnx") as caught:
         export(weights, method, tmp_path / "x.onnx", kind="onnx")

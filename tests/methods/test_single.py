@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from denoisekit.draws import Draws
-from denoisekit.fitting.refining import pyramid
+from denoisekit.learn.fit import pyramid
 from denoisekit.methods import get_method
 from golden_weights import formula_weights
 from helpers import assert_limits_are_true

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from denoisekit.fitting.material import Material
-from denoisekit.fitting.moments import noise_curve
+from denoisekit.learn.single_image import Parts, noise_curve
 from denoisekit.nets import single
 from denoisekit.nets.single import NonLocalMeans, interpolated, means
 
@@ -27,7 +26,7 @@ def stripes(noise: float = 0.08, dark: float = 0.3) -> tuple[Tensor, Tensor, Ten
 
 def better(noisy: Tensor, denoised: Tensor) -> Tensor:
     net = NonLocalMeans(noisy.shape[1], 16)
-    curve = noise_curve(Material(noisy.numpy(), denoised.numpy()))
+    curve = noise_curve(Parts(noisy.numpy(), denoised.numpy()))
     net.load_state_dict({"curve": torch.from_numpy(curve)})
     found: Tensor = net(noisy, denoised)
     return found

@@ -23,7 +23,7 @@ from denoisekit.options import FileOptions, FitOptions
 
 if TYPE_CHECKING:
     from denoisekit.batch.run import Outcome
-    from denoisekit.fitting import Fit, Look
+    from denoisekit.learn.result import Fit, Look
 
 EPILOG = (
     "Examples:\n\n"
@@ -55,7 +55,7 @@ def fit_single(
     began = started()
     from denoisekit.batch.plan import plan_inputs
     from denoisekit.batch.run import run_batch
-    from denoisekit.fitting.files import Fitter
+    from denoisekit.learn.fit import Fitter
 
     if planes not in ("shared", "each"):
         raise UsageError(f"--planes {planes} is not known", "choose from shared, each")
@@ -103,7 +103,7 @@ def _keep(
     fits: list[Fit], weights: Path | None, report: Path | None, title: str, overwrite: bool
 ) -> None:
     """Write weights and curve; of several planes each under a name of its own."""
-    from denoisekit.fitting.report import write_curve
+    from denoisekit.learn.result import write_curve
 
     for index, fit in enumerate(fits):
         number = f"_{index:03d}" if len(fits) > 1 else ""

@@ -16,7 +16,7 @@ from denoisekit.errors import UsageError
 from denoisekit.options import TrainData, TrainOptions
 
 if TYPE_CHECKING:
-    from denoisekit.training.log import Record
+    from denoisekit.learn.checkpoint import Record
 
 EPILOG = (
     "Examples:\n\n"
@@ -60,8 +60,8 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="The log as JSON lines.")] = False,
 ) -> None:
     """Train a method on your own pictures; RUN/weights.safetensors is the result."""
+    from denoisekit.learn import train as run
     from denoisekit.methods import get_method
-    from denoisekit.training import run
 
     info = None if method is None else get_method(method)
     if info is not None and info.recipe is None:
@@ -119,7 +119,7 @@ class _Listener:
         self._report, self._score = report, ""
 
     def hear(self, record: Record) -> None:
-        """Take a record; see `denoisekit.training.log`."""
+        """Take a record; see `denoisekit.learn.checkpoint`."""
         if self._report.as_json:
             render.json_line(record)
         elif record["event"] == "step":

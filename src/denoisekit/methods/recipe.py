@@ -1,6 +1,6 @@
 """How a network is trained: data and a loss. No torch until a loss is computed.
 
-A method says its recipe as a tuple of `Stage`; the loop in `denoisekit.training` does
+A method says its recipe as a tuple of `Stage`; the loop in `denoisekit.learn` does
 the rest. Nothing of a stage depends on where, how fast or on what pictures it runs.
 """
 
