@@ -31,11 +31,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from denoisekit.draws import Draws
+from denoisekit.learn.checkpoint import write_weights
 from denoisekit.methods import get_method
 from denoisekit.methods.aprrd import OnePass
 from denoisekit.methods.recipe import Batch, distance
 from denoisekit.noise import noise_of
-from denoisekit.training.state import write_weights
 from denoisekit.weights.checkpoint import read_state
 
 STUDENT = {"net": "unet", "variant": "1.02M", "channels": 3, "width": 48}
