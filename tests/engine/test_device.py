@@ -47,6 +47,13 @@ def test_the_second_gpu_of_one_is_absent(monkeypatch):
         resolve_device("cuda:1")
 
 
+def test_all_gpus_share_an_image_unless_one_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert device.all_devices(torch.device("cuda")) == [torch.device("cuda", i) for i in range(3)]
+    assert device.all_devices(torch.device("cuda:1")) == [torch.device("cuda:1")]
+    assert device.all_devices(torch.device("cpu")) == [torch.device("cpu")]
+
+
 def test_precisions():
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert choose_precision(cpu, "auto") == choose_precision(cuda, "auto") == "fp32"
