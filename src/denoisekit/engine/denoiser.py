@@ -17,13 +17,14 @@ from denoisekit.engine.device import (
     tiles_at_once,
 )
 from denoisekit.engine.network import Network
-from denoisekit.engine.run import Report, Run
+from denoisekit.engine.run import Report, Run, rows_held
 from denoisekit.engine.signal import Signal, find_signal
 from denoisekit.engine.tiling import Plan, plan_tiles
 from denoisekit.engine.view import ROWS
 from denoisekit.engine.workers import Workers
 from denoisekit.image import ImageInfo, Reader
 from denoisekit.interop import Array, denoise_array
+from denoisekit.limits import Limits
 from denoisekit.methods import LoadedMethod, MethodInfo, get_method
 from denoisekit.options import Options, Strength
 from denoisekit.ranges import parse_range
@@ -138,7 +139,7 @@ class Denoiser:
         forget_lost_threads(self.device)
         image = reader.info
         signal = self.signal(reader)
-        held = window_bytes(image, self.network.workers.count, self.traits.limits.halo)
+        held = window_bytes(image, self.network.workers.count, self.traits.limits)
         if self.strength == "auto" or signal.measured:
             from denoisekit.engine.restoration import restoring_bytes
 
@@ -197,12 +198,12 @@ class Denoiser:
         return other
 
 
-def window_bytes(image: ImageInfo, workers: int, halo: int) -> int:
+def window_bytes(image: ImageInfo, workers: int, limits: Limits) -> int:
     """Return what is held of an image beside its tiles: some rows, noisy and denoised."""
-    columns = -(-image.width // TILE)
-    bands = 1 + -(-2 * workers // columns)
+    plan = plan_tiles(image.height, image.width, limits, (TILE, TILE))
+    rows = rows_held(plan, workers) + 6 * ROWS
     row = image.width * image.samples * (8 + image.dtype.itemsize)
-    return row * min(image.height, 10 * ROWS + bands * TILE + 2 * halo)
+    return row * min(image.height, rows)
 
 
 def _made_anew(method: str, weights: LoadedWeights, options: Options) -> Denoiser:

@@ -126,13 +126,11 @@ class Run:
         at_once: int,
         on_progress: Callable[[float], None] | None,
     ) -> None:
-        from denoisekit.engine.restoration import LAG, Restored
+        from denoisekit.engine.restoration import Restored
 
         self.denoiser, self.reader, self.info = denoiser, reader, reader.info
         self.signal, self.plan, self.at_once = signal, plan, at_once
-        # Tiles under way lie ahead of the rows that are restored.
-        ahead = -(-2 * denoiser.network.workers.count // len(plan.columns))
-        self.view = View(reader, signal, LAG + (1 + ahead) * plan.largest_read[0])
+        self.view = View(reader, signal, rows_held(plan, denoiser.network.workers.count))
         self.restored = Restored()
         self.warnings: list[str] = [*reader.info.warnings]
         self.notes: list[str] = []
@@ -304,6 +302,15 @@ class Run:
             if weights != METER:
                 told = f"{weights} takes hardly any noise from it"
             yield f"{told}: the picture is as it was"
+
+
+def rows_held(plan: Plan, workers: int) -> int:
+    """Return how many rows lie between those that restoration looks at and those of new tiles."""
+    from denoisekit.engine.restoration import LAG
+
+    core = max(bottom - top for _, top, bottom, _ in plan.rows)
+    bands_ahead = -(-2 * workers // len(plan.columns))
+    return LAG + bands_ahead * core + plan.largest_read[0]
 
 
 def through(
