@@ -10,6 +10,7 @@ import numpy as np
 from denoisekit.engine.signal import find_signal
 from denoisekit.engine.view import View
 from denoisekit.image import ImageInfo, Reader
+from denoisekit.metrics import decibels
 from denoisekit.noise.estimate import estimate_noise
 from denoisekit.ranges import Floats, Range, parse_range
 
@@ -124,7 +125,7 @@ class Validation:
         wrong = denoised.astype(np.float64) - self.targets
         if self.mask is not None:
             wrong = wrong.transpose(0, 2, 3, 1)[self.mask]
-        return self.level - float(10 * np.log10(max(float(np.square(wrong).mean()), 1e-12)))
+        return self.level + decibels(max(float(np.square(wrong).mean()), 1e-12))
 
     def anchored(self, denoised: Floats, score: float) -> Validation:
         """Return the same, on a scale on which this result has this score."""

@@ -16,6 +16,7 @@ from denoisekit.formats import create_image
 from denoisekit.image import ImageInfo
 from denoisekit.learn.crops import ImageFiles
 from denoisekit.methods import MethodInfo
+from denoisekit.metrics import decibels
 from denoisekit.options import Options
 from denoisekit.ranges import Floats
 from denoisekit.weights import LoadedWeights
@@ -99,7 +100,7 @@ def psnr(images: Sequence[Floats], samples: Sequence[Sample]) -> float:
     for image, sample in zip(images, samples, strict=True):
         assert sample.clean is not None
         wrong = image.clip(0, 1).astype(np.float64) - sample.clean.clip(0, 1)
-        values.append(-10 * math.log10(max(float(np.square(wrong).mean()), 1e-10)))
+        values.append(decibels(max(float(np.square(wrong).mean()), 1e-10)))
     return sum(values) / len(values)
 
 
