@@ -174,9 +174,13 @@ def restore(
     """
     height, width = size
     strips = _padded(bands, noisy, size, device, what)
+    if what.means:
+        strips = _keep_means(strips)
     top = 0
-    for removed, noise in _noise_in(strips, what):
-        before, after = (part[:, : height - top, :width] for part in (removed, noise))
+    for pair, share in _with_noise_share(_without_texture(strips, what), what):
+        inside = slice(0, height - top), slice(0, width)
+        before, left = pair[..., *inside]
+        after = left * (what.agreed * share[..., *inside])
         restored.removed += float(before.square().sum())
         restored.returned += float((before - after).square().sum())
         bottom = top + after.shape[1]
@@ -236,21 +240,6 @@ def _padded(
             # The last strips mirror rows from further up.
             drop = max(0, min(top, height - rim - STEP) - first)
             held, first = [denoised[drop:]], first + drop
-
-
-def _noise_in(
-    strips: Iterable[torch.Tensor], what: Restoring
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the residual and what of it is noise, (C, h, w) each, without the rim."""
-    if what.means:
-        strips = _keep_means(strips)
-    pairs = _without_texture(strips, what)
-    if not what.structure:
-        yield from ((removed, left * what.agreed) for removed, left in pairs)
-        return
-    for pair, share in _with_noise_share(pairs, what):
-        removed, left = pair
-        yield removed, left * (what.agreed * share)
 
 
 def _sliding(strips: Iterable[torch.Tensor], rim: int) -> Iterator[torch.Tensor]:
@@ -352,7 +341,10 @@ def doubt(noise: NoiseSpectrum) -> float:
 def _with_noise_share(
     pairs: Iterable[torch.Tensor], what: Restoring
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield pairs, and how far each pixel passes for noise by its spectrum: (C or 1, h, w)."""
+    """Yield pairs, and how far each pixel passes for noise by its spectrum, 1 to 0."""
+    if not what.structure:
+        yield from ((pair, pair.new_ones(1, 1, 1)) for pair in pairs)
+        return
     inner = slice(SIDE, -SIDE)
     known = 2 * SIDE // STEP - 1  # rows of windows of the strip before that lie in the next one
     powers: torch.Tensor | None = None
