@@ -18,13 +18,13 @@ from denoisekit.interop import Array, denoise_array
 from denoisekit.ranking import SIDE, SMALLEST, estimate_psnr, spread_crops
 from denoisekit.weights import load_manifest, weights_present
 
-BOXES = 6
-"""Most boxes of an image on which weights are tried."""
-PLANES = 3
-"""Most planes of a stack that they are taken from."""
-SHARE = 1 / 3
-"""Part of the denoising's work that choosing may take, one box excepted."""
-DEARER = 1.5
+MOST_CROPS = 6
+"""Of an image, on which weights are tried."""
+MOST_PLANES = 3
+"""Of a stack, that crops are taken from."""
+SHARE_OF_WORK = 1 / 3
+"""Part of the denoising's work that choosing may take, one crop excepted."""
+MOST_WORK = 1.5
 """Times the work of the default weights that others may take to be tried."""
 LIGHTEST = {False: 0.004, True: 0.015}
 """Deviation of noise, of the image's range, from which on weights for measured data are taken,
@@ -84,7 +84,7 @@ class Chooser:
         if not self._suited(reader.info) or len(self.candidates) == 1:
             return []
         ways = [partial(denoiser.on_unit(), axes="YXS") for denoiser in self.candidates]
-        crops = list(self._boxes(reader))
+        crops = list(self._crops(reader))
         _, expected = estimate_psnr(crops, [[way(crop) for crop in crops] for way in ways], ways)
         found = zip(self.candidates, expected, strict=True)
         return sorted(found, key=lambda pair: -pair[1])
@@ -120,7 +120,7 @@ class Chooser:
         """Yield the other weights for a use that are here and about as fast as the default."""
         default = self.default
         settings = default.settings
-        most = DEARER * default.traits.flop(SIDE * SIDE)
+        most = MOST_WORK * default.traits.flop(SIDE * SIDE)
         for entry in load_manifest():
             if (entry.method, entry.use) != (default.info.id, use):
                 continue
@@ -132,14 +132,14 @@ class Chooser:
                 except WeightsError as error:
                     self._missed.append(f"not tried: {error.message}")
 
-    def _boxes(self, reader: Reader) -> Iterator[Floats]:
-        """Yield boxes spread over an image, (h, w, 3) on 0..1."""
+    def _crops(self, reader: Reader) -> Iterator[Floats]:
+        """Yield crops spread over an image, (h, w, 3) on 0..1."""
         image = reader.info
         view = View(reader, self.default.signal(reader))
         pixels = image.height * image.width * image.planes
-        tried = int(SHARE * pixels / (2 * len(self.candidates) * SIDE**2))
-        count = min(max(tried, 1), BOXES)
-        planes = min(count, PLANES, image.planes)
+        tried = int(SHARE_OF_WORK * pixels / (2 * len(self.candidates) * SIDE**2))
+        count = min(max(tried, 1), MOST_CROPS)
+        planes = min(count, MOST_PLANES, image.planes)
         for index in range(planes):
             plane = (2 * index + 1) * image.planes // (2 * planes)
             for rows, columns in spread_crops(image.height, image.width, count // planes):

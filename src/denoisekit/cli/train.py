@@ -123,15 +123,18 @@ class _Listener:
         if self._report.as_json:
             render.json_line(record)
         elif record["event"] == "step":
+            facts = f"loss {record['loss']:.4g}, rate {record['rate']:.2g}"
             speed = f"{record['patches_per_second']:.3g} patches/s"
-            facts = f"loss {record['loss']:.5g}, rate {record['rate']:.3g}, {speed}{self._score}"
-            self._report.describe(f"{record['stage']}: {facts}")
+            self._report.describe(f"{record['stage']}: {facts}, {speed}{self._score}")
             self._report.update(record["step"], record["steps"])
         else:
             for line in _lines(record):
                 self._report.note(line)
             if record["event"] == "validation":
-                self._score = f", {_score(record)}"
+                if "psnr" in record:
+                    self._score = f", PSNR {record['psnr']:.2f} dB"
+                else:
+                    self._score = f", held out {record['held_out_loss']:.4g}"
 
 
 def _score(record: Record) -> str:
