@@ -15,7 +15,7 @@ from denoisekit.engine import timing
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(inference, "seconds_per_pixel", lambda *_: 1e-5)
+    monkeypatch.setattr(inference.Network, "seconds_per_pixel", lambda *_: 1e-5)
     monkeypatch.setattr(timing, "TRIFLE", 0.0)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import multiprocessing
 import os
 import signal
 import sys
@@ -294,4 +295,9 @@ def main() -> NoReturn:
         # as nohup does it, stays so.
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == 130:  # files are cleared away; a worker may be long at a tile that nobody wants
+        for child in multiprocessing.active_children():
+            child.terminate()
+        os._exit(code)
+    sys.exit(code)

@@ -184,12 +184,16 @@ def in_one_thread(items: Generator[Item, None, None]) -> Iterator[Item]:
         return
     end: Any = object()
     pool = _pool(1, "rows", lambda: None)
+    wait = True
     try:
         while (item := pool.submit(next, items, end).result()) is not end:
             yield item
+    except KeyboardInterrupt:
+        wait = False  # a tile may take long, and nobody wants it any more
+        raise
     finally:
         pool.submit(items.close)
-        pool.shutdown()
+        pool.shutdown(wait)
 
 
 def _pool(
