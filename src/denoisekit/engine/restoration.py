@@ -45,9 +45,9 @@ LAG = STRIP + RIM
 """Rows behind the last ones that are still asked for."""
 CHUNK = 512
 """Columns whose coefficients are held at once."""
-BYTES, BYTES_OF_MEANS = 12_000, 18_000
+BYTES, BYTES_OF_MEANS = 12_000, 21_000
 """Held of a column of a channel, at most, without and with local means. (Measured as the growth
-of the process, with 1 and 3 channels of 2048 and 4096 columns: 10.4 and 16.6 thousand.)"""
+of the process, with 1 and 3 channels of 2048 and 4096 columns: at most 10.4 and 19.7 thousand.)"""
 
 RINGS = 8
 """Rings of equal width into which frequencies up to half a cycle a pixel are sorted."""
