@@ -134,7 +134,7 @@ def asked(monkeypatch):
     def fit(reader, options, on_look, began):
         heard.append((reader.info, reader.read_rows(0, 0, reader.info.height), options))
 
-    monkeypatch.setattr("denoisekit.api.fit", fit)
+    monkeypatch.setattr("denoisekit.learn.fit.fit", fit)
     return heard
 
 
