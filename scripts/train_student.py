@@ -1,4 +1,4 @@
-"""Train students that ship, beginning with the weights of `aprrd.camera`, for some hours.
+"""Train students for some hours, beginning with the weights of `aprrd.camera`.
 
     python scripts/train_student.py fluorescence pictures/ --nuclei nuclei/ --start FILE --out run
     python scripts/train_student.py fast pictures/ --start FILE --out run
@@ -9,7 +9,7 @@ makes of them. ``pictures`` is the folder that `training_pictures.py` writes. No
 mean PSNR of fixed patches of held-out pictures is told, and the weights, a moving average, are
 written to ``run/last.safetensors``. A run that was stopped goes on with ``--resume`` and that
 file. The last part of the time is trained in fp32: bf16 leaves the brightness of areas a little
-wrong.
+wrong. No weights of ``fast`` ship yet.
 """
 
 from __future__ import annotations
