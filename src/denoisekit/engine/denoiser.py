@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from denoisekit.engine.device import (
-    TILE,
     all_devices,
     choose_plan,
     choose_precision,
@@ -17,14 +16,12 @@ from denoisekit.engine.device import (
     tiles_at_once,
 )
 from denoisekit.engine.network import Network
-from denoisekit.engine.run import Report, Run, rows_held
+from denoisekit.engine.run import Report, Run
 from denoisekit.engine.signal import Signal, find_signal
 from denoisekit.engine.tiling import Plan, plan_tiles
-from denoisekit.engine.view import ROWS
 from denoisekit.engine.workers import Workers
 from denoisekit.image import ImageInfo, Reader
 from denoisekit.interop import Array, denoise_array
-from denoisekit.limits import Limits
 from denoisekit.methods import LoadedMethod, MethodInfo, get_method
 from denoisekit.options import Options, Strength
 from denoisekit.ranges import parse_range
@@ -139,15 +136,16 @@ class Denoiser:
         forget_lost_threads(self.device)
         image = reader.info
         signal = self.signal(reader)
-        held = window_bytes(image, self.network.workers.count, self.traits.limits)
         if self.strength == "auto" or signal.measured:
             from denoisekit.engine.restoration import restoring_bytes
 
-            held += restoring_bytes(image, means=signal.measured)
-        plan, at_once = self.plan(image.height, image.width, reserved + held)
+            reserved += restoring_bytes(image, means=signal.measured)
+        # Rows are held as they are, as the network sees them, and denoised.
+        row = image.width * image.samples * (8 + image.dtype.itemsize)
+        plan, at_once = self.plan(image.height, image.width, reserved, row)
         return Run(self, reader, signal, plan, at_once, on_progress)
 
-    def plan(self, height: int, width: int, reserved: int = 0) -> tuple[Plan, int]:
+    def plan(self, height: int, width: int, reserved: int = 0, row: int = 0) -> tuple[Plan, int]:
         """Return how a plane would be cut, and how many tiles memory allows at once.
 
         Parameters
@@ -155,16 +153,18 @@ class Denoiser:
         height, width : int
             Its size.
         reserved : int
-            Bytes it will take beside the tiles.
+            Bytes it will take beside tiles and rows.
+        row : int
+            Bytes of a row that is held.
         """
         memory = tile_memory(self.device, self.options.max_memory, reserved)
         workers, traits = self.network.workers.count, self.traits
         asked = self.options.tile
         if asked is None:
-            return choose_plan(height, width, traits, self.precision, memory, workers)
+            return choose_plan(height, width, traits, self.precision, memory, workers, row)
         side = asked or max(height, width)
         plan = plan_tiles(height, width, traits.limits, (side, side))
-        return plan, max(1, tiles_at_once(plan, traits, self.precision, memory, workers))
+        return plan, max(1, tiles_at_once(plan, traits, self.precision, memory, workers, row))
 
     @property
     def strength(self) -> Strength:
@@ -196,14 +196,6 @@ class Denoiser:
         other.options = replace(self.options, range="0,1", strength=asked)
         other.own_range = False
         return other
-
-
-def window_bytes(image: ImageInfo, workers: int, limits: Limits) -> int:
-    """Return what is held of an image beside its tiles: some rows, noisy and denoised."""
-    plan = plan_tiles(image.height, image.width, limits, (TILE, TILE))
-    rows = rows_held(plan, workers) + 6 * ROWS
-    row = image.width * image.samples * (8 + image.dtype.itemsize)
-    return row * min(image.height, rows)
 
 
 def _made_anew(method: str, weights: LoadedWeights, options: Options) -> Denoiser:

@@ -267,7 +267,13 @@ LEAST_CORE = 96
 
 
 def choose_plan(
-    height: int, width: int, traits: Traits, precision: str, memory: int, workers: int
+    height: int,
+    width: int,
+    traits: Traits,
+    precision: str,
+    memory: int,
+    workers: int,
+    row: int = 0,
 ) -> tuple[Plan, int]:
     """Plan the tiles of an image, smaller ones only where none would fit in memory.
 
@@ -283,6 +289,8 @@ def choose_plan(
         Bytes for the tiles under way and the bands of rows.
     workers : int
         Who compute.
+    row : int
+        Bytes of a row of the image that is held beside the tiles.
 
     Returns
     -------
@@ -300,10 +308,10 @@ def choose_plan(
     smallest = grid_of(limits)
     while True:
         plan = plan_tiles(height, width, limits, (side[0], side[1]))
-        at_once = tiles_at_once(plan, traits, precision, memory, workers)
+        at_once = tiles_at_once(plan, traits, precision, memory, workers, row)
         if at_once:
             return plan, at_once
-        rows = plan.largest_read[0] * plan.padded[1] * BAND_BYTES
+        rows = plan.largest_read[0] * (plan.padded[1] * BAND_BYTES + row)
         taller = side[0] >= side[1] or (2 * rows > memory and side[0] > smallest)
         # A network that is not local keeps to squares, such as it was made for.
         axes = (0, 1) if limits.native else (0,) if taller else (1,)
@@ -322,13 +330,22 @@ def _share(size: int, longest: int) -> int:
     return -(-size // max(-(-size // longest), 2 if size >= 2 * LEAST_CORE else 1))
 
 
-def tiles_at_once(plan: Plan, traits: Traits, precision: str, memory: int, workers: int) -> int:
+def tiles_at_once(
+    plan: Plan, traits: Traits, precision: str, memory: int, workers: int, row: int = 0
+) -> int:
     """Return how many tiles of a plan may be computed at once; 0: not even one fits."""
     pixels = math.prod(plan.largest_read)
-    left = memory - plan.largest_read[0] * plan.padded[1] * BAND_BYTES
     # Beside what the network takes of it, a tile is there before and after.
-    tile = pixels * (traits.bytes_per_pixel[precision] + 16 * traits.channels)
-    return min(workers, plan.count, max(0, int(left // (tile + WORKER_BYTES))))
+    tile = pixels * (traits.bytes_per_pixel[precision] + 16 * traits.channels) + WORKER_BYTES
+    band = plan.largest_read[0] * plan.padded[1] * BAND_BYTES
+    at_once = min(workers, plan.count)
+    # Tiles that wait for a worker lie ahead too where all work.
+    while at_once:
+        under_way = 2 * workers if at_once >= workers else at_once
+        if band + at_once * tile + row * plan.rows_read_ahead(under_way) <= memory:
+            break
+        at_once -= 1
+    return at_once
 
 
 def smaller_plan(height: int, width: int, limits: Limits) -> Plan | None:

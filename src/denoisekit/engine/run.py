@@ -126,11 +126,13 @@ class Run:
         at_once: int,
         on_progress: Callable[[float], None] | None,
     ) -> None:
-        from denoisekit.engine.restoration import Restored
+        from denoisekit.engine.restoration import LAG, Restored
 
         self.denoiser, self.reader, self.info = denoiser, reader, reader.info
         self.signal, self.plan, self.at_once = signal, plan, at_once
-        self.view = View(reader, signal, rows_held(plan, denoiser.network.workers.count))
+        under_way = denoiser.network.workers.room(at_once)
+        lag = LAG + plan.rows_read_ahead(under_way)
+        self.view = View(reader, signal, lag)
         self.restored = Restored()
         self.warnings: list[str] = [*reader.info.warnings]
         self.notes: list[str] = []
@@ -302,15 +304,6 @@ class Run:
             if weights != METER:
                 told = f"{weights} takes hardly any noise from it"
             yield f"{told}: the picture is as it was"
-
-
-def rows_held(plan: Plan, workers: int) -> int:
-    """Return how many rows lie between those that restoration looks at and those of new tiles."""
-    from denoisekit.engine.restoration import LAG
-
-    core = max(bottom - top for _, top, bottom, _ in plan.rows)
-    bands_ahead = -(-2 * workers // len(plan.columns))
-    return LAG + bands_ahead * core + plan.largest_read[0]
 
 
 def through(

@@ -124,6 +124,12 @@ class Plan:
             cut[3] - cut[0] for cut in self.columns
         )
 
+    def rows_read_ahead(self, under_way: int) -> int:
+        """Return how many rows lie between those being joined and those of new tiles, at most."""
+        core = max(bottom - top for _, top, bottom, _ in self.rows)
+        bands = -(-under_way // len(self.columns))
+        return min(self.height, bands * core + self.largest_read[0])
+
     def work(self, halo_cost: float) -> float:
         """Return how many pixels in all cost as much as the tiles, see `Traits.halo_cost`."""
         return halo_cost * self.read_pixels + (1 - halo_cost) * math.prod(self.padded)

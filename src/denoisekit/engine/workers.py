@@ -137,9 +137,7 @@ class Workers:
             yield from map(function, items)
             return
         pool = self._started()
-        # One more for each worker, so that none waits for this thread; where memory lets fewer
-        # work, no more than that.
-        room = 2 * self.count if at_once is None or at_once >= self.count else at_once
+        room = self.room(self.count if at_once is None else at_once)
         pending: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -151,6 +149,14 @@ class Workers:
         finally:
             for future in pending:
                 future.cancel()
+
+    def room(self, at_once: int) -> int:
+        """Return how many items are under way where so many may be computed at once.
+
+        One more for each worker, so that none waits for the thread that asks; where memory lets
+        fewer work, no more than that.
+        """
+        return 2 * self.count if at_once >= self.count else at_once
 
     def run(self, function: Callable[[], Result]) -> Result:
         """Return a function's result, computed by a worker."""
