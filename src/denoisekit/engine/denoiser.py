@@ -140,8 +140,10 @@ class Denoiser:
             from denoisekit.engine.restoration import restoring_bytes
 
             reserved += restoring_bytes(image, means=signal.measured)
-        # Rows are held as they are, as the network sees them, and denoised.
-        row = image.width * image.samples * (8 + image.dtype.itemsize)
+        # Rows are held as they are, as the network sees them, and denoised; of measured data also
+        # what lies outside of 0..1, and what is kept.
+        each = image.dtype.itemsize + (13 if signal.measured else 9)
+        row = image.width * image.samples * each
         plan, at_once = self.plan(image.height, image.width, reserved, row)
         return Run(self, reader, signal, plan, at_once, on_progress)
 
