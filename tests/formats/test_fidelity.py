@@ -54,7 +54,7 @@ def cells() -> list[tuple[str, str, str]]:
 
 IDS = {"JPEG XL": "jxl", "JPEG 2000": "jpeg2000", ".npy": "npy"}
 LAYOUTS = {"gray": 1, "gray and alpha": 2, "RGB": 3, "RGB and alpha": 4}
-DEPTHS = {"8 bits a sample": (8,), "10 and 12 bits": (10, 12), "16 bits": (16,)}
+DEPTHS = {"8 bits per sample": (8,), "10 and 12 bits": (10, 12), "16 bits": (16,)}
 
 
 def bmp(array: np.ndarray, profile: bytes = b"") -> bytes:
