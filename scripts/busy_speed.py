@@ -27,8 +27,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("image", type=Path)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--source", type=Path, help="folder with another denoisekit")
-    parser.add_argument("options", nargs="*")
-    return parser.parse_args()
+    given, _, options = " ".join(sys.argv[1:]).partition(" -- ")
+    asked = parser.parse_args(given.split())
+    asked.options = options.split()
+    return asked
 
 
 def seconds(image: Path, options: list[str], source: Path | None) -> float:
