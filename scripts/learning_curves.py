@@ -138,7 +138,7 @@ def measure(method: str, out: Path) -> None:
     ]
     noisy = psnr([sample.noisy for sample in samples], samples)
     lines = []
-    for told, trainee in moments(method, out):
+    for told, trainee in trainees(method, out):
         side = SIDE // trainee.stage.multiple * trainee.stage.multiple
         batch = np.stack([sample.noisy[:side, :side].transpose(2, 0, 1) for sample in samples])
         loss = trainee.mean_loss([(np.ascontiguousarray(batch), None)])
@@ -157,7 +157,7 @@ def opened(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
         return np.asarray(picture, np.float32) / np.float32(255)
 
 
-def moments(name: str, out: Path) -> Iterator[tuple[dict[str, Any], Trainee]]:
+def trainees(name: str, out: Path) -> Iterator[tuple[dict[str, Any], Trainee]]:
     """Give the network of a run as each stage began, and at all weights kept."""
     method, kept = get_method(name), out / f"{name}-kept"
     config = read_toml(out / name / "config.toml")

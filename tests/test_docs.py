@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import tomllib
@@ -15,6 +16,15 @@ from denoisekit.cli.app import MEANT
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+OLD_WORDS = (
+    *("crew", "extremes", "judge", "judges", "material", "materials", "moments", "opacity"),
+    *("recognise", "recognised", "recognises", "renoised", "tally", "workshop"),
+)
+"""Words that the table of words in `docs/extending.md` replaces."""
+OLD_WORDS_OF_PROSE = ("giving", "picture", "pictures", "telephone", "telephones", "told", "whom")
+"""And those that stay in code and in what it prints."""
 
 
 def blocks(text: str) -> list[list[str]]:
@@ -119,3 +129,23 @@ def test_wheel_and_sdist_carry_the_manifest_and_the_licence():
     assert {"weights_manifest.json", "LICENSE", "tests", "scripts", "mkdocs.yml", ".ci"} <= set(
         targets["sdist"]["include"]
     )
+
+
+def test_old_words_are_gone_from_code_and_pages():
+    old = set(OLD_WORDS)
+    found = []
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for field in ("name", "id", "attr", "arg", "asname"):
+                name = getattr(node, field, None) or ""
+                words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+                found += [f"{path.name}: {name}"] if words & old else []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        words = set(re.findall(r"[a-z]+", text.lower()))
+        found += [f"{page.name}: {word}" for word in words & old]
+        if page.name != "cli.md":
+            prose = re.sub(r"```.*?```|`[^`]*`|<!--.*?-->|\]\([^)]*\)", "", text, flags=re.S)
+            words = set(re.findall(r"[a-z]+", prose.lower()))
+            found += [f"{page.name}: {word}" for word in words & set(OLD_WORDS_OF_PROSE)]
+    assert not found

@@ -69,7 +69,7 @@ class ImageInfo:
         What the samples of a pixel mean, alpha excepted. ``gray`` has one, ``rgb``
         three, ``channels`` any number (CMYK, multispectral …).
     alpha : bool
-        Whether the last sample is opacity, which is never denoised.
+        Whether the last sample is alpha, which is never denoised.
     bits : int or None
         Significant bits of an integer sample, where the file says so (12 bits
         kept in uint16); None: all bits of the dtype.

@@ -228,7 +228,7 @@ def _tensor(noisy: Any, axes: str | None) -> Held:
 
 
 def _channels_first(shape: tuple[int, ...]) -> str | None:
-    """Find torch's layout, (C, H, W) and (N, C, H, W), with one channel, colours or opacity."""
+    """Find torch's layout, (C, H, W) and (N, C, H, W), with one channel, colours or alpha."""
     if len(shape) > 2 and shape[-3] in (1, 3, 4) and shape[-1] not in (3, 4):
         return "Q" * (len(shape) - 3) + "SYX"
     return None

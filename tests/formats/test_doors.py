@@ -334,7 +334,7 @@ def test_a_file_that_grows_while_it_is_opened_is_not_called_damaged(tmp_path, mo
         finally:
             source.path.write_bytes(data)
 
-    monkeypatch.setattr("denoisekit.formats._recognised", lambda *_: replace(known, open=opened))
+    monkeypatch.setattr("denoisekit.formats._identify", lambda *_: replace(known, open=opened))
     with pytest.raises(InputError, match="changed while it was read"):
         open_image(path)
     monkeypatch.undo()

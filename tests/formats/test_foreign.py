@@ -21,10 +21,7 @@ def test_every_mark_is_known_by_content(tmp_path, kind, mark):
     path.write_bytes(bytes(at) + bytes_ + bytes(600))
     with pytest.raises(InputError) as caught:
         open_image(path)
-    if (
-        not any(known.recognises(path.read_bytes()[: foreign.HEAD]) for known in FORMATS)
-        or kind.first
-    ):
+    if not any(known.matches(path.read_bytes()[: foreign.HEAD]) for known in FORMATS) or kind.first:
         assert "which is not supported" in caught.value.message
         assert caught.value.hint == kind.hint
 

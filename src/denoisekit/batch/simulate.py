@@ -179,7 +179,7 @@ def _simulate(
 def _noisy(
     rows: Pixels, colours: int, noise: Noise, rng: Rng, scale: Range, image: ImageInfo
 ) -> Pixels:
-    """Return a plane with noise; opacity and values that are no numbers stay."""
+    """Return a plane with noise; alpha and values that are no numbers stay."""
     clean = rows[..., :colours]
     values = from_unit(noise(to_unit(fill_nonfinite(clean), scale), rng), scale, image)
     noisy = np.array(rows)

@@ -166,7 +166,7 @@ def import_weights(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take a file that you have: recognised by its hash, or checked by its keys and shapes."""
+    """Take a file that you have: identified by its hash, or checked by its keys and shapes."""
     from denoisekit.methods import get_method
     from denoisekit.weights import choose_entry, import_file, load_manifest
 

@@ -228,10 +228,12 @@ def _common(stages: Sequence[Mapping[str, Any]], key: str) -> object:
 
 def _figures(log: list[dict[str, Any]], data: Mapping[str, Any]) -> str:
     """Return the course of the validation: its beginning, its best and its end."""
-    looked = [record for record in log if record.get("event") == "validation"]
-    if not looked:
+    validations = [record for record in log if record.get("event") == "validation"]
+    if not validations:
         return "Nothing was measured."
-    first, *others = [record for record in looked if record.get("stage") == looked[-1].get("stage")]
+    first, *others = [
+        record for record in validations if record.get("stage") == validations[-1].get("stage")
+    ]
     best = [record for record in others if record.get("best")]
     shown = {id(record): record for record in [first, *best[-1:], *others[-1:]]}.values()
     columns = [key for key in first if key not in {"event", "time", "best", "stage"}]

@@ -51,7 +51,7 @@ def find_format(name: str) -> Format:
 
 
 def open_image(path: Path, axes: str | None = None, max_memory: int | None = None) -> Reader:
-    """Open a file of any known format, recognised by its content.
+    """Open a file of any known format, identified by its content.
 
     The file is opened once: its kind, its header and its pixels are read from there.
 
@@ -88,7 +88,7 @@ def open_image(path: Path, axes: str | None = None, max_memory: int | None = Non
         source = Source(path, max_memory)
     try:
         with reading(path, source):
-            found = _recognised(path, source.read(0, foreign.HEAD))
+            found = _identify(path, source.read(0, foreign.HEAD))
             reader = found.open(source, axes)
         suffix, notes = path.suffix.lower(), tuple[str, ...]()
         if suffix not in found.suffixes and any(suffix in known.suffixes for known in FORMATS):
@@ -99,13 +99,13 @@ def open_image(path: Path, axes: str | None = None, max_memory: int | None = Non
         raise
 
 
-def _recognised(path: Path, head: bytes) -> Format:
+def _identify(path: Path, head: bytes) -> Format:
     """Return the format of a file that begins like this."""
     if not head:
         raise InputError(f"{path}: is empty", "copy or download it again")
     kind = foreign.kind_of(path, head, first=True)
     for known in FORMATS:
-        if kind is None and known.recognises(head):
+        if kind is None and known.matches(head):
             return known
     kind = kind or foreign.kind_of(path, head, first=False)
     if kind:

@@ -151,7 +151,7 @@ class Format:
     looks: Callable[[bytes], bool] | None = None
     streams: bool = False
 
-    def recognises(self, head: bytes) -> bool:
+    def matches(self, head: bytes) -> bool:
         """Tell from a file's first 512 bytes whether it is of this format."""
         fits = not self.marks or head.startswith(self.marks)
         return fits and (self.looks is None or self.looks(head))

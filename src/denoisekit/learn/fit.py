@@ -433,7 +433,7 @@ def distil(
     parts = Parts(noisy, target)
     source = noise_source(image.noise, parts)
     # Held-out pixels would flatter networks that see every second pixel alone.
-    validation = renoised(parts, source, options.seed)
+    validation = recorrupted(parts, source, options.seed)
     result = session.denoise(known[0], validation.boxes, precision="fp32")
     validation = validation.anchored(result, known[0].score)
     known = [session.scored(one, validation) for one in known]
@@ -523,7 +523,9 @@ def noise_source(noise: Noise, parts: Parts) -> objectives.NoiseSource:
     return objectives.gaussian(noise_variance(parts))
 
 
-def renoised(parts: Parts, source: objectives.NoiseSource, seed: int, draws: int = 1) -> Validation:
+def recorrupted(
+    parts: Parts, source: objectives.NoiseSource, seed: int, draws: int = 1
+) -> Validation:
     """Return boxes with more noise on them, and targets whose noise is not correlated with it."""
     assert parts.denoised is not None
     boxes, targets = [], []
@@ -572,7 +574,7 @@ def choose_network(
     if leaves_noise(image, denoised):  # whatever leaves noise would score high
         return first
     parts = Parts(image.parts.noisy, denoised)
-    validation = renoised(parts, noise_source(image.noise, parts), session.options.seed, draws)
+    validation = recorrupted(parts, noise_source(image.noise, parts), session.options.seed, draws)
     boxes = validation.boxes
     one, two = (session.denoise(network, boxes, precision="fp32") for network in (first, last))
     validation = validation.anchored(one, first.score)

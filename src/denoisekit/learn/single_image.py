@@ -393,12 +393,12 @@ def is_gaussian(parts: Parts) -> bool:
     """
     channels = _finest_details(parts)
     grows = any(ranges[-1][1].mean() > GROWTH * ranges[0][1].mean() for ranges in channels)
-    moments = [
+    kurtoses = [
         float(np.square(squares).mean() / max(squares.mean() ** 2, 1e-24))
         for ranges in channels
         for _, squares in ranges
     ]
-    return not grows and float(np.median(moments)) < KURTOSIS
+    return not grows and float(np.median(kurtoses)) < KURTOSIS
 
 
 def _finest_details(parts: Parts) -> list[list[tuple[float, Any]]]:

@@ -7,10 +7,10 @@ It is not local by itself: prompt, means and attention are taken from the whole 
 With those given, it is. So an image of several tiles is studied first, and every tile is
 denoised with what was found.
 
-It is trained on sub-images of noisy pictures that predict each other: every 2x2 cell gives one
+It is trained on sub-images of noisy images that predict each other: every 2x2 cell gives one
 pixel to the input and its two neighbours to two targets. The network's result on the input is
 held against both, and its difference to them against the same difference taken from its result
-on the whole picture.
+on the whole image.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Objective:
     total, reconstruction, regularisation : torch.Tensor
         Scalars; ``total = reconstruction + 1.5 * regularisation``.
     denoised_sub, denoised : torch.Tensor
-        Results on the sub-image (with gradient) and on the whole pictures (without).
+        Results on the sub-image (with gradient) and on the whole images (without).
     """
 
     total: Tensor
@@ -169,7 +169,7 @@ def draw_orders(size: tuple[int, int, int], generator: torch.Generator) -> Tenso
     Parameters
     ----------
     size : (int, int, int)
-        Number, height and width of the pictures; height and width even.
+        Number, height and width of the images; height and width even.
     generator : torch.Generator
         Source of the draws; they are made on its device.
 
@@ -186,20 +186,20 @@ def draw_orders(size: tuple[int, int, int], generator: torch.Generator) -> Tenso
     return torch.tensor(ORDERS, device=device)[which]
 
 
-def sub_images(pictures: Tensor, orders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def sub_images(images: Tensor, orders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return input, first and second target, (N, C, H/2, W/2) each.
 
     Parameters
     ----------
-    pictures : torch.Tensor
+    images : torch.Tensor
         (N, C, H, W), H and W even.
     orders : torch.Tensor
         As from `draw_orders`.
     """
     import torch.nn.functional as F
 
-    number, channels, height, width = pictures.shape
-    cells = F.pixel_unshuffle(pictures, 2).view(number, channels, 4, height // 2, width // 2)
+    number, channels, height, width = images.shape
+    cells = F.pixel_unshuffle(images, 2).view(number, channels, 4, height // 2, width // 2)
     chosen = orders.permute(0, 3, 1, 2)[:, None].expand(-1, channels, -1, -1, -1)
     first, second, third = cells.gather(2, chosen).unbind(2)
     return first, second, third
@@ -220,7 +220,7 @@ def objective(
         As from `draw_orders`.
     noises : pair of torch.Tensor
         Normal, (N, 4 features): they diffuse the prompt of the sub-images and of the
-        whole pictures.
+        whole images.
     """
     import torch
 

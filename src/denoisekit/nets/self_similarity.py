@@ -123,7 +123,7 @@ class FastAttention:
             ``attend(x[first::sets], sets)`` gives features plus average of every
             ``sets``-th row, ``sets`` being a divisor of the grid.
         """
-        mean, deviation = _moments(x)
+        mean, deviation = _mean_and_deviation(x)
         cells = -(-x.shape[0] // self.grid) * -(-x.shape[1] // self.grid)
 
         def attend(some: Tensor, sets: int) -> Tensor:
@@ -179,7 +179,7 @@ def by_series(like: Tensor, value: Tensor, cells: int) -> Tensor:
     return average.div_(weight[:, None]).add_(mean)
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+def _mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and deviation of all values, as layer normalisation has them."""
     mean = x.mean(dtype=torch.float32)
     square = torch.stack([(x[rows].float() - mean).square_().sum() for rows in strips(x)]).sum()

@@ -65,8 +65,8 @@ class Plain(nn.Module):
         features = bent_in(noisy) if self.bent else noisy
         for layer in hidden:
             features = F.relu(layer(features), inplace=True)
-        said: Tensor = last(features)
-        return noisy - said if self.residual else said
+        output: Tensor = last(features)
+        return noisy - output if self.residual else output
 
 
 class Pyramid(nn.Module):

@@ -1,9 +1,9 @@
-"""A clean picture as a camera would have taken it.
+"""A clean image as a camera would have taken it.
 
 The noise of a photograph is not that of its sensor: interpolated, mixed, stretched,
 smoothed and coded, it is correlated over several pixels and between colours, and a network
-that never saw such noise does not remove it. So a clean picture is taken back to the sensor,
-gets its noise there, and the noise is developed as the camera develops a picture. Going back
+that never saw such noise does not remove it. So a clean image is taken back to the sensor,
+gets its noise there, and the noise is developed as the camera develops an image. Going back
 is after Brooks et al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019.
 
 Pictures are (3, H, W) float32 within, sRGB or linear light on 0..1.
@@ -26,7 +26,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """What cameras of a kind do, as ranges that each picture draws from.
+    """What cameras of a kind do, as ranges that each image draws from.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Camera:
     sharpen_shares : (float, float)
         By how much of its difference from the average of nine pixels.
     jpeg : float
-        Probability that the picture is coded as a JPEG.
+        Probability that the image is coded as a JPEG.
     qualities : (int, int)
         Lowest and highest quality of a JPEG.
     subsample : float
@@ -126,7 +126,7 @@ MATRIX_HIGH = np.array([[0, -0.3, 0.3], [-0.04, 0, -0.05], [0.2, -0.15, 0]])
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What one picture drew: everything but its noise.
+    """What one image drew: everything but its noise.
 
     Attributes
     ----------
@@ -176,7 +176,7 @@ class Settings:
 
 
 def draw_settings(camera: Camera, gain: float, rng: np.random.Generator, *, jpeg: bool) -> Settings:
-    """Draw what a camera of that kind does to one picture, given the gain of its sensor.
+    """Draw what a camera of that kind does to one image, given the gain of its sensor.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def draw_settings(camera: Camera, gain: float, rng: np.random.Generator, *, jpeg
 def photograph(
     settings: Settings, bits: int | None, clean: Floats, rng: np.random.Generator
 ) -> Floats:
-    """Return a clean picture with a camera's noise.
+    """Return a clean image with a camera's noise.
 
     Parameters
     ----------
@@ -237,20 +237,20 @@ def photograph(
     numpy.ndarray
         (H, W, 3) float32 on 0..1.
     """
-    picture = np.ascontiguousarray(clean.transpose(2, 0, 1)).clip(0, 1)
-    linear = to_linear(picture, settings.contrast)
+    image = np.ascontiguousarray(clean.transpose(2, 0, 1)).clip(0, 1)
+    linear = to_linear(image, settings.contrast)
     light = apply_matrix(np.linalg.inv(settings.matrix), linear)
-    balance = np.broadcast_to(settings.white_balance[:, None, None], picture.shape)
+    balance = np.broadcast_to(settings.white_balance[:, None, None], image.shape)
     factors = mosaic(balance, settings.phase)
     signal = (mosaic(light, settings.phase) / factors).clip(0, 1)
     raw_noise = expose_clipped(signal, settings.gain, settings.read, rng) - signal
     # Every step up to the tone curve is linear: the noise goes through them alone, and the
-    # picture keeps the sharpness that it has.
+    # image keeps the sharpness that it has.
     noise = apply_matrix(settings.matrix, demosaic(raw_noise * factors, settings.phase))
     deviation = np.sqrt(settings.gain * linear + np.float32(settings.read**2))
-    noise += settings.drift * deviation * coarse(picture.shape, rng)
-    noise = to_srgb(linear + noise, settings.contrast) - picture
-    noisy = (picture + _processed(noise, settings, rng)).clip(0, 1)
+    noise += settings.drift * deviation * coarse(image.shape, rng)
+    noise = to_srgb(linear + noise, settings.contrast) - image
+    noisy = (image + _processed(noise, settings, rng)).clip(0, 1)
     if settings.quality:
         noisy = code_jpeg(noisy, settings.quality, settings.subsample, settings.corner)
     elif bits is not None:
@@ -365,7 +365,7 @@ def uneven(shape: tuple[int, ...], spread: float, rng: np.random.Generator) -> F
 
 
 PITCH = 32
-"""Pixels between the knots of coarse noise: about as far as it agrees in phones' pictures."""
+"""Pixels between the knots of coarse noise: about as far as it agrees in phones' images."""
 
 
 def coarse(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
@@ -387,19 +387,19 @@ def smooth_luma(noise: Floats, size: int, share: float | Floats) -> Floats:
     return noise - np.asarray(share, np.float32) * (luma - box_mean(luma, size))
 
 
-def code_jpeg(picture: Floats, quality: int, subsample: bool, corner: tuple[int, int]) -> Floats:
+def code_jpeg(image: Floats, quality: int, subsample: bool, corner: tuple[int, int]) -> Floats:
     """Code and decode a JPEG.
 
     Parameters
     ----------
-    picture : numpy.ndarray
+    image : numpy.ndarray
         (3, H, W) float32 on 0..1.
     quality : int
         1..100.
     subsample : bool
         Keep colour at half the resolution (4:2:0).
     corner : (int, int)
-        Where in a coding block of 16 the first pixel lies: pictures are cut anywhere.
+        Where in a coding block of 16 the first pixel lies: images are cut anywhere.
 
     Returns
     -------
@@ -409,7 +409,7 @@ def code_jpeg(picture: Floats, quality: int, subsample: bool, corner: tuple[int,
     from PIL import Image
 
     top, left = corner
-    levels = np.round(picture.transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
+    levels = np.round(image.transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
     padded = np.pad(levels, ((top, 0), (left, 0), (0, 0)), mode="edge")
     buffer = io.BytesIO()
     Image.fromarray(padded).save(

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running their code, recognised, fit to a network.
+"""Checkpoint files: read without running their code, identified, fit to a network.
 
 A published ``.pth`` is a pickle, and a pickle is a program. PyTorch's
 ``weights_only`` unpickler builds tensors and plain containers and refuses the

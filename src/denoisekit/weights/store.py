@@ -134,15 +134,15 @@ def cache_folder() -> Path:
     return user_cache_path("denoisekit", appauthor=False) / "weights"
 
 
-def user_folder(name: str, said: str) -> Path:
+def user_folder(name: str, where: str) -> Path:
     """Return a folder whose name may begin with ``~``.
 
     Parameters
     ----------
     name : str
         As the user wrote it.
-    said : str
-        Where: for the error.
+    where : str
+        The option or variable that has the name: for the error.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def user_folder(name: str, said: str) -> Path:
         return Path(name).expanduser()
     except RuntimeError as error:
         raise UsageError(
-            f"{said}: there is no home folder for {name}", "write it in full"
+            f"{where}: there is no home folder for {name}", "write it in full"
         ) from error
 
 
