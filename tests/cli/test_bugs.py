@@ -89,7 +89,7 @@ def test_memory_that_is_used_up_is_no_bug(weights, monkeypatch, capsys):
 
 
 def test_an_image_too_large_for_the_memory_allowed_does_not_stop_the_others(weights, capsys):
-    Image.new("RGB", (6000, 6000)).save("b.png")
+    Image.new("L", (16000, 16000)).save("b.png")
     limit = ["--max-memory", str(batch_memory())]
     assert frame.run(["denoise", *SIZES, "--weights", weights, "-o", "out/", *limit]) == 4
     err = capsys.readouterr().err

@@ -303,9 +303,10 @@ def choose_plan(
         Not even the smallest tile fits.
     """
     limits = traits.limits
-    longest = max(TILE, int(HALOS * limits.halo * traits.halo_cost))
-    side = [limits.native or _share(size, longest) for size in (height, width)]
     smallest = grid_of(limits)
+    halo = -(-limits.halo // smallest) * smallest
+    longest = max(TILE, int(HALOS * halo * traits.halo_cost))
+    side = [limits.native or _share(size, longest) for size in (height, width)]
     while True:
         plan = plan_tiles(height, width, limits, (side[0], side[1]))
         at_once = tiles_at_once(plan, traits, precision, memory, workers, row)
