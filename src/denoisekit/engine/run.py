@@ -95,6 +95,8 @@ class Run:
         What denoises it.
     reader : Reader
         The noisy image.
+    signal : Signal
+        What of its values is signal.
     plan : Plan
         How a plane is cut.
     at_once : int
@@ -231,6 +233,7 @@ class Run:
         return self._fitted(piece)
 
     def _fitted(self, piece: Piece) -> Floats:
+        """Denoise a tile, and add what keeps the mean where a fit has measured it."""
         denoiser = self.denoiser
         direct = denoiser.direct(self.info)
         denoised = through(denoiser.network, piece, direct=direct, warn=self.warnings.append)
@@ -269,7 +272,7 @@ class Run:
             return what
         middles = [tuple(map(_middle, pair)) for pair in pairs[:AGREEMENT_BOXES]]
         mine = compute(lambda pair: _restored(denoiser, pair[0], what), middles)
-        removed = [noisy - own for (noisy, _), own in zip(middles, mine, strict=True)]
+        removed = [noisy - result for (noisy, _), result in zip(middles, mine, strict=True)]
         noise = [noisy - clean for noisy, clean in middles]
         return replace(what, agreed=agreement(removed, noise))
 
